@@ -1,0 +1,170 @@
+# Makefile - everything is built below build/. `make help` lists the targets.
+#
+# Sources are found by pattern: a new .c file in a room of the house is built without a line here.
+# VARIANT=asan builds a second tree in build/asan with AddressSanitizer and UBSan; the tests use it.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VARIANT ?= release
+CC      := gcc
+CLANG   := clang
+PYTHON  := /usr/bin/python3
+SHELL   := /bin/bash
+
+# What must be there, as Debian 12 and 13 name it.
+BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev libpq-dev \
+	libunbound-dev libcrypt-dev libinih-dev libidn2-dev libutf8proc-dev libsystemd-dev zlib1g-dev libjansson-dev \
+	libboost-context-dev postgresql
+DEB_PACKAGES := dpkg-dev
+TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync
+
+# libunbound is named by hand: its .pc file wants libevent's, which we do not use.
+LIBRARIES := openssl libmicrohttpd libpq libcrypt inih libidn2 libutf8proc libsystemd zlib jansson
+BY_HAND   := -lunbound -lboost_context -lpthread -lm
+
+ifeq ($(VARIANT),asan)
+O       := build/asan
+OPT     := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDCHECK := -fsanitize=address,undefined
+else ifeq ($(VARIANT),fuzz)
+O       := build/fuzz
+CC      := $(CLANG)
+OPT     := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -DMERPATI_FUZZ
+LDCHECK := -fsanitize=fuzzer,address,undefined
+else
+O       := build
+OPT     := -O2 -g -D_FORTIFY_SOURCE=2 -fno-omit-frame-pointer
+LDCHECK :=
+endif
+
+GEN     := build/gen
+WARN    := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+	-Wvla -Wno-unused-parameter
+HARDEN  := -fstack-protector-strong -fstack-clash-protection -fPIE
+PKGFILE := build/packages.mk
+CFLAGS  := -std=gnu17 $(OPT) $(WARN) $(HARDEN) -D_GNU_SOURCE -I. -I$(GEN)
+LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDCHECK)
+
+SOURCES := $(wildcard server/*/*.c mail/*/*.c dav/*/*.c webmail/*/*.c)
+LIB     := $(O)/libmerpati.a
+LIBOBJ  := $(SOURCES:%.c=$(O)/%.o) $(O)/gen/sql_queries.o $(O)/gen/sql_migrations.o
+UNIT    := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
+FUZZ    := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+FORMATTED := $(wildcard server/*.c server/*/*.[ch] mail/*/*.[ch] dav/*/*.[ch] webmail/*/*.[ch] tests/*/*.c)
+
+.PHONY: all deps test-deps run test unit install deb bench fuzz fuzz-short format lint docs clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: deps
+	@$(MAKE) --no-print-directory $(O)/merpati
+
+help:
+	@echo 'make run      install what is missing, build, serve on ./var (ports + 10000)'
+	@echo 'make test     install what is missing, build, run every test'
+	@echo 'make          build build/merpati      make install   into $(PREFIX)'
+	@echo 'make deb      a Debian package         make bench     speed beside the peers'
+	@echo 'make fuzz     fuzz for long            make docs      generated pages of docs/'
+	@echo 'make format   settle the layout        make lint      clang-tidy and cppcheck'
+
+# ---- packages ------------------------------------------------------------------------------------
+# install_packages STAMP, LIST: asks dpkg once per list; apt only when something is missing.
+define install_packages
+	@mkdir -p build; missing=; \
+	for p in $(2); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+		echo "Installing Debian packages:$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		$$as apt-get update -qq && $$as apt-get install -y -qq --no-install-recommends $$missing >build/apt.log 2>&1 \
+			|| { tail -n 20 build/apt.log; echo 'make: could not install the packages above; see build/apt.log' >&2; exit 1; }; \
+	fi; touch $(1)
+endef
+
+# The unprivileged user that the server becomes when root starts it.
+define make_user
+	@if [ "$$(id -u)" = 0 ] && ! getent passwd merpati >/dev/null; then \
+		echo 'Making the system user merpati'; \
+		useradd --system --no-create-home --shell /usr/sbin/nologin merpati; \
+	fi
+endef
+
+deps: build/.deps
+test-deps: build/.deps build/.test-deps
+build/.deps: Makefile
+	$(make_user)
+	$(call install_packages,$@,$(BUILD_PACKAGES))
+build/.test-deps: Makefile
+	$(call install_packages,$@,$(TEST_PACKAGES))
+
+# ---- building ------------------------------------------------------------------------------------
+$(PKGFILE): build/.deps
+	@cflags=$$(pkg-config --cflags $(LIBRARIES)) && libs=$$(pkg-config --libs $(LIBRARIES)) && \
+		printf 'PKG_CFLAGS := %s\nPKG_LIBS := %s $(BY_HAND)\n' "$$cflags" "$$libs" >$@
+ifeq ($(filter clean help format,$(MAKECMDGOALS)),)
+-include $(PKGFILE)
+endif
+
+$(GEN)/.stamp: sql/embed.py $(wildcard sql/migrations/*.sql sql/queries/*.sql)
+	@mkdir -p $(GEN)
+	@$(PYTHON) sql/embed.py $(GEN)
+	@touch $@
+$(GEN)/sql_queries.c $(GEN)/sql_queries.h $(GEN)/sql_migrations.c: $(GEN)/.stamp ;
+
+$(O)/gen/%.o: $(GEN)/%.c
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+$(O)/%.o: %.c $(GEN)/.stamp $(PKGFILE)
+	@mkdir -p $(@D)
+	@echo "  cc $<"
+	@$(CC) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+
+$(LIB): $(LIBOBJ)
+	@rm -f $@; ar rcs $@ $^
+$(O)/merpati: $(O)/server/main.o $(LIB)
+	@echo "  link $@"
+	@$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
+
+$(O)/tests/test_%: $(O)/tests/unit/test_%.o $(LIB)
+	@$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS) -lcmocka
+$(O)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(LIB)
+	@$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
+
+-include $(wildcard $(O)/server/*.d $(O)/server/*/*.d $(O)/mail/*/*.d $(O)/dav/*/*.d $(O)/webmail/*/*.d $(O)/tests/*/*.d)
+
+# ---- running and testing -------------------------------------------------------------------------
+run: all
+	@exec $(O)/merpati serve --data var --port-offset 10000 --first-account
+
+test: test-deps
+	@$(MAKE) --no-print-directory -j2 all
+	@$(MAKE) --no-print-directory -j2 VARIANT=asan unit
+	@$(MAKE) --no-print-directory -j2 VARIANT=fuzz fuzz-build
+	@$(PYTHON) tests/run.py
+
+unit: $(UNIT) $(O)/merpati
+fuzz-build: $(FUZZ)
+fuzz: test-deps
+	@$(MAKE) --no-print-directory -j2 VARIANT=fuzz fuzz-build
+	@$(PYTHON) tests/run.py --fuzz-seconds $(or $(SECONDS_EACH),600) fuzz
+bench: all
+	@bash tests/bench/run.sh
+
+install: all
+	install -D -m 755 build/merpati $(DESTDIR)$(PREFIX)/bin/merpati
+	install -D -m 644 server/merpati.service $(DESTDIR)$(PREFIX)/lib/systemd/system/merpati.service
+	install -D -m 644 docs/configuration.md $(DESTDIR)$(PREFIX)/share/doc/merpati/configuration.md
+build/.deb-deps: Makefile
+	$(call install_packages,$@,$(DEB_PACKAGES))
+deb: all build/.deb-deps
+	@sh server/make-deb.sh build
+
+docs: all
+	build/merpati config docs >docs/configuration.md
+format:
+	clang-format -i $(FORMATTED)
+lint: deps
+	clang-tidy --quiet $(SOURCES) -- -std=gnu17 -D_GNU_SOURCE -I. -I$(GEN) $(PKG_CFLAGS)
+	cppcheck --quiet --error-exitcode=1 --inline-suppr --suppress=missingIncludeSystem -I. $(SOURCES)
+clean:
+	rm -rf build

@@ -1,0 +1,87 @@
+/* imap_copy.c - COPY and MOVE (RFC 9051, 6.4.7 and 6.4.8), both with COPYUID.
+ *
+ * All messages or none: the store does each in one transaction. */
+#include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_sequence.h"
+#include "mail/imap/imap_session.h"
+#include "mail/imap/imap_target.h"
+#include "mail/store/mailbox.h"
+
+typedef int transfer_function(struct arena *a, int64_t account_id, int64_t from_mailbox, int64_t to_mailbox,
+                              const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
+                              uint32_t *to_uid_validity, struct error *err);
+
+static int parse_copy(struct imap_session *s, struct imap_command *c, struct imap_set *set, struct str *path, struct error *err)
+{
+    if (imap_set_parse(&c->args, s->arena, set, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
+        imap_parse_mailbox(s, c, path, err) < 0 || imap_parse_end(&c->args, err) < 0)
+        return -1;
+    return imap_target_resolve(s, set, c->by_uid, err);
+}
+
+/* "COPYUID validity from-set to-set"; empty when nothing was copied. */
+static struct str copyuid(struct arena *a, uint32_t uid_validity, const struct uid_pair *pairs, size_t count)
+{
+    uint32_t *uids = ARENA_ARRAY(a, count + 1, uint32_t);
+    struct buf code;
+    struct str out;
+
+    if (count == 0)
+        return STR("");
+    buf_init(&code, SIZE_MAX);
+    buf_addf(&code, "COPYUID %u ", uid_validity);
+    for (size_t i = 0; i < count; i++)
+        uids[i] = pairs[i].from;
+    imap_set_print(&code, uids, count);
+    buf_addc(&code, ' ');
+    for (size_t i = 0; i < count; i++)
+        uids[i] = pairs[i].to;
+    imap_set_print(&code, uids, count);
+    out = arena_str(a, buf_str(&code));
+    buf_fini(&code);
+    return out;
+}
+
+static PARKS int transfer(struct imap_session *s, struct imap_command *c, transfer_function *run, struct str *code, struct error *err)
+{
+    struct uid_pair *pairs = NULL;
+    struct mailbox target;
+    struct imap_set set;
+    struct str path;
+    size_t count, pair_count = 0;
+    uint32_t *uids, uid_validity = 0;
+
+    if (parse_copy(s, c, &set, &path, err) < 0 || mailbox_find(s->arena, s->account_id, path, &target, err) < 0)
+        return -1;
+    uids = imap_target_uids(s, &set, &count);
+    if (count > 0 && run(s->arena, s->account_id, s->mailbox_id, target.mailbox_id, uids, count, &pairs, &pair_count,
+                         &uid_validity, err) < 0)
+        return -1;
+    *code = copyuid(s->arena, uid_validity, pairs, pair_count);
+    return 0;
+}
+
+int imap_cmd_copy(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    return transfer(s, c, message_copy, &c->code, err);
+}
+
+/* COPYUID comes ahead of the EXPUNGEs that the dispatcher sends (RFC 6851, 4.3). */
+int imap_cmd_move(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    struct str code;
+
+    if (s->is_read_only) {
+        c->refusal = "READ-ONLY";
+        return fail(err, ERR_DENIED, "the mailbox is opened read-only");
+    }
+    if (transfer(s, c, message_move, &code, err) < 0)
+        return -1;
+    if (code.n > 0) {
+        conn_write(s->conn, STR("* OK ["));
+        conn_write(s->conn, code);
+        conn_write(s->conn, STR("] Moved\r\n"));
+    }
+    return 0;
+}

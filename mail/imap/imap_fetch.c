@@ -1,0 +1,414 @@
+/* imap_fetch.c - FETCH.
+ *
+ * Messages are taken in chunks: their states from the view, everything else from the store in sets, and each is printed
+ * when it comes, so the memory for a million messages is that of one chunk. What the items need is found out
+ * once; flags alone touch no database. A slow client parks the printing, and nothing of the database is held then. */
+#include <stdlib.h>
+
+#include "mail/imap/imap_capability.h"
+#include "mail/imap/imap_command.h"
+#include "mail/imap/imap_fetch_body.h"
+#include "mail/imap/imap_fetch_parse.h"
+#include "mail/imap/imap_fetch_structure.h"
+#include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_session.h"
+#include "mail/imap/imap_target.h"
+#include "mail/store/message.h"
+#include "server/base/date.h"
+
+#define CHUNK_MAX 2000                                  /* messages */
+#define WRITE_SIZE 16384                                /* answers are collected up to about this */
+#define DIRECT_SIZE 8192                                /* larger literals go to the connection uncopied */
+
+struct fetch_row {
+    uint32_t seq;
+    bool tells_seen;                                    /* \Seen was set by this very FETCH */
+    struct index_entry entry;
+};
+
+struct fetch {
+    struct imap_session *s;
+    struct imap_command *c;
+    struct fetch_request request;
+    unsigned columns;                                   /* enum message_columns */
+    bool sets_seen, has_binary;
+    struct buf out, scratch;
+    struct arena *tree_arena;
+    struct fetch_row *rows;
+    int64_t *ids;
+    size_t count, count_max;                            /* of the chunk */
+    size_t printed;
+    bool has_missing;                                   /* expunged by others, and the client does not know yet */
+};
+
+/* --- one message ------------------------------------------------------------------------------------ */
+
+static PARKS void write_large(struct fetch *f, struct str bytes)
+{
+    imap_write_buf(f->s, &f->out);
+    while (bytes.n > 0) {
+        struct str piece = str_head(bytes, 65536);
+        imap_renew_deadline(f->s);
+        conn_write(f->s->conn, piece);
+        bytes = str_from(bytes, piece.n);
+    }
+}
+
+static PARKS void print_literal(struct fetch *f, struct str bytes, bool is_binary)
+{
+    if (bytes.p == NULL) {
+        buf_add(&f->out, STR("NIL"));
+        return;
+    }
+    buf_adds(&f->out, is_binary ? "~{" : "{");
+    buf_add_u64(&f->out, bytes.n);
+    buf_add(&f->out, STR("}\r\n"));
+    if (bytes.n > DIRECT_SIZE)
+        write_large(f, bytes);
+    else
+        buf_add(&f->out, bytes);
+}
+
+static bool is_cached_header(const struct fetch_item *item)
+{
+    if (item->part != PART_HEADER_FIELDS || item->number_count > 0)
+        return false;
+    for (size_t i = 0; i < item->field_count; i++)
+        if (!message_header_is_cached(item->fields[i]))
+            return false;
+    return true;
+}
+
+static PARKS void print_section(struct fetch *f, const struct fetch_item *item, const struct message *m, struct fetch_body *body)
+{
+    struct str bytes;
+
+    if (is_cached_header(item)) {
+        buf_clear(&f->scratch);
+        fetch_filter_header(m->headers, item, &f->scratch);
+        bytes = buf_str(&f->scratch);
+    } else {
+        fetch_body_section(body, item, &f->scratch, &bytes);
+    }
+    buf_add(&f->out, item->label);
+    buf_addc(&f->out, ' ');
+    print_literal(f, fetch_partial(item, bytes), false);
+}
+
+static PARKS void print_binary(struct fetch *f, const struct fetch_item *item, struct fetch_body *body)
+{
+    struct str bytes;
+
+    fetch_body_binary(body, item, &f->scratch, &bytes);
+    buf_add(&f->out, item->label);
+    buf_addc(&f->out, ' ');
+    if (item->kind == FETCH_BINARY_SIZE) {
+        buf_add_u64(&f->out, bytes.n);
+        return;
+    }
+    bytes = fetch_partial(item, bytes);
+    print_literal(f, bytes, bytes.p != NULL && memchr(bytes.p, '\0', bytes.n) != NULL);
+}
+
+/* An answer begun cannot be taken back, so what may fail is asked before it begins. */
+static PARKS int check_binary(struct fetch *f, struct fetch_body *body, struct error *err)
+{
+    for (size_t i = 0; i < f->request.count; i++) {
+        const struct fetch_item *item = &f->request.items[i];
+        if ((item->kind == FETCH_BINARY || item->kind == FETCH_BINARY_SIZE) && !fetch_body_is_decodable(body, item)) {
+            f->c->refusal = "UNKNOWN-CTE";
+            return fail(err, ERR_UNSUPPORTED, "a part has an unknown transfer encoding");
+        }
+    }
+    return 0;
+}
+
+static void print_date(struct buf *out, const char *name, int64_t unix_us)
+{
+    buf_adds(out, name);
+    buf_addc(out, '"');
+    date_add_imap(out, unix_us >= 0 ? unix_us / 1000000 : -((999999 - unix_us) / 1000000));
+    buf_addc(out, '"');
+}
+
+static void print_basic_structure(struct buf *out, struct str structure)
+{
+    size_t before;
+
+    buf_add(out, STR("BODY "));
+    before = out->n;
+    if (!imap_add_basic_structure(out, structure)) {
+        buf_truncate(out, before);
+        buf_add(out, structure);
+    }
+}
+
+static void print_number(struct buf *out, const char *name, uint64_t value)
+{
+    buf_adds(out, name);
+    buf_add_u64(out, value);
+}
+
+static PARKS void print_item(struct fetch *f, const struct fetch_item *item, const struct fetch_row *row,
+                             const struct message *m, struct fetch_body *body)
+{
+    switch (item->kind) {
+    case FETCH_UID:
+        print_number(&f->out, "UID ", row->entry.uid);
+        break;
+    case FETCH_FLAGS:
+        buf_add(&f->out, STR("FLAGS "));
+        imap_add_flags(&f->out, row->entry.flags, row->entry.keywords);
+        break;
+    case FETCH_MODSEQ:
+        print_number(&f->out, "MODSEQ (", row->entry.modseq);
+        buf_addc(&f->out, ')');
+        break;
+    case FETCH_SIZE:
+        print_number(&f->out, "RFC822.SIZE ", m->size);
+        break;
+    case FETCH_INTERNALDATE:
+        print_date(&f->out, "INTERNALDATE ", m->received_us);
+        break;
+    case FETCH_SAVEDATE:
+        print_date(&f->out, "SAVEDATE ", m->saved_us);
+        break;
+    case FETCH_ENVELOPE:
+        buf_add(&f->out, STR("ENVELOPE "));
+        buf_add(&f->out, m->envelope);
+        break;
+    case FETCH_BODYSTRUCTURE:
+        buf_add(&f->out, STR("BODYSTRUCTURE "));
+        buf_add(&f->out, m->structure);
+        break;
+    case FETCH_BODY:
+        print_basic_structure(&f->out, m->structure);
+        break;
+    case FETCH_SECTION:
+        print_section(f, item, m, body);
+        break;
+    case FETCH_BINARY: case FETCH_BINARY_SIZE:
+        print_binary(f, item, body);
+        break;
+    }
+}
+
+/* What the client did not ask for but must learn: \Seen came on by this FETCH. */
+static void print_seen(struct fetch *f, const struct fetch_row *row)
+{
+    if (!row->tells_seen)
+        return;
+    if (!imap_fetch_has(&f->request, FETCH_FLAGS)) {
+        buf_add(&f->out, STR(" FLAGS "));
+        imap_add_flags(&f->out, row->entry.flags, row->entry.keywords);
+    }
+    if ((f->s->enabled & IMAP_ENABLED_CONDSTORE) && !imap_fetch_has(&f->request, FETCH_MODSEQ)) {
+        print_number(&f->out, " MODSEQ (", row->entry.modseq);
+        buf_addc(&f->out, ')');
+    }
+}
+
+/* m is NULL when the index knows everything. */
+static PARKS int print_message(struct fetch *f, const struct fetch_row *row, const struct message *m, struct error *err)
+{
+    struct fetch_body body = {.a = f->tree_arena, .message = m != NULL ? m->blob : STR_NULL};
+
+    if (f->has_binary && check_binary(f, &body, err) < 0)
+        return -1;
+    buf_add(&f->out, STR("* "));
+    buf_add_u64(&f->out, row->seq);
+    buf_add(&f->out, STR(" FETCH ("));
+    for (size_t i = 0; i < f->request.count; i++) {
+        if (i > 0)
+            buf_addc(&f->out, ' ');
+        print_item(f, &f->request.items[i], row, m, &body);
+    }
+    print_seen(f, row);
+    buf_add(&f->out, STR(")\r\n"));
+    if (body.root != NULL)
+        arena_reset(f->tree_arena);
+    if (f->out.n >= WRITE_SIZE)
+        imap_write_buf(f->s, &f->out);
+    f->printed++;
+    return conn_failed(f->s->conn) ? fail(err, ERR_CLOSED, "the connection is lost") : 0;
+}
+
+/* --- one chunk -------------------------------------------------------------------------------------- */
+
+static PARKS int print_read_message(void *arg, size_t index, const struct message *m, struct error *err)
+{
+    struct fetch *f = arg;
+
+    return print_message(f, &f->rows[index], m, err);
+}
+
+static PARKS int print_from_index(struct fetch *f, struct error *err)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        if (print_message(f, &f->rows[i], NULL, err) < 0)
+            return -1;
+        if (i % 64 == 63)
+            fiber_pause();
+    }
+    return 0;
+}
+
+static int compare_row_uid(const void *key, const void *row)
+{
+    uint32_t uid = *(const uint32_t *)key, other = ((const struct fetch_row *)row)->entry.uid;
+
+    return uid < other ? -1 : uid > other;
+}
+
+static void take_new_state(struct fetch *f, const struct message_state *state)
+{
+    struct fetch_row *row = bsearch(&state->uid, f->rows, f->count, sizeof *f->rows, compare_row_uid);
+
+    view_mark_told(f->s->view, state->uid, state->modseq);
+    if (row == NULL)
+        return;
+    row->tells_seen = true;
+    row->entry.flags = state->flags;
+    row->entry.modseq = state->modseq;
+}
+
+static PARKS int set_seen(struct fetch *f, struct error *err)
+{
+    uint32_t *uids = ARENA_ARRAY(f->s->arena, f->count + 1, uint32_t), *conflicts;
+    struct message_state *states;
+    size_t unseen = 0, count, conflict_count;
+
+    for (size_t i = 0; i < f->count; i++)
+        if (!(f->rows[i].entry.flags & FLAG_SEEN))
+            uids[unseen++] = f->rows[i].entry.uid;
+    if (unseen == 0)
+        return 0;
+    if (message_store_flags(f->s->arena, f->s->account_id, f->s->mailbox_id, uids, unseen, FLAGS_ADD, FLAG_SEEN,
+                            (struct keywords){0}, UINT64_MAX, &states, &count, &conflicts, &conflict_count, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        take_new_state(f, &states[i]);
+    return 0;
+}
+
+static PARKS int run_chunk(struct fetch *f, struct error *err)
+{
+    struct message_reader reader = {.account_id = f->s->account_id, .ids = f->ids, .count = f->count, .columns = f->columns,
+                                    .each = print_read_message, .arg = f};
+
+    if (f->count == 0)
+        return 0;
+    if (f->sets_seen && set_seen(f, err) < 0)
+        return -1;
+    f->printed = 0;
+    if ((f->columns == 0 ? print_from_index(f, err) : message_read(&reader, err)) < 0)
+        return -1;
+    if (f->printed < f->count)
+        f->has_missing = true;
+    f->count = 0;
+    return 0;
+}
+
+static void take_row(struct fetch *f, uint32_t seq)
+{
+    struct fetch_row *row = &f->rows[f->count];
+
+    if (!view_entry(f->s->view, view_uid(f->s->view, seq), &row->entry)) {
+        f->has_missing = true;
+        return;
+    }
+    if (f->request.has_changed_since && row->entry.modseq <= f->request.changed_since)
+        return;
+    row->seq = seq;
+    row->tells_seen = false;
+    f->ids[f->count++] = row->entry.message_id;
+}
+
+static PARKS int run_all(struct fetch *f, struct error *err)
+{
+    const struct imap_set *set = &f->request.set;
+    uint64_t total = imap_set_count(set);
+
+    f->count_max = total < CHUNK_MAX ? (size_t)total : CHUNK_MAX;
+    f->rows = ARENA_ARRAY(f->s->arena, f->count_max + 1, struct fetch_row);
+    f->ids = ARENA_ARRAY(f->s->arena, f->count_max + 1, int64_t);
+    for (size_t i = 0; i < set->n; i++)
+        for (uint32_t seq = set->v[i].from; seq <= set->v[i].to; seq++) {
+            take_row(f, seq);
+            if (f->count == f->count_max && run_chunk(f, err) < 0)
+                return -1;
+        }
+    return run_chunk(f, err);
+}
+
+/* --- the command ------------------------------------------------------------------------------------ */
+
+static unsigned item_columns(const struct fetch_item *item)
+{
+    switch (item->kind) {
+    case FETCH_UID: case FETCH_FLAGS: case FETCH_MODSEQ:
+        return 0;
+    case FETCH_INTERNALDATE: case FETCH_SIZE: case FETCH_SAVEDATE:
+        return MESSAGE_ROW;
+    case FETCH_ENVELOPE:
+        return MESSAGE_ENVELOPE;
+    case FETCH_BODYSTRUCTURE: case FETCH_BODY:
+        return MESSAGE_STRUCTURE;
+    case FETCH_SECTION:
+        return is_cached_header(item) ? MESSAGE_HEADERS : MESSAGE_BLOB;
+    case FETCH_BINARY: case FETCH_BINARY_SIZE:
+        return MESSAGE_BLOB;
+    }
+    return 0;
+}
+
+static void plan(struct fetch *f)
+{
+    for (size_t i = 0; i < f->request.count; i++) {
+        f->columns |= item_columns(&f->request.items[i]);
+        f->has_binary = f->has_binary || f->request.items[i].kind >= FETCH_BINARY;
+        f->sets_seen = f->sets_seen || (f->request.items[i].sets_seen && !f->s->is_read_only);
+    }
+}
+
+static PARKS int begin(struct fetch *f, struct error *err)
+{
+    struct imap_set known = {0};
+
+    if (f->request.wants_vanished && !(f->s->enabled & IMAP_ENABLED_QRESYNC))
+        return fail(err, ERR_SYNTAX, "VANISHED needs QRESYNC to be enabled");
+    if (f->request.wants_vanished) {
+        known = f->request.set;
+        known.v = arena_copy(f->s->arena, known.v, known.n * sizeof *known.v);
+        imap_set_resolve(&known, view_uid_next(f->s->view));
+    }
+    if (imap_target_resolve(f->s, &f->request.set, f->c->by_uid, err) < 0)
+        return -1;
+    if (imap_fetch_has(&f->request, FETCH_MODSEQ))
+        imap_enable_condstore(f->s);
+    return f->request.wants_vanished ? imap_tell_vanished_earlier(f->s, f->request.changed_since, &known, err) : 0;
+}
+
+int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    struct fetch *f = ARENA_NEW(s->arena, struct fetch);
+    int status;
+
+    f->s = s;
+    f->c = c;
+    if (imap_parse_fetch(&c->args, s->arena, c->by_uid, &f->request, err) < 0 || begin(f, err) < 0)
+        return -1;
+    plan(f);
+    buf_init(&f->out, SIZE_MAX);
+    buf_init(&f->scratch, SIZE_MAX);
+    f->tree_arena = arena_new();
+    status = run_all(f, err);
+    if (f->out.n > 0)
+        imap_write_buf(s, &f->out);
+    buf_fini(&f->out);
+    buf_fini(&f->scratch);
+    arena_free(&f->tree_arena);
+    if (status == 0 && f->has_missing && !c->by_uid)
+        c->code = STR("EXPUNGEISSUED");
+    return status;
+}

@@ -1,0 +1,120 @@
+/* imap_mailbox.c - CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE. */
+#include "mail/imap/imap_mailbox.h"
+
+#include "mail/imap/imap_mailbox_name.h"
+#include "mail/store/mailbox.h"
+
+/* Special uses of RFC 6154 and the store's roles, which are JMAP's. The inbox has no attribute. */
+static const struct { struct str attribute, role; } uses[] = {
+    {{"\\Drafts", 7}, {"drafts", 6}},   {{"\\Sent", 5}, {"sent", 4}},   {{"\\Archive", 8}, {"archive", 7}},
+    {{"\\Junk", 5}, {"junk", 4}},       {{"\\Trash", 6}, {"trash", 5}},
+};
+
+struct str imap_special_use(struct str role)
+{
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
+        if (str_eq(role, uses[i].role))
+            return uses[i].attribute;
+    return STR("");
+}
+
+static int parse_role(struct imap_command *c, struct str *role, struct error *err)
+{
+    struct str name;
+
+    if (imap_parse_char(&c->args, '\\', err) < 0 || imap_parse_atom(&c->args, &name, "a special use", err) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
+        if (str_ieq(name, str_from(uses[i].attribute, 1))) {
+            *role = uses[i].role;
+            return 0;
+        }
+    c->refusal = "USEATTR";
+    return fail(err, ERR_UNSUPPORTED, "no mailbox can have this special use");
+}
+
+/* " (USE (\Drafts))", RFC 6154, 3. */
+static int parse_create_options(struct imap_command *c, struct str *role, struct error *err)
+{
+    *role = STR("");
+    if (!imap_parse_skip(&c->args, ' '))
+        return imap_parse_end(&c->args, err);
+    if (imap_parse_char(&c->args, '(', err) < 0)
+        return -1;
+    if (!imap_parse_word(&c->args, STR("USE")))
+        return imap_parse_expected(&c->args, "USE", err);
+    if (imap_parse_space(&c->args, err) < 0 || imap_parse_char(&c->args, '(', err) < 0)
+        return -1;
+    if (!imap_parse_peek(&c->args, ')') && parse_role(c, role, err) < 0)
+        return -1;
+    if (imap_parse_peek(&c->args, ' ')) {
+        c->refusal = "USEATTR";
+        return fail(err, ERR_UNSUPPORTED, "a mailbox can have one special use only");
+    }
+    if (imap_parse_char(&c->args, ')', err) < 0 || imap_parse_char(&c->args, ')', err) < 0)
+        return -1;
+    return imap_parse_end(&c->args, err);
+}
+
+int imap_cmd_create(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    struct str path, role;
+    int64_t mailbox_id;
+
+    if (imap_parse_mailbox(s, c, &path, err) < 0 || parse_create_options(c, &role, err) < 0)
+        return -1;
+    return mailbox_create(s->account_id, path, role, &mailbox_id, err);
+}
+
+static int parse_one_mailbox(struct imap_session *s, struct imap_command *c, struct str *path, struct error *err)
+{
+    return imap_parse_mailbox(s, c, path, err) < 0 ? -1 : imap_parse_end(&c->args, err);
+}
+
+int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    struct str path;
+
+    if (parse_one_mailbox(s, c, &path, err) < 0)
+        return -1;
+    if (mailbox_remove(s->account_id, path, err) == 0)
+        return 0;
+    if (err->kind == ERR_CONFLICT)
+        c->refusal = "HASCHILDREN";
+    else if (err->kind == ERR_DENIED)
+        c->refusal = "CANNOT";
+    return -1;
+}
+
+int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    struct str from, to;
+
+    if (imap_parse_mailbox(s, c, &from, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
+        parse_one_mailbox(s, c, &to, err) < 0)
+        return -1;
+    if (mailbox_rename(s->account_id, from, to, err) == 0)
+        return 0;
+    if (err->kind == ERR_DENIED || err->kind == ERR_CONFLICT)
+        c->refusal = "CANNOT";
+    return -1;
+}
+
+static PARKS int set_subscribed(struct imap_session *s, struct imap_command *c, bool subscribed, struct error *err)
+{
+    struct str path;
+
+    if (parse_one_mailbox(s, c, &path, err) < 0)
+        return -1;
+    return mailbox_subscribe(s->account_id, path, subscribed, err);
+}
+
+int imap_cmd_subscribe(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    return set_subscribed(s, c, true, err);
+}
+
+int imap_cmd_unsubscribe(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    return set_subscribed(s, c, false, err);
+}

@@ -1,0 +1,192 @@
+/* imap_session.c - the life of a session: greeting, one command per round, goodbye.
+ *
+ * The step owns control flow. Which command is legal when is in imap_verbs.c, what it does in its own file, and what
+ * a client is told before the tagged OK in imap_updates.c. */
+#include "mail/imap/imap_session.h"
+
+#include <stdlib.h>
+
+#include "mail/imap/imap.h"
+#include "mail/imap/imap_capability.h"
+#include "mail/imap/imap_command.h"
+#include "mail/imap/imap_idle.h"
+#include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_select.h"
+#include "mail/imap/imap_updates.h"
+#include "server/base/log.h"
+#include "server/base/object.h"
+#include "server/run/config.h"
+#include "server/run/loop.h"
+#include "server/run/metrics.h"
+
+#define IMAP_SESSION_MAGIC 0x1a9f60e3u
+
+/* --- one command --------------------------------------------------------------------------------- */
+
+static int check_verb(const struct imap_session *s, const struct imap_command *c, struct error *err)
+{
+    const struct imap_verb *verb = c->verb;
+
+    if (verb == NULL)
+        return fail(err, ERR_SYNTAX, "unknown command");
+    if (verb->phases & 1u << s->phase)
+        return 0;
+    if (s->phase == IMAP_NEW)
+        return fail(err, ERR_SYNTAX, "%s needs a log-in first", verb->name);
+    if (s->phase == IMAP_AUTHENTICATED)
+        return fail(err, ERR_SYNTAX, verb->phases & 1u << IMAP_SELECTED ? "%s needs a selected mailbox" : "%s: already logged in",
+                    verb->name);
+    return fail(err, ERR_SYNTAX, "%s is not possible now", verb->name);
+}
+
+/* Every verb but the bare ones is followed by a space and its arguments. */
+static void skip_space_behind_verb(struct imap_command *c)
+{
+    (void)imap_parse_skip(&c->args, ' ');
+}
+
+static void send_updates(struct imap_session *s, const struct imap_command *c)
+{
+    unsigned flags = c->verb != NULL ? c->verb->flags : 0;
+
+    if (s->view != NULL && !(flags & VERB_NO_UPDATES))
+        imap_updates_send(s, c->by_uid || !(flags & VERB_BY_NUMBER));
+}
+
+static PARKS void run_command(struct imap_session *s, struct imap_command *c)
+{
+    struct error err = {0};
+
+    metric_inc(METRIC_imap_commands);
+    skip_space_behind_verb(c);
+    if (check_verb(s, c, &err) < 0 || c->verb->run(s, c, &err) < 0) {
+        if (!c->is_answered)
+            imap_reply_error(s, c, &err);
+        return;
+    }
+    if (c->is_answered)
+        return;
+    send_updates(s, c);
+    imap_reply_done(s, c);
+}
+
+static void end_of_connection(struct imap_session *s, const struct error *err)
+{
+    if (err->kind == ERR_CANCELLED)
+        imap_bye(s, "Server is shutting down, please reconnect");
+    else if (err->kind == ERR_TIMED_OUT)
+        imap_bye(s, s->phase == IMAP_NEW ? "Time to log in is over" : "Autologout; idle for too long");
+    s->phase = IMAP_LOGOUT;
+}
+
+static PARKS void read_and_run(struct imap_session *s)
+{
+    struct imap_command c = {0};
+    struct error err = {0};
+
+    switch (imap_command_read(s, &c, &err)) {
+    case IMAP_READ_DONE:
+        run_command(s, &c);
+        break;
+    case IMAP_READ_REFUSED:
+        break;
+    case IMAP_READ_ENDED:
+        end_of_connection(s, &err);
+        break;
+    }
+    buf_fini(&c.text);
+}
+
+/* --- steps --------------------------------------------------------------------------------------- */
+
+static int64_t login_time_left(const struct imap_session *s)
+{
+    int64_t left = s->opened_ms + config.imap_login_timeout - loop_now_ms();
+
+    return left > 1 ? left : 1;
+}
+
+static void rest(struct imap_session *s)
+{
+    conn_set_rest_timeout(s->conn, s->phase == IMAP_NEW ? login_time_left(s) : config.imap_autologout);
+}
+
+static PARKS void take_turn(struct imap_session *s)
+{
+    if (s->idle_tag == NULL) {
+        read_and_run(s);
+    } else {
+        struct error err = {0};
+        if (imap_idle_end(s, &err) < 0)
+            end_of_connection(s, &err);
+    }
+    if (s->phase == IMAP_NEW && s->opened_ms + config.imap_login_timeout < loop_now_ms())
+        imap_bye(s, "Time to log in is over");
+}
+
+/* A wake tells an idling session its news; it is no sign of input, so nothing may be read for it. */
+static PARKS enum step imap_step(void *arg)
+{
+    struct imap_session *s = arg;
+    bool was_woken;
+
+    CHECK_OBJ(s, IMAP_SESSION_MAGIC);
+    s->arena = arena_new();
+    was_woken = conn_take_wake(s->conn);
+    if (was_woken && s->idle_tag != NULL)
+        imap_updates_send(s, true);
+    if (!was_woken || conn_has_input(s->conn) || conn_is_draining(s->conn))
+        do {
+            take_turn(s);
+            arena_reset(s->arena);
+            fiber_pause();
+        } while (s->phase != IMAP_LOGOUT && conn_has_input(s->conn) && !conn_failed(s->conn));
+    arena_free(&s->arena);
+    if (s->phase == IMAP_LOGOUT || conn_failed(s->conn))
+        return STEP_END;
+    rest(s);
+    return STEP_REST;
+}
+
+/* --- life ---------------------------------------------------------------------------------------- */
+
+static PARKS void *imap_open(struct conn *conn, int tag)
+{
+    struct imap_session *s = calloc(1, sizeof *s);
+    struct buf out;
+
+    if (s == NULL)
+        abort();
+    s->magic = IMAP_SESSION_MAGIC;
+    s->conn = conn;
+    s->listener = (uint8_t)tag;
+    s->opened_ms = loop_now_ms();
+    buf_init(&out, SIZE_MAX);
+    buf_add(&out, STR("* OK ["));
+    imap_add_capabilities(s, &out);
+    buf_add(&out, STR("] Merpati ready\r\n"));
+    imap_write_buf(s, &out);
+    buf_fini(&out);
+    rest(s);
+    return s;
+}
+
+static PARKS void imap_close(void *arg)
+{
+    struct imap_session *s = arg;
+
+    CHECK_OBJ(s, IMAP_SESSION_MAGIC);
+    if (s->idle_tag != NULL)
+        imap_idle_stop(s);
+    imap_deselect(s);
+    s->magic = 0;
+    free(s);
+}
+
+const struct service imap_service = {
+    .name = "imap",
+    .open = imap_open,
+    .step = imap_step,
+    .close = imap_close,
+    .busy = "* BYE [UNAVAILABLE] Too many connections, please try again later",
+};

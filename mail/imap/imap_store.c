@@ -1,0 +1,142 @@
+/* imap_store.c - STORE (RFC 9051, 6.4.6) with UNCHANGEDSINCE (RFC 7162, 3.1.3). */
+#include "mail/imap/imap_capability.h"
+#include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_sequence.h"
+#include "mail/imap/imap_session.h"
+#include "mail/imap/imap_target.h"
+#include "mail/imap/imap_updates.h"
+#include "mail/store/message.h"
+
+struct store_request {
+    struct imap_set set;
+    enum flag_change change;
+    bool is_silent;
+    bool is_conditional;
+    uint64_t unchanged_since;
+    uint32_t flags;
+    struct keywords keywords;
+};
+
+struct store_result {
+    struct message_state *states;
+    size_t count;
+    uint32_t *conflicts;
+    size_t conflict_count;
+};
+
+/* --- arguments ------------------------------------------------------------------------------------- */
+
+static int parse_modifiers(struct imap_parser *p, struct store_request *r, struct error *err)
+{
+    r->unchanged_since = UINT64_MAX;
+    if (!imap_parse_skip(p, '('))
+        return 0;
+    if (!imap_parse_word(p, STR("UNCHANGEDSINCE")))
+        return imap_parse_expected(p, "UNCHANGEDSINCE", err);
+    r->is_conditional = true;
+    if (imap_parse_space(p, err) < 0 || imap_parse_number64(p, &r->unchanged_since, "a modseq", err) < 0 ||
+        imap_parse_char(p, ')', err) < 0)
+        return -1;
+    return imap_parse_space(p, err);
+}
+
+static int parse_item(struct imap_parser *p, struct store_request *r, struct error *err)
+{
+    r->change = FLAGS_REPLACE;
+    if (imap_parse_skip(p, '+'))
+        r->change = FLAGS_ADD;
+    else if (imap_parse_skip(p, '-'))
+        r->change = FLAGS_REMOVE;
+    if (imap_parse_word(p, STR("FLAGS.SILENT")))
+        r->is_silent = true;
+    else if (!imap_parse_word(p, STR("FLAGS")))
+        return imap_parse_expected(p, "FLAGS, +FLAGS or -FLAGS, with or without .SILENT,", err);
+    return 0;
+}
+
+static int parse_store(struct imap_session *s, struct imap_command *c, struct store_request *r, struct error *err)
+{
+    struct imap_parser *p = &c->args;
+
+    if (imap_set_parse(p, s->arena, &r->set, err) < 0 || imap_parse_space(p, err) < 0 || parse_modifiers(p, r, err) < 0 ||
+        parse_item(p, r, err) < 0 || imap_parse_space(p, err) < 0 ||
+        imap_parse_flags(p, s->arena, true, &r->flags, &r->keywords, err) < 0 || imap_parse_end(p, err) < 0)
+        return -1;
+    return imap_target_resolve(s, &r->set, c->by_uid, err);
+}
+
+/* --- answers --------------------------------------------------------------------------------------- */
+
+/* Own changes are told here, so the updates before the tagged OK leave them out. */
+static PARKS void tell_states(struct imap_session *s, struct imap_command *c, const struct store_request *r,
+                              const struct store_result *result)
+{
+    bool with_modseq = (s->enabled & IMAP_ENABLED_CONDSTORE) != 0;
+    struct buf out;
+
+    buf_init(&out, SIZE_MAX);
+    for (size_t i = 0; i < result->count; i++) {
+        const struct message_state *state = &result->states[i];
+        struct index_entry entry = {.uid = state->uid, .flags = state->flags, .modseq = state->modseq, .keywords = &state->keywords};
+        uint32_t seq = view_seq(s->view, state->uid);
+
+        view_mark_told(s->view, state->uid, state->modseq);
+        if (seq == 0 || (r->is_silent && !with_modseq))
+            continue;
+        imap_add_flag_update(s, &out, seq, &entry, c->by_uid || with_modseq, !r->is_silent, with_modseq);
+        if (out.n > 32768)
+            imap_write_buf(s, &out);
+    }
+    imap_write_buf(s, &out);
+    buf_fini(&out);
+}
+
+static struct str modified_code(struct imap_session *s, struct imap_command *c, const struct store_result *result)
+{
+    uint32_t *numbers = ARENA_ARRAY(s->arena, result->conflict_count, uint32_t);
+    struct buf code;
+    struct str out;
+
+    for (size_t i = 0; i < result->conflict_count; i++)
+        numbers[i] = c->by_uid ? result->conflicts[i] : view_seq(s->view, result->conflicts[i]);
+    buf_init(&code, SIZE_MAX);
+    buf_adds(&code, "MODIFIED ");
+    imap_set_print(&code, numbers, result->conflict_count);
+    out = arena_str(s->arena, buf_str(&code));
+    buf_fini(&code);
+    return out;
+}
+
+int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    struct store_request r = {0};
+    struct store_result result = {0};
+    uint32_t *uids;
+    size_t count;
+
+    if (parse_store(s, c, &r, err) < 0)
+        return -1;
+    if (s->is_read_only) {
+        c->refusal = "READ-ONLY";
+        return fail(err, ERR_DENIED, "the mailbox is opened read-only");
+    }
+    if (r.is_conditional)
+        imap_enable_condstore(s);
+    uids = imap_target_uids(s, &r.set, &count);
+    if (count == 0)
+        return 0;
+    if (message_store_flags(s->arena, s->account_id, s->mailbox_id, uids, count, r.change, r.flags, r.keywords,
+                            r.unchanged_since, &result.states, &result.count, &result.conflicts, &result.conflict_count,
+                            err) < 0)
+        return -1;
+    if (r.keywords.n > 0) {
+        (void)view_refresh(s->view, NULL);
+        imap_tell_keywords(s, false);
+    }
+    tell_states(s, c, &r, &result);
+    if (result.conflict_count > 0)
+        c->code = modified_code(s, c, &result);
+    else if (!c->by_uid && !r.is_silent && result.count < count)
+        c->code = STR("EXPUNGEISSUED");
+    return 0;
+}

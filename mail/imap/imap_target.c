@@ -1,0 +1,86 @@
+/* imap_target.c - from sets as clients write them to messages of the view.
+ *
+ * Everything behind this works on ranges of sequence numbers, so that "1:*" of a million messages is one range. */
+#include "mail/imap/imap_target.h"
+
+#include "mail/imap/imap_reply.h"
+
+static void resolve_saved(const struct imap_session *s, struct imap_set *set)
+{
+    set->v = ARENA_ARRAY(s->arena, s->saved_count + 1, struct imap_range);
+    set->n = 0;
+    for (uint32_t i = 0; i < s->saved_count; i++) {
+        uint32_t seq = view_seq(s->view, s->saved_uids[i]);
+        if (seq == 0)
+            continue;
+        if (set->n > 0 && set->v[set->n - 1].to + 1 == seq)
+            set->v[set->n - 1].to = seq;
+        else
+            set->v[set->n++] = (struct imap_range){seq, seq};
+    }
+}
+
+static void resolve_uids(const struct imap_session *s, struct imap_set *set)
+{
+    size_t kept = 0;
+
+    imap_set_resolve(set, view_uid_max(s->view));
+    for (size_t i = 0; i < set->n; i++) {
+        uint32_t from = view_seq_at_least(s->view, set->v[i].from);
+        uint32_t behind = set->v[i].to == UINT32_MAX ? view_count(s->view) + 1 : view_seq_at_least(s->view, set->v[i].to + 1);
+        if (from < behind)
+            set->v[kept++] = (struct imap_range){from, behind - 1};
+    }
+    set->n = kept;
+}
+
+int imap_target_resolve(const struct imap_session *s, struct imap_set *set, bool by_uid, struct error *err)
+{
+    uint32_t count = view_count(s->view);
+
+    if (set->is_saved) {
+        resolve_saved(s, set);
+        return 0;
+    }
+    if (by_uid) {
+        resolve_uids(s, set);
+        return 0;
+    }
+    imap_set_resolve(set, count);
+    if (set->n > 0 && set->v[set->n - 1].to > count)
+        return fail(err, ERR_SYNTAX, "message %u does not exist: the mailbox has %u", set->v[set->n - 1].to, count);
+    return 0;
+}
+
+uint32_t *imap_target_uids(const struct imap_session *s, const struct imap_set *seqs, size_t *count)
+{
+    uint32_t *uids = ARENA_ARRAY(s->arena, (size_t)imap_set_count(seqs) + 1, uint32_t);
+
+    *count = 0;
+    for (size_t i = 0; i < seqs->n; i++)
+        for (uint32_t seq = seqs->v[i].from; seq <= seqs->v[i].to; seq++)
+            uids[(*count)++] = view_uid(s->view, seq);
+    return uids;
+}
+
+int imap_tell_vanished_earlier(struct imap_session *s, uint64_t modseq, const struct imap_set *known, struct error *err)
+{
+    size_t count, kept = 0;
+    uint32_t *uids;
+    struct buf out;
+
+    if (mailbox_vanished_since(s->arena, s->account_id, s->mailbox_id, modseq, &uids, &count, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        if ((known == NULL || imap_set_contains(known, uids[i])) && view_seq(s->view, uids[i]) == 0)
+            uids[kept++] = uids[i];
+    if (kept == 0)
+        return 0;
+    buf_init(&out, SIZE_MAX);
+    buf_adds(&out, "* VANISHED (EARLIER) ");
+    imap_set_print(&out, uids, kept);
+    buf_adds(&out, "\r\n");
+    imap_write_buf(s, &out);
+    buf_fini(&out);
+    return 0;
+}

@@ -1,0 +1,129 @@
+/* imap_updates.c - untagged data nobody asked for.
+ *
+ * The view knows which messages and states this client was told of; this file only spells the difference. A database
+ * that is away delays news, it never fails a command. */
+#include "mail/imap/imap_updates.h"
+
+#include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_select.h"
+#include "mail/imap/imap_sequence.h"
+
+static void add_expunges(const struct imap_session *s, struct buf *out, const struct view_changes *changes)
+{
+    if (changes->expunged_count > 0 && (s->enabled & IMAP_ENABLED_QRESYNC)) {
+        buf_add(out, STR("* VANISHED "));
+        imap_set_print(out, changes->expunged_uids, changes->expunged_count);
+        buf_add(out, STR("\r\n"));
+        return;
+    }
+    for (size_t i = 0; i < changes->expunged_count; i++) {
+        buf_add(out, STR("* "));
+        buf_add_u64(out, changes->expunged_seqs[i]);
+        buf_add(out, STR(" EXPUNGE\r\n"));
+    }
+}
+
+void imap_add_flag_update(const struct imap_session *s, struct buf *out, uint32_t seq, const struct index_entry *entry,
+                          bool with_uid, bool with_flags, bool with_modseq)
+{
+    const char *gap = "";
+
+    buf_add(out, STR("* "));
+    buf_add_u64(out, seq);
+    buf_add(out, STR(" FETCH ("));
+    if (with_uid) {
+        buf_add(out, STR("UID "));
+        buf_add_u64(out, entry->uid);
+        gap = " ";
+    }
+    if (with_modseq) {
+        buf_adds(out, gap);
+        buf_add(out, STR("MODSEQ ("));
+        buf_add_u64(out, entry->modseq);
+        buf_addc(out, ')');
+        gap = " ";
+    }
+    if (with_flags) {
+        buf_adds(out, gap);
+        buf_add(out, STR("FLAGS "));
+        imap_add_flags(out, entry->flags, entry->keywords);
+    }
+    buf_add(out, STR(")\r\n"));
+}
+
+static PARKS void write_changes(struct imap_session *s, const struct view_changes *changes)
+{
+    bool with_uid = (s->enabled & (IMAP_ENABLED_QRESYNC | IMAP_ENABLED_REV2)) != 0;
+    bool with_modseq = (s->enabled & IMAP_ENABLED_CONDSTORE) != 0;
+    struct buf out;
+
+    buf_init(&out, SIZE_MAX);
+    add_expunges(s, &out, changes);
+    if (changes->exists_changed) {
+        buf_add(&out, STR("* "));
+        buf_add_u64(&out, changes->exists);
+        buf_add(&out, STR(" EXISTS\r\n"));
+    }
+    if (changes->exists_changed && !(s->enabled & IMAP_ENABLED_REV2))
+        buf_add(&out, STR("* 0 RECENT\r\n"));
+    for (size_t i = 0; i < changes->flag_count; i++) {
+        imap_add_flag_update(s, &out, changes->flag_seqs[i], &changes->flags[i], with_uid, true, with_modseq);
+        if (out.n > 32768)
+            imap_write_buf(s, &out);
+    }
+    if (out.n > 0)
+        imap_write_buf(s, &out);
+    buf_fini(&out);
+}
+
+void imap_tell_keywords(struct imap_session *s, bool always)
+{
+    struct str *names;
+    size_t count = view_keywords(s->view, s->arena, &names);
+    struct keywords keywords = {.v = names, .n = count};
+    struct buf out;
+
+    if (!always && count <= s->keyword_count)
+        return;
+    s->keyword_count = (uint32_t)count;
+    buf_init(&out, SIZE_MAX);
+    buf_add(&out, STR("* FLAGS "));
+    imap_add_flags(&out, FLAG_SYSTEM_ALL, &keywords);
+    buf_add(&out, STR("\r\n* OK [PERMANENTFLAGS "));
+    if (s->is_read_only) {
+        buf_add(&out, STR("()] Flags cannot be changed\r\n"));
+    } else {
+        imap_add_flags(&out, FLAG_SYSTEM_ALL, &keywords);
+        buf_truncate(&out, out.n - 1);
+        buf_add(&out, STR(" \\*)] Flags are kept\r\n"));
+    }
+    imap_write_buf(s, &out);
+    buf_fini(&out);
+}
+
+static bool have_keywords(const struct view_changes *changes)
+{
+    for (size_t i = 0; i < changes->flag_count; i++)
+        if (changes->flags[i].keywords != NULL)
+            return true;
+    return false;
+}
+
+void imap_updates_send(struct imap_session *s, bool expunges)
+{
+    struct view_changes changes = {0};
+
+    if (s->view == NULL)
+        return;
+    (void)view_refresh(s->view, NULL);
+    if (!view_is_behind(s->view))
+        return;
+    view_take_changes(s->view, s->arena, expunges, &changes);
+    if (changes.is_gone) {
+        imap_mailbox_is_gone(s);
+        return;
+    }
+    if (have_keywords(&changes))
+        imap_tell_keywords(s, false);
+    write_changes(s, &changes);
+}

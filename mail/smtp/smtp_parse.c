@@ -1,0 +1,237 @@
+/* smtp_parse.c - SMTP command arguments. Strict about structure, because a path that two servers
+ * read differently is an attack; forgiving about spaces, because clients are not. */
+#include "mail/smtp/smtp_parse.h"
+
+#include "server/base/utf8.h"
+
+static bool is_atext(char c)
+{
+    unsigned char u = (unsigned char)c;
+
+    return u > 127 || (u >= '0' && u <= '9') || (u >= 'A' && u <= 'Z') || (u >= 'a' && u <= 'z') ||
+           (u != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", u) != NULL);
+}
+
+static bool is_domain_char(char c)
+{
+    unsigned char u = (unsigned char)c;
+
+    return u > 127 || (u >= '0' && u <= '9') || (u >= 'A' && u <= 'Z') || (u >= 'a' && u <= 'z') ||
+           u == '-' || u == '.' || u == '_';
+}
+
+static char peek(struct str s) { return s.n > 0 ? s.p[0] : '\0'; }
+
+static bool skip_char(struct str *s, char c)
+{
+    if (s->n == 0 || s->p[0] != c)
+        return false;
+    *s = str_from(*s, 1);
+    return true;
+}
+
+static struct str take_while(struct str *s, bool (*is)(char))
+{
+    size_t n = 0;
+
+    while (n < s->n && is(s->p[n]))
+        n++;
+    struct str out = str_head(*s, n);
+    *s = str_from(*s, n);
+    return out;
+}
+
+/* "..." with backslash quoting (RFC 5321, 4.1.2: Quoted-string). The opening quote is gone already. */
+static int parse_quoted(struct arena *a, struct str *s, struct str *out, struct error *err)
+{
+    char *to = arena_alloc(a, s->n + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->n; i++) {
+        unsigned char c = (unsigned char)s->p[i];
+
+        if (c == '"') {
+            *out = str_of(to, n);
+            *s = str_from(*s, i + 1);
+            return 0;
+        }
+        if (c == '\\' && ++i < s->n)
+            c = (unsigned char)s->p[i];
+        if (c < 32 || c == 127)
+            return fail(err, ERR_SYNTAX, "a quoted local part holds a control character");
+        to[n++] = (char)c;
+    }
+    return fail(err, ERR_SYNTAX, "the quote in the address is not closed");
+}
+
+static int parse_local(struct arena *a, struct str *s, struct str *out, struct error *err)
+{
+    if (skip_char(s, '"'))
+        return parse_quoted(a, s, out, err);
+
+    struct str whole = *s;
+    do {
+        if (str_empty(take_while(s, is_atext)))
+            return fail(err, ERR_SYNTAX, "the part before @ is not an address: quote it or mend it");
+    } while (skip_char(s, '.'));
+    *out = str_head(whole, (size_t)(s->p - whole.p));
+    return 0;
+}
+
+static bool is_literal_char(char c) { return c > 32 && c < 127 && c != '[' && c != ']' && c != '\\'; }
+
+static int parse_domain(struct str *s, struct str *out, struct error *err)
+{
+    struct str whole = *s;
+
+    if (skip_char(s, '[')) {
+        take_while(s, is_literal_char);
+        if (!skip_char(s, ']'))
+            return fail(err, ERR_SYNTAX, "the address literal after @ is not closed");
+        *out = str_head(whole, (size_t)(s->p - whole.p));
+        return 0;
+    }
+    *out = take_while(s, is_domain_char);
+    if (str_empty(*out) || out->p[0] == '.' || out->p[out->n - 1] == '.' ||
+        str_find(*out, STR("..")) >= 0)
+        return fail(err, ERR_SYNTAX, "the part after @ is not a domain name");
+    if (out->n > SMTP_DOMAIN_SIZE_MAX)
+        return fail(err, ERR_SYNTAX, "the domain name is longer than %d bytes", SMTP_DOMAIN_SIZE_MAX);
+    return 0;
+}
+
+/* "@relay.example,@other.example:" in front of the mailbox: accepted and ignored (RFC 5321, 4.1.1.3). */
+static int skip_source_route(struct str *s, struct error *err)
+{
+    struct str domain;
+
+    if (peek(*s) != '@')
+        return 0;
+    do {
+        if (!skip_char(s, '@'))
+            return fail(err, ERR_SYNTAX, "the source route is malformed");
+        if (parse_domain(s, &domain, err) < 0)
+            return -1;
+    } while (skip_char(s, ','));
+    if (!skip_char(s, ':'))
+        return fail(err, ERR_SYNTAX, "the source route is malformed");
+    return 0;
+}
+
+static int check_path(struct smtp_path *path, struct error *err)
+{
+    path->is_utf8 = !str_is_ascii(path->local) || !str_is_ascii(path->domain);
+    if (path->local.n > SMTP_LOCAL_SIZE_MAX)
+        return fail(err, ERR_SYNTAX, "the part before @ is longer than %d bytes", SMTP_LOCAL_SIZE_MAX);
+    if (path->is_utf8 && (!utf8_valid(path->local) || !utf8_valid(path->domain)))
+        return fail(err, ERR_SYNTAX, "the address is not valid UTF-8");
+    return 0;
+}
+
+static int parse_angle(struct arena *a, struct str *s, struct smtp_path *path, struct error *err)
+{
+    if (!skip_char(s, '<'))
+        return fail(err, ERR_SYNTAX, "the address needs angle brackets: <user@example.org>");
+    if (skip_char(s, '>')) {
+        path->is_null = true;
+        return 0;
+    }
+    if (skip_source_route(s, err) < 0 || parse_local(a, s, &path->local, err) < 0)
+        return -1;
+    if (skip_char(s, '@') && parse_domain(s, &path->domain, err) < 0)
+        return -1;
+    if (!skip_char(s, '>'))
+        return fail(err, ERR_SYNTAX, "the address is malformed: write <user@example.org>");
+    if (str_empty(path->domain) && !str_ieq(path->local, STR("postmaster")))
+        return fail(err, ERR_SYNTAX, "the address lacks its domain: write <user@example.org>");
+    return check_path(path, err);
+}
+
+static int parse_params(struct str s, struct smtp_params *params, struct error *err)
+{
+    struct str token;
+
+    while (str_next_token(&s, ' ', &token)) {
+        if (params->n == SMTP_PARAMS_MAX)
+            return fail(err, ERR_SYNTAX, "more than %d parameters", SMTP_PARAMS_MAX);
+        str_cut(token, '=', &params->v[params->n].name, &params->v[params->n].value);
+        params->n++;
+    }
+    return 0;
+}
+
+int smtp_parse_path(struct arena *a, struct str args, struct str prefix, struct smtp_path *path,
+                    struct smtp_params *params, struct error *err)
+{
+    *path = (struct smtp_path){0};
+    params->n = 0;
+    if (!str_skip_prefix(&args, prefix))
+        return fail(err, ERR_SYNTAX, "write %.*s<address>", STR_ARG(prefix));
+    while (skip_char(&args, ' '))
+        ;
+    if (parse_angle(a, &args, path, err) < 0)
+        return -1;
+    if (args.n > 0 && args.p[0] != ' ')
+        return fail(err, ERR_SYNTAX, "there must be a space between the address and its parameters");
+    return parse_params(args, params, err);
+}
+
+bool smtp_helo_is_valid(struct str name)
+{
+    if (str_empty(name) || name.n > SMTP_DOMAIN_SIZE_MAX)
+        return false;
+    for (size_t i = 0; i < name.n; i++)
+        if (!is_domain_char(name.p[i]) && strchr("[]:", name.p[i]) == NULL)
+            return false;
+    return true;
+}
+
+int smtp_parse_bdat(struct str args, uint64_t *size, bool *is_last, struct error *err)
+{
+    struct str number, last;
+
+    args = str_trim(args);
+    *is_last = str_cut(args, ' ', &number, &last);
+    last = str_trim(last);
+    if (!str_to_u64(number, size) || (*is_last && !str_ieq(last, STR("LAST"))))
+        return fail(err, ERR_SYNTAX, "write BDAT <size> or BDAT <size> LAST");
+    return 0;
+}
+
+static bool needs_quotes(struct str local)
+{
+    struct str rest = local;
+
+    do {
+        if (str_empty(take_while(&rest, is_atext)))
+            return true;
+    } while (skip_char(&rest, '.'));
+    return rest.n > 0;
+}
+
+struct str smtp_mailbox_text(struct arena *a, struct str local, struct str domain)
+{
+    struct buf b;
+    struct str out;
+
+    if (str_empty(local))
+        return STR("");
+    buf_init(&b, 4 * (local.n + domain.n) + 8);
+    if (needs_quotes(local)) {
+        buf_addc(&b, '"');
+        for (size_t i = 0; i < local.n; i++) {
+            if (local.p[i] == '"' || local.p[i] == '\\')
+                buf_addc(&b, '\\');
+            buf_addc(&b, local.p[i]);
+        }
+        buf_addc(&b, '"');
+    } else
+        buf_add(&b, local);
+    if (!str_empty(domain)) {
+        buf_addc(&b, '@');
+        buf_add(&b, domain);
+    }
+    out = arena_str(a, buf_str(&b));
+    buf_fini(&b);
+    return out;
+}

@@ -1,0 +1,684 @@
+/* mailbox_index.c - follows a mailbox in the database; one index per worker, whoever looks.
+ *
+ * Loaded in slices from the covering index, then kept up by modseq: the mailbox's row is read first, so whatever is committed
+ * while the rest is read is at worst read again by the next refresh. One fiber of the index does the reading, apart
+ * from those who wait for it, so that nobody's cancellation breaks it off. Nothing here parks between changing the
+ * list and changing the rows. Unused indexes are kept for a while, unsubscribed, and caught up when opened again. */
+#include <assert.h>
+#include <stdlib.h>
+#include "mail/store/mailbox_index_internal.h"
+#include "server/base/memory.h"
+#include "server/base/object.h"
+#include "server/pg/pg.h"
+#include "sql_queries.h"
+
+#define SLICE_COUNT 20000 /* rows of one query */
+#define APPLY_COUNT_MAX                                                                            \
+    10000 /* changes that are applied in one go; with more the index is read anew */
+#define CACHE_COUNT_MAX 256
+#define CACHE_BYTES_MAX ((size_t)32 << 20)
+#define CACHE_KEYWORD_SETS_MAX                                                                     \
+    10000 /* an index with more is not kept: texts are given back only with it */
+
+static struct map *indexes; /* by key, those in use and those cached */
+static struct list cached;  /* least recently used first */
+static size_t cached_count, cached_bytes;
+
+struct index_key {
+    int64_t account_id, mailbox_id;
+};
+
+static struct str key_str(const struct index_key *key)
+{
+    return str_of((const char *)key, sizeof *key);
+}
+
+/* ---- rows ----------------------------------------------------------------------------------------- */
+
+size_t index_find(const struct mailbox_index *x, uint32_t uid)
+{
+    size_t at = uid_list_at_least(x->list, x->list->n, uid);
+
+    return at < x->list->n && x->list->v[at] == uid ? at : SIZE_MAX;
+}
+
+void index_entry_at(const struct mailbox_index *x, size_t at, struct index_entry *out)
+{
+    const struct index_row *row = &x->rows[at];
+
+    *out = (struct index_entry){row->message_id, row->modseq, x->list->v[at], row->flags,
+                                keyword_sets_get(&x->sets, row->keywords)};
+}
+
+/* Views that look at the list do not see what is appended before they ask. */
+static void append_row(struct mailbox_index *x, uint32_t uid, const struct index_row *row)
+{
+    if (x->list->n == x->rows_cap) {
+        x->rows_cap += x->rows_cap / 4 + 16;
+        x->rows = memory_resize(x->rows, x->rows_cap * sizeof x->rows[0]);
+    }
+    x->rows[x->list->n] = *row;
+    uid_list_append(x->list, uid);
+    if (uid >= x->uid_next)
+        x->uid_next = uid + 1;
+}
+
+static void forget_rows(struct mailbox_index *x)
+{
+    uid_list_unref(&x->list);
+    free(x->rows);
+    x->rows = NULL;
+    x->rows_cap = 0;
+}
+
+/* A view that was told less than `changes_from` compares every row's modseq instead. */
+static void note_change(struct mailbox_index *x, uint32_t uid)
+{
+    if (x->changes == NULL)
+        x->changes = memory_array(MAILBOX_CHANGES_KEPT, sizeof x->changes[0]);
+    x->changes[x->changes_to++ % MAILBOX_CHANGES_KEPT] = uid;
+    if (x->changes_to - x->changes_from > MAILBOX_CHANGES_KEPT)
+        x->changes_from = x->changes_to - MAILBOX_CHANGES_KEPT;
+}
+
+static void forget_changes(struct mailbox_index *x)
+{
+    x->changes_from = ++x->changes_to;
+}
+
+/* ---- applying ------------------------------------------------------------------------------------- */
+
+struct index_columns {
+    int uid, message_id, modseq, flags, keywords;
+};
+
+static struct index_columns find_columns(const struct pg_rows *rows, bool has_keywords)
+{
+    return (struct index_columns){
+        pg_column(rows, "uid"),
+        pg_column(rows, "message_id"),
+        pg_column(rows, "modseq"),
+        pg_column(rows, "flags"),
+        has_keywords ? pg_column(rows, "keywords") : -1,
+    };
+}
+
+static uint32_t intern_at(struct mailbox_index *x, const struct pg_rows *rows, size_t row,
+                          int column)
+{
+    struct arena *a;
+    struct str *v;
+    size_t n;
+    uint32_t number;
+
+    if (column < 0 || pg_null_at(rows, row, column))
+        return 0;
+    a = arena_new();
+    n = pg_text_array_at(a, rows, row, column, &v);
+    number = keyword_sets_intern(&x->sets, v, n);
+    arena_free(&a);
+    return number;
+}
+
+static struct index_row read_row(struct mailbox_index *x, const struct pg_rows *rows, size_t row,
+                                 const struct index_columns *c)
+{
+    return (struct index_row){
+        .message_id = pg_i64_at(rows, row, c->message_id),
+        .modseq = (uint64_t)pg_i64_at(rows, row, c->modseq),
+        .flags = (uint32_t)pg_i64_at(rows, row, c->flags),
+        .keywords = intern_at(x, rows, row, c->keywords),
+    };
+}
+
+static void apply_row(struct mailbox_index *x, uint32_t uid, const struct index_row *row)
+{
+    size_t at = uid_list_at_least(x->list, x->list->n, uid);
+
+    if (at == x->list->n) {
+        append_row(x, uid, row);
+    } else if (x->list->v[at] == uid && x->rows[at].modseq < row->modseq) {
+        x->rows[at] = *row;
+        note_change(x, uid);
+    }
+}
+
+static void apply_changed(struct mailbox_index *x, const struct pg_rows *rows)
+{
+    struct index_columns c = find_columns(rows, true);
+
+    for (size_t i = 0; i < rows->count; i++) {
+        struct index_row row = read_row(x, rows, i, &c);
+
+        apply_row(x, (uint32_t)pg_i64_at(rows, i, c.uid), &row);
+    }
+}
+
+/* The list is changed in place only when no view looks at it. */
+static void own_the_list(struct mailbox_index *x)
+{
+    struct uid_list *shared = x->list;
+
+    if (shared->refs == 1)
+        return;
+    x->list = uid_list_copy(shared, shared->n);
+    uid_list_unref(&shared);
+}
+
+static void apply_vanished(struct mailbox_index *x, const struct pg_rows *rows)
+{
+    size_t kept =
+        SIZE_MAX; /* rows below it have their place; SIZE_MAX: nothing was taken out yet */
+    size_t next = 0;
+    int column = rows->count > 0 ? pg_column(rows, "uid") : 0;
+
+    for (size_t i = 0; i < rows->count; i++) {
+        size_t at = index_find(x, (uint32_t)pg_i64_at(rows, i, column));
+
+        if (at == SIZE_MAX)
+            continue;
+        if (kept == SIZE_MAX) {
+            own_the_list(x);
+            kept = next = at;
+        }
+        memmove(&x->rows[kept], &x->rows[next], (at - next) * sizeof x->rows[0]);
+        memmove(&x->list->v[kept], &x->list->v[next], (at - next) * sizeof x->list->v[0]);
+        kept += at - next;
+        next = at + 1;
+    }
+    if (kept == SIZE_MAX)
+        return;
+    memmove(&x->rows[kept], &x->rows[next], (x->list->n - next) * sizeof x->rows[0]);
+    memmove(&x->list->v[kept], &x->list->v[next], (x->list->n - next) * sizeof x->list->v[0]);
+    x->list->n = kept + x->list->n - next;
+}
+
+/* ---- reading --------------------------------------------------------------------------------------- */
+
+static struct pg_args mailbox_args(const struct mailbox_index *x, struct pg_arg args[2])
+{
+    args[0] = pg_i64(x->account_id);
+    args[1] = pg_i64(x->mailbox_id);
+    return (struct pg_args){args, 2};
+}
+
+static struct pg_args set_args(const struct mailbox_index *x, int64_t after, size_t count_max,
+                               struct pg_arg args[4])
+{
+    mailbox_args(x, args);
+    args[2] = pg_i64(after);
+    args[3] = pg_i64((int64_t)count_max);
+    return (struct pg_args){args, 4};
+}
+
+static void mark_gone(struct mailbox_index *x)
+{
+    struct index_key key = {x->account_id, x->mailbox_id};
+
+    if (!x->is_gone && map_get(indexes, key_str(&key)) == x)
+        map_remove(indexes, key_str(&key));
+    x->is_gone = true;
+}
+
+static void apply_mailbox(struct mailbox_index *x, const struct pg_rows *rows)
+{
+    uint32_t uid_next = pg_get_u32(rows, 0, "uid_next");
+
+    x->uid_validity = pg_get_u32(rows, 0, "uid_validity");
+    x->modseq = (uint64_t)pg_get_i64(rows, 0, "modseq");
+    if (uid_next > x->uid_next)
+        x->uid_next = uid_next;
+}
+
+/* A new state read while the old one, if any, is still looked at. */
+static void add_slice(struct mailbox_index *fresh, const struct pg_rows *rows)
+{
+    struct index_columns c = find_columns(rows, false);
+
+    for (size_t i = 0; i < rows->count; i++) {
+        struct index_row row = read_row(fresh, rows, i, &c);
+
+        append_row(fresh, (uint32_t)pg_i64_at(rows, i, c.uid), &row);
+        fiber_pause();
+    }
+}
+
+static void add_keywords(struct mailbox_index *fresh, const struct pg_rows *rows)
+{
+    int uid = pg_column(rows, "uid"), keywords = pg_column(rows, "keywords");
+
+    for (size_t i = 0; i < rows->count; i++) {
+        size_t at = index_find(fresh, (uint32_t)pg_i64_at(rows, i, uid));
+
+        if (at != SIZE_MAX)
+            fresh->rows[at].keywords = intern_at(fresh, rows, i, keywords);
+        fiber_pause();
+    }
+}
+
+static int64_t last_uid(const struct pg_rows *rows)
+{
+    return pg_i64_at(rows, rows->count - 1, pg_column(rows, "uid"));
+}
+
+/* The rest of a set whose first slice is in *rows; frees it. */
+static int read_slices(struct mailbox_index *fresh, const struct sql_query *query,
+                       struct pg_rows *rows,
+                       void (*add)(struct mailbox_index *, const struct pg_rows *),
+                       struct error *err)
+{
+    struct pg_arg args[4];
+    bool is_last;
+    int rc = 0;
+
+    for (;;) {
+        int64_t after = 0;
+
+        add(fresh, rows);
+        is_last = rows->count < SLICE_COUNT;
+        if (!is_last)
+            after = last_uid(rows);
+        pg_rows_free(rows);
+        if (is_last)
+            return 0;
+        rc = pg_run(pg_pool(), query, set_args(fresh, after, SLICE_COUNT, args), rows, err);
+        if (rc < 0)
+            return -1;
+    }
+}
+
+static int read_all(struct mailbox_index *fresh, struct error *err)
+{
+    struct pg_arg of_mailbox[2], of_set[4];
+    struct pg_call calls[] = {
+        {&sql_index_mailbox, mailbox_args(fresh, of_mailbox)},
+        {&sql_index_load, set_args(fresh, 0, SLICE_COUNT, of_set)},
+        {&sql_index_load_keywords, set_args(fresh, 0, SLICE_COUNT, of_set)},
+    };
+    struct pg_rows rows[3] = {{0}};
+    int rc = -1;
+
+    if (pg_run_batch(pg_pool(), calls, 3, rows, err) < 0)
+        return -1;
+    fresh->is_gone = rows[0].count == 0;
+    if (!fresh->is_gone)
+        apply_mailbox(fresh, &rows[0]);
+    if (read_slices(fresh, &sql_index_load, &rows[1], add_slice, err) == 0)
+        rc = read_slices(fresh, &sql_index_load_keywords, &rows[2], add_keywords, err);
+    for (size_t i = 0; i < 3; i++)
+        pg_rows_free(&rows[i]);
+    return rc;
+}
+
+/* ---- loading and refreshing -------------------------------------------------------------------------- */
+
+/* Entries given out point to the sets that x has, so those stay and the numbers of the new rows change. */
+static void adopt_keywords(struct mailbox_index *x, struct mailbox_index *fresh)
+{
+    uint32_t *numbers = memory_array((size_t)fresh->sets.n + 1, sizeof numbers[0]);
+
+    for (uint32_t i = 1; i <= fresh->sets.n; i++) {
+        const struct keywords *k = keyword_sets_get(&fresh->sets, i);
+
+        numbers[i] = keyword_sets_intern(&x->sets, k->v, k->n);
+    }
+    for (size_t i = 0; i < fresh->list->n; i++)
+        fresh->rows[i].keywords = numbers[fresh->rows[i].keywords];
+    free(numbers);
+}
+
+/* Puts what was read in the place of what was known. */
+static void take_over(struct mailbox_index *x, struct mailbox_index *fresh)
+{
+    adopt_keywords(x, fresh);
+    forget_rows(x);
+    x->list = uid_list_ref(fresh->list);
+    x->rows = fresh->rows;
+    x->rows_cap = fresh->rows_cap;
+    fresh->rows = NULL;
+    x->modseq = fresh->modseq;
+    x->uid_validity = fresh->uid_validity;
+    if (fresh->uid_next > x->uid_next)
+        x->uid_next = fresh->uid_next;
+    forget_changes(x);
+    x->is_loaded = true;
+}
+
+static int index_load(struct mailbox_index *x, struct error *err)
+{
+    struct mailbox_index fresh = {.account_id = x->account_id, .mailbox_id = x->mailbox_id};
+    int rc;
+
+    keyword_sets_init(&fresh.sets);
+    fresh.list = uid_list_new(0);
+    rc = read_all(&fresh, err);
+    if (rc == 0 && fresh.is_gone)
+        mark_gone(x);
+    else if (rc == 0)
+        take_over(x, &fresh);
+    forget_rows(&fresh);
+    keyword_sets_fini(&fresh.sets);
+    return rc;
+}
+
+enum refreshed { REFRESH_FAILED, REFRESH_DONE, REFRESH_TOO_MUCH };
+
+static enum refreshed refresh_by_modseq(struct mailbox_index *x, struct error *err)
+{
+    struct pg_arg of_mailbox[2], of_set[4];
+    struct pg_call calls[] = {
+        {&sql_index_mailbox, mailbox_args(x, of_mailbox)},
+        {&sql_index_changed, set_args(x, (int64_t)x->modseq, APPLY_COUNT_MAX, of_set)},
+        {&sql_index_vanished, set_args(x, (int64_t)x->modseq, APPLY_COUNT_MAX, of_set)},
+    };
+    struct pg_rows rows[3] = {{0}};
+    enum refreshed result = REFRESH_DONE;
+
+    if (pg_run_batch(pg_pool(), calls, 3, rows, err) < 0)
+        return REFRESH_FAILED;
+    if (rows[0].count == 0) {
+        mark_gone(x);
+    } else if (rows[1].count == APPLY_COUNT_MAX || rows[2].count == APPLY_COUNT_MAX) {
+        result = REFRESH_TOO_MUCH;
+    } else {
+        apply_changed(x, &rows[1]);
+        apply_vanished(x, &rows[2]);
+        apply_mailbox(x, &rows[0]);
+    }
+    for (size_t i = 0; i < 3; i++)
+        pg_rows_free(&rows[i]);
+    return result;
+}
+
+/* What was committed between the slices of a load is caught by the refresh behind it. */
+static int load_and_settle(struct mailbox_index *x, struct error *err)
+{
+    enum refreshed result;
+
+    do {
+        if (index_load(x, err) < 0)
+            return -1;
+        if (x->is_gone || x->list->n < SLICE_COUNT)
+            return 0;
+        result = refresh_by_modseq(x, err);
+    } while (result == REFRESH_TOO_MUCH);
+    return result == REFRESH_DONE ? 0 : -1;
+}
+
+static int refresh(struct mailbox_index *x, struct error *err)
+{
+    enum refreshed result = x->is_loaded ? refresh_by_modseq(x, err) : REFRESH_TOO_MUCH;
+
+    if (result == REFRESH_TOO_MUCH)
+        return load_and_settle(x, err);
+    return result == REFRESH_DONE ? 0 : -1;
+}
+
+static void drop_if_unused(struct mailbox_index *x);
+
+static void refresh_fiber(void *arg)
+{
+    struct mailbox_index *x = arg;
+    uint64_t wanted = x->wanted;
+    struct error err = {0};
+
+    if (refresh(x, &err) < 0) {
+        x->failure = err;
+        x->failures++;
+    } else {
+        x->reached = wanted;
+    }
+    x->is_refreshing = false;
+    wait_queue_wake_all(&x->refreshed);
+    drop_if_unused(x);
+}
+
+static void start_refresh(struct mailbox_index *x)
+{
+    x->is_refreshing = true;
+    fiber_start("mailbox_refresh", refresh_fiber, x);
+}
+
+/* Returns when everything announced before the call is in the index. */
+int index_catch_up(struct mailbox_index *x, struct error *err)
+{
+    uint64_t goal = x->wanted;
+    unsigned failures = x->failures;
+
+    while (!x->is_gone && x->reached < goal) {
+        enum wake wake;
+
+        if (!x->is_refreshing)
+            start_refresh(x);
+        wake = wait_queue_wait(&x->refreshed, NO_DEADLINE);
+        if (wake != WAKE_READY)
+            return fiber_wake_error(wake, err);
+        if (x->failures != failures)
+            return fail(err, x->failure.kind, "%s", x->failure.text);
+    }
+    return 0;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------ */
+
+static void heard(struct bus_subscription *s)
+{
+    struct mailbox_index *x = CONTAINER_OF(s, struct mailbox_index, subscription);
+
+    CHECK_OBJ(x, MAILBOX_INDEX_MAGIC);
+    x->wanted++;
+    LIST_EACH_SAFE (at, &x->views) {
+        struct mailbox_view *v = CONTAINER_OF(at, struct mailbox_view, link);
+
+        if (v->changed != NULL)
+            v->changed(v->arg);
+    }
+}
+
+static struct mailbox_index *index_new(int64_t account_id, int64_t mailbox_id)
+{
+    struct mailbox_index *x = memory_alloc(sizeof *x);
+
+    *x = (struct mailbox_index){
+        .magic = MAILBOX_INDEX_MAGIC, .account_id = account_id, .mailbox_id = mailbox_id};
+    x->list = uid_list_new(0);
+    keyword_sets_init(&x->sets);
+    wait_queue_init(&x->refreshed);
+    list_init(&x->views);
+    return x;
+}
+
+static void index_free(struct mailbox_index *x)
+{
+    assert(list_is_empty(&x->views));
+    assert(!x->is_refreshing);
+    forget_rows(x);
+    keyword_sets_fini(&x->sets);
+    free(x->changes);
+    x->magic = 0;
+    free(x);
+}
+
+static size_t index_size(const struct mailbox_index *x)
+{
+    return sizeof *x + x->rows_cap * sizeof x->rows[0] + x->list->cap * sizeof x->list->v[0] +
+           (x->changes != NULL ? MAILBOX_CHANGES_KEPT * sizeof x->changes[0] : 0) +
+           arena_size(x->sets.arena);
+}
+
+static void leave_cache(struct mailbox_index *x)
+{
+    if (!list_is_linked(&x->cache_link))
+        return;
+    list_remove(&x->cache_link);
+    cached_count--;
+    cached_bytes -= index_size(x);
+}
+
+static void discard(struct mailbox_index *x)
+{
+    struct index_key key = {x->account_id, x->mailbox_id};
+
+    leave_cache(x);
+    if (map_get(indexes, key_str(&key)) == x)
+        map_remove(indexes, key_str(&key));
+    index_free(x);
+}
+
+static void enter_cache(struct mailbox_index *x)
+{
+    list_append(&cached, &x->cache_link);
+    cached_count++;
+    cached_bytes += index_size(x);
+    while (cached_count > CACHE_COUNT_MAX || cached_bytes > CACHE_BYTES_MAX)
+        discard(CONTAINER_OF(cached.next, struct mailbox_index, cache_link));
+}
+
+static void drop_if_unused(struct mailbox_index *x)
+{
+    if (!list_is_empty(&x->views) || x->is_refreshing || list_is_linked(&x->cache_link))
+        return;
+    if (x->is_gone || !x->is_loaded || x->sets.n > CACHE_KEYWORD_SETS_MAX)
+        discard(x);
+    else
+        enter_cache(x);
+}
+
+/* An index that nobody looked at has not listened, so it starts with something to catch up with. */
+struct mailbox_index *index_acquire(int64_t account_id, int64_t mailbox_id)
+{
+    struct index_key key = {account_id, mailbox_id};
+    struct mailbox_index *x;
+
+    if (indexes == NULL) {
+        indexes = map_new();
+        list_init(&cached);
+    }
+    x = map_get(indexes, key_str(&key));
+    if (x == NULL) {
+        x = index_new(account_id, mailbox_id);
+        map_put(indexes, key_str(&key), x);
+    }
+    leave_cache(x);
+    if (list_is_empty(&x->views)) {
+        x->wanted++;
+        bus_subscribe(&x->subscription, (uint64_t)account_id, heard);
+    }
+    return x;
+}
+
+void index_release(struct mailbox_index *x)
+{
+    if (!list_is_empty(&x->views))
+        return;
+    bus_unsubscribe(&x->subscription);
+    drop_if_unused(x);
+}
+
+void mailbox_index_cache_clear(void)
+{
+    if (indexes == NULL)
+        return;
+    while (!list_is_empty(&cached))
+        discard(CONTAINER_OF(cached.next, struct mailbox_index, cache_link));
+    if (map_count(indexes) == 0)
+        map_free(&indexes);
+}
+
+/* ---- QRESYNC ------------------------------------------------------------------------------------------------ */
+
+struct vanished {
+    int64_t account_id, mailbox_id;
+    struct uid_list *found;
+    uint32_t expected; /* the lowest UID not yet seen or called vanished */
+};
+
+static void add_vanished(struct vanished *v, const struct pg_rows *rows)
+{
+    int uid = pg_column(rows, "uid");
+
+    for (size_t i = 0; i < rows->count; i++) {
+        uid_list_append(v->found, (uint32_t)pg_i64_at(rows, i, uid));
+        fiber_pause();
+    }
+}
+
+/* Every UID between those that are there. */
+static void add_gap(struct vanished *v, uint32_t end)
+{
+    for (; v->expected < end; v->expected++) {
+        uid_list_append(v->found, v->expected);
+        fiber_pause();
+    }
+    v->expected = end + 1;
+}
+
+static void add_gaps(struct vanished *v, const struct pg_rows *rows)
+{
+    int uid = pg_column(rows, "uid");
+
+    for (size_t i = 0; i < rows->count; i++)
+        add_gap(v, (uint32_t)pg_i64_at(rows, i, uid));
+}
+
+static int read_vanished(struct vanished *v, const struct sql_query *query,
+                         const struct pg_arg *modseq,
+                         void (*add)(struct vanished *, const struct pg_rows *), struct error *err)
+{
+    struct pg_arg args[5] = {pg_i64(v->account_id), pg_i64(v->mailbox_id), pg_i64(0),
+                             pg_i64(SLICE_COUNT)};
+    size_t arg_count = modseq != NULL ? 5 : 4;
+    struct pg_rows rows = {0};
+    bool is_last = false;
+
+    if (modseq != NULL)
+        args[4] = *modseq;
+    while (!is_last) {
+        if (pg_run(pg_pool(), query, (struct pg_args){args, arg_count}, &rows, err) < 0)
+            return -1;
+        add(v, &rows);
+        is_last = rows.count < SLICE_COUNT;
+        if (!is_last)
+            args[2] = pg_i64(last_uid(&rows));
+        pg_rows_free(&rows);
+    }
+    return 0;
+}
+
+/* Where tombstones may have been forgotten, every UID that is not there counts as vanished (RFC 7162, 3.2.5.2 allows it). */
+static int find_vanished(struct vanished *v, uint64_t modseq, struct error *err)
+{
+    struct pg_rows rows = {0};
+    struct pg_arg since = pg_i64((int64_t)modseq);
+    uint64_t forgotten;
+    uint32_t uid_next;
+
+    if (pg_run(pg_pool(), &sql_mailbox_vanished_floor,
+               PG_ARGS(pg_i64(v->account_id), pg_i64(v->mailbox_id)), &rows, err) < 0)
+        return -1;
+    forgotten = (uint64_t)pg_get_i64(&rows, 0, "forgotten_modseq");
+    uid_next = pg_get_u32(&rows, 0, "uid_next");
+    pg_rows_free(&rows);
+    if (modseq >= forgotten)
+        return read_vanished(v, &sql_mailbox_vanished, &since, add_vanished, err);
+    v->expected = 1;
+    if (read_vanished(v, &sql_mailbox_uids, NULL, add_gaps, err) < 0)
+        return -1;
+    add_gap(v, uid_next);
+    return 0;
+}
+
+int mailbox_vanished_since(struct arena *a, int64_t account_id, int64_t mailbox_id, uint64_t modseq,
+                           uint32_t **uids, size_t *count, struct error *err)
+{
+    struct vanished v = {
+        .account_id = account_id, .mailbox_id = mailbox_id, .found = uid_list_new(0)};
+    int rc = modseq > INT64_MAX ? 0 : find_vanished(&v, modseq, err);
+
+    if (rc == 0) {
+        *count = v.found->n;
+        *uids = arena_copy(a, v.found->v, v.found->n * sizeof v.found->v[0]);
+    }
+    uid_list_unref(&v.found);
+    return rc;
+}

@@ -1,0 +1,100 @@
+/* mailbox_index_internal.h - what mailbox_index.c (following the database) and mailbox_view.c (what sessions see) share.
+ *
+ *   PostgreSQL --index_catch_up--> rows and current list --view_take_changes--> the view's list and count
+ *
+ * rows[i] belongs to list->v[i]. A view looks at a list, the current one or an older one that was current when the
+ * view last let messages go. UIDs are given out in ascending order and committed in that order, so what is left
+ * of a view's messages is always the beginning of the current list. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "mail/store/mailbox_index.h"
+#include "mail/store/uid_list.h"
+#include "server/base/list.h"
+#include "server/base/map.h"
+#include "server/pg/notify.h"
+#include "server/run/channel.h"
+
+#define MAILBOX_INDEX_MAGIC  0x6d626978
+#define MAILBOX_VIEW_MAGIC   0x6d627677
+#define MAILBOX_CHANGES_KEPT 4096
+
+struct index_row {
+    int64_t message_id;
+    uint64_t modseq;
+    uint32_t flags;
+    uint32_t keywords; /* number of an interned set; 0: none */
+};
+
+/* Keyword sets are kept once each and as long as the index, because entries point to them. */
+struct keyword_sets {
+    struct map *by_text; /* to the set's number, as a pointer */
+    struct keywords **v; /* v[0] is not used */
+    uint32_t n, cap;
+    struct arena *arena;
+};
+
+struct mailbox_index {
+    unsigned magic;
+    int64_t account_id, mailbox_id;
+
+    struct uid_list *list;
+    struct index_row *rows;
+    size_t rows_cap;
+    struct keyword_sets sets;
+    uint64_t modseq; /* everything up to here is known */
+    uint32_t uid_next, uid_validity;
+
+    /* UIDs of rows that changed, oldest first: positions changes_from .. changes_to, the last of them kept. */
+    uint32_t *changes;
+    uint64_t changes_from, changes_to;
+
+    bool is_loaded, is_gone;
+    bool is_refreshing;       /* a fiber is at it */
+    uint64_t wanted, reached; /* notices heard, and how many of them the index has followed */
+    unsigned failures;
+    struct error failure; /* of the last one */
+    struct wait_queue refreshed;
+
+    struct list views;
+    struct bus_subscription subscription;
+    struct list cache_link; /* while nobody looks */
+};
+
+struct mailbox_view {
+    unsigned magic;
+    struct mailbox_index *index;
+    struct list link;
+    struct uid_list *list;
+    size_t count;
+    uint64_t changes_at;    /* position up to which changes were told */
+    uint64_t flags_modseq;  /* flags up to here were told */
+    uint64_t modseq;        /* everything up to here was told, removals too */
+    struct own_change *own; /* told by the session itself */
+    size_t own_count, own_cap;
+    void (*changed)(void *arg);
+    void *arg;
+};
+
+struct own_change {
+    uint32_t uid;
+    uint64_t modseq;
+};
+
+struct mailbox_index *index_acquire(int64_t account_id, int64_t mailbox_id);
+void index_release(struct mailbox_index *x); /* when the last view went */
+PARKS int index_catch_up(struct mailbox_index *x, struct error *err);
+
+/* Position of a UID in the current list, or SIZE_MAX. */
+size_t index_find(const struct mailbox_index *x, uint32_t uid);
+void index_entry_at(const struct mailbox_index *x, size_t at, struct index_entry *out);
+
+/* keyword_sets.c */
+void keyword_sets_init(struct keyword_sets *s);
+void keyword_sets_fini(struct keyword_sets *s);
+uint32_t keyword_sets_intern(struct keyword_sets *s, const struct str *v, size_t n);
+static inline const struct keywords *keyword_sets_get(const struct keyword_sets *s, uint32_t number)
+{
+    return number == 0 ? NULL : s->v[number];
+}
+size_t keyword_sets_names(const struct keyword_sets *s, struct arena *a, struct str **out);

@@ -1,0 +1,377 @@
+/* message.c - reading messages in sets.
+ *
+ *   ids[] -> batches of rows -> one round trip for the rows and the cached forms -> blobs in portions of bytes -> each()
+ *
+ * A batch whose ids lie close together is read as a range of the primary key, any other as a list. Rows come back sorted by
+ * message_id and are given out in the order that was asked for. Blobs are read by their own number: the store never
+ * joins them to messages. */
+#include "mail/store/message.h"
+#include <stdlib.h>
+#include "server/pg/pg.h"
+#include "sql_queries.h"
+
+#define BATCH_ROWS_MAX   2000
+#define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
+#define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS)
+
+/* One id asked for, and where its row is in each result; -1: nowhere. */
+struct slot {
+    int64_t id;
+    uint32_t index; /* within the batch */
+    int32_t row, meta_row, blob_row;
+};
+
+struct row_columns {
+    int message_id, thread_id, blob_id, size, received_at, saved_at;
+};
+struct meta_columns {
+    int message_id, sent_at, envelope, structure, headers;
+};
+struct blob_columns {
+    int blob_id, data;
+};
+
+struct batch {
+    const struct message_reader *reader;
+    struct arena *arena;
+    size_t from, count;     /* of reader->ids */
+    struct slot *sorted;    /* by id */
+    struct slot **in_order; /* as asked for */
+    struct pg_rows rows, meta, blobs;
+    struct row_columns row_columns;
+    struct meta_columns meta_columns;
+    struct blob_columns blob_columns;
+};
+
+static bool wants(const struct message_reader *r, unsigned columns)
+{
+    return (r->columns & columns) != 0;
+}
+
+/* Rows are needed for the blobs' numbers, too, and to know that a message exists when nothing is asked of it. */
+static bool wants_rows(const struct message_reader *r)
+{
+    return wants(r, MESSAGE_ROW | MESSAGE_BLOB) || r->columns == 0;
+}
+
+/* ---- the question ------------------------------------------------------------------------------- */
+
+static int compare_slots(const void *a, const void *b)
+{
+    const struct slot *x = a, *y = b;
+
+    if (x->id != y->id)
+        return x->id < y->id ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+static bool slots_are_sorted(const struct batch *b)
+{
+    for (size_t i = 1; i < b->count; i++)
+        if (b->sorted[i].id < b->sorted[i - 1].id)
+            return false;
+    return true;
+}
+
+static void batch_sort(struct batch *b)
+{
+    b->sorted = ARENA_ARRAY(b->arena, b->count, struct slot);
+    b->in_order = ARENA_ARRAY(b->arena, b->count, struct slot *);
+    for (size_t i = 0; i < b->count; i++)
+        b->sorted[i] = (struct slot){b->reader->ids[b->from + i], (uint32_t)i, -1, -1, -1};
+    if (!slots_are_sorted(b))
+        qsort(b->sorted, b->count, sizeof b->sorted[0], compare_slots);
+    for (size_t i = 0; i < b->count; i++)
+        b->in_order[b->sorted[i].index] = &b->sorted[i];
+}
+
+/* A range may read up to a quarter more rows than were asked for: still cheaper than looking each up. */
+static bool batch_is_dense(const struct batch *b)
+{
+    uint64_t span = (uint64_t)b->sorted[b->count - 1].id - (uint64_t)b->sorted[0].id;
+
+    return span < b->count + b->count / 4;
+}
+
+static struct pg_arg ids_arg(const struct batch *b)
+{
+    int64_t *ids = ARENA_ARRAY(b->arena, b->count, int64_t);
+
+    for (size_t i = 0; i < b->count; i++)
+        ids[i] = b->sorted[i].id;
+    return pg_i64_array(ids, b->count);
+}
+
+static size_t add_args(struct batch *b, struct pg_arg *args)
+{
+    args[0] = pg_i64(b->reader->account_id);
+    if (!batch_is_dense(b)) {
+        args[1] = ids_arg(b);
+        return 2;
+    }
+    args[1] = pg_i64(b->sorted[0].id);
+    args[2] = pg_i64(b->sorted[b->count - 1].id);
+    return 3;
+}
+
+static struct pg_call rows_call(struct batch *b)
+{
+    struct pg_arg *args = ARENA_ARRAY(b->arena, 3, struct pg_arg);
+    size_t count = add_args(b, args);
+
+    return (struct pg_call){batch_is_dense(b) ? &sql_message_rows_between : &sql_message_rows_any,
+                            {args, count}};
+}
+
+static struct pg_call meta_call(struct batch *b)
+{
+    struct pg_arg *args = ARENA_ARRAY(b->arena, 6, struct pg_arg);
+    size_t count = add_args(b, args);
+
+    args[count++] = pg_bool(wants(b->reader, MESSAGE_ENVELOPE));
+    args[count++] = pg_bool(wants(b->reader, MESSAGE_STRUCTURE));
+    args[count++] = pg_bool(wants(b->reader, MESSAGE_HEADERS));
+    return (struct pg_call){batch_is_dense(b) ? &sql_message_meta_between : &sql_message_meta_any,
+                            {args, count}};
+}
+
+/* ---- the answer ----------------------------------------------------------------------------------- */
+
+static void find_row_columns(struct batch *b)
+{
+    b->row_columns = (struct row_columns){
+        pg_column(&b->rows, "message_id"),  pg_column(&b->rows, "thread_id"),
+        pg_column(&b->rows, "blob_id"),     pg_column(&b->rows, "size"),
+        pg_column(&b->rows, "received_at"), pg_column(&b->rows, "saved_at"),
+    };
+}
+
+static void find_meta_columns(struct batch *b)
+{
+    b->meta_columns = (struct meta_columns){
+        pg_column(&b->meta, "message_id"), pg_column(&b->meta, "sent_at"),
+        pg_column(&b->meta, "envelope"),   pg_column(&b->meta, "structure"),
+        pg_column(&b->meta, "headers"),
+    };
+}
+
+/* Both sides are sorted by id; an id asked for twice finds the same row. `member` is the slot's member to set. */
+static void match(struct batch *b, const struct pg_rows *rows, int id_column, size_t member)
+{
+    size_t row = 0;
+
+    for (size_t i = 0; i < b->count && row < rows->count; i++) {
+        while (row < rows->count && pg_i64_at(rows, row, id_column) < b->sorted[i].id)
+            row++;
+        if (row < rows->count && pg_i64_at(rows, row, id_column) == b->sorted[i].id)
+            *(int32_t *)((char *)&b->sorted[i] + member) = (int32_t)row;
+    }
+}
+
+static int batch_fetch(struct batch *b, struct error *err)
+{
+    struct pg_call calls[2];
+    struct pg_rows rows[2] = {{0}};
+    size_t count = 0;
+
+    batch_sort(b);
+    if (wants_rows(b->reader))
+        calls[count++] = rows_call(b);
+    if (wants(b->reader, MESSAGE_META))
+        calls[count++] = meta_call(b);
+    if (pg_run_batch(pg_pool(), calls, count, rows, err) < 0)
+        return -1;
+    count = 0;
+    if (wants_rows(b->reader)) {
+        b->rows = rows[count++];
+        find_row_columns(b);
+        match(b, &b->rows, b->row_columns.message_id, offsetof(struct slot, row));
+    }
+    if (wants(b->reader, MESSAGE_META)) {
+        b->meta = rows[count];
+        find_meta_columns(b);
+        match(b, &b->meta, b->meta_columns.message_id, offsetof(struct slot, meta_row));
+    }
+    return 0;
+}
+
+static bool slot_exists(const struct batch *b, const struct slot *s)
+{
+    return (!wants_rows(b->reader) || s->row >= 0) &&
+           (!wants(b->reader, MESSAGE_META) || s->meta_row >= 0) &&
+           (!wants(b->reader, MESSAGE_BLOB) || s->blob_row >= 0);
+}
+
+static struct str wanted_str(const struct batch *b, const struct slot *s, unsigned column,
+                             int number)
+{
+    size_t row = (size_t)s->meta_row;
+
+    if (!wants(b->reader, column) || pg_null_at(&b->meta, row, number))
+        return STR_NULL;
+    return pg_str_at(&b->meta, row, number);
+}
+
+static void fill_message(const struct batch *b, const struct slot *s, struct message *m)
+{
+    *m = (struct message){.message_id = s->id, .sent_us = INT64_MIN};
+    if (s->row >= 0) {
+        m->thread_id = pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.thread_id);
+        m->blob_id = pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.blob_id);
+        m->size = (uint64_t)pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.size);
+        m->received_us = pg_time_us_at(&b->rows, (size_t)s->row, b->row_columns.received_at);
+        m->saved_us = pg_time_us_at(&b->rows, (size_t)s->row, b->row_columns.saved_at);
+    }
+    if (s->meta_row >= 0) {
+        if (!pg_null_at(&b->meta, (size_t)s->meta_row, b->meta_columns.sent_at))
+            m->sent_us = pg_time_us_at(&b->meta, (size_t)s->meta_row, b->meta_columns.sent_at);
+        m->envelope = wanted_str(b, s, MESSAGE_ENVELOPE, b->meta_columns.envelope);
+        m->structure = wanted_str(b, s, MESSAGE_STRUCTURE, b->meta_columns.structure);
+        m->headers = wanted_str(b, s, MESSAGE_HEADERS, b->meta_columns.headers);
+    }
+    if (s->blob_row >= 0)
+        m->blob = pg_str_at(&b->blobs, (size_t)s->blob_row, b->blob_columns.data);
+}
+
+/* Gives out the messages from..to of the batch, in the order asked for. */
+static int give_out(struct batch *b, size_t from, size_t to, struct error *err)
+{
+    const struct message_reader *r = b->reader;
+    struct message m;
+
+    for (size_t i = from; i < to; i++) {
+        if (!slot_exists(b, b->in_order[i]))
+            continue;
+        fill_message(b, b->in_order[i], &m);
+        if (r->each(r->arg, b->from + i, &m, err) < 0)
+            return -1;
+        fiber_pause();
+    }
+    return 0;
+}
+
+/* ---- blobs ------------------------------------------------------------------------------------------ */
+
+static int64_t slot_blob_id(const struct batch *b, const struct slot *s)
+{
+    return pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.blob_id);
+}
+
+/* As many messages from `from` on as their sizes allow, at least one. */
+static size_t portion_end(const struct batch *b, size_t from)
+{
+    uint64_t bytes = 0;
+    size_t to = from;
+
+    for (; to < b->count && (to == from || bytes < BATCH_BLOB_BYTES); to++)
+        if (b->in_order[to]->row >= 0)
+            bytes +=
+                (uint64_t)pg_i64_at(&b->rows, (size_t)b->in_order[to]->row, b->row_columns.size);
+    return to;
+}
+
+static int compare_i64(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* The row of a blob in the answer, which is sorted by number. */
+static int32_t blob_row(const struct batch *b, int64_t blob_id)
+{
+    size_t low = 0, high = b->blobs.count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (pg_i64_at(&b->blobs, middle, b->blob_columns.blob_id) < blob_id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == b->blobs.count || pg_i64_at(&b->blobs, low, b->blob_columns.blob_id) != blob_id)
+        return -1;
+    return (int32_t)low;
+}
+
+static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *err)
+{
+    int64_t *ids = ARENA_ARRAY(b->arena, to - from, int64_t);
+    size_t count = 0;
+
+    for (size_t i = from; i < to; i++)
+        if (b->in_order[i]->row >= 0)
+            ids[count++] = slot_blob_id(b, b->in_order[i]);
+    qsort(ids, count, sizeof ids[0], compare_i64);
+    if (pg_run(pg_pool(), &sql_message_blobs, PG_ARGS(pg_i64_array(ids, count)), &b->blobs, err) <
+        0)
+        return -1;
+    b->blob_columns =
+        (struct blob_columns){pg_column(&b->blobs, "blob_id"), pg_column(&b->blobs, "data")};
+    for (size_t i = from; i < to; i++)
+        if (b->in_order[i]->row >= 0)
+            b->in_order[i]->blob_row = blob_row(b, slot_blob_id(b, b->in_order[i]));
+    return 0;
+}
+
+static int give_out_with_blobs(struct batch *b, struct error *err)
+{
+    size_t to;
+    int rc = 0;
+
+    for (size_t from = 0; rc == 0 && from < b->count; from = to) {
+        to = portion_end(b, from);
+        rc = fetch_blobs(b, from, to, err);
+        if (rc == 0)
+            rc = give_out(b, from, to, err);
+        pg_rows_free(&b->blobs);
+    }
+    return rc;
+}
+
+/* ---- batches ------------------------------------------------------------------------------------------ */
+
+/* With known sizes a batch for blobs is one portion, so that no row is read long before it is needed. */
+static size_t batch_count(const struct message_reader *r, size_t from)
+{
+    size_t left = r->count - from;
+    size_t count_max = left < BATCH_ROWS_MAX ? left : BATCH_ROWS_MAX;
+    uint64_t bytes = 0;
+    size_t count = 0;
+
+    if (r->sizes == NULL || !wants(r, MESSAGE_BLOB))
+        return count_max;
+    while (count < count_max && (count == 0 || bytes < BATCH_BLOB_BYTES))
+        bytes += r->sizes[from + count++];
+    return count;
+}
+
+static int read_batch(struct batch *b, struct error *err)
+{
+    int rc = batch_fetch(b, err);
+
+    if (rc == 0)
+        rc = wants(b->reader, MESSAGE_BLOB) ? give_out_with_blobs(b, err)
+                                            : give_out(b, 0, b->count, err);
+    pg_rows_free(&b->rows);
+    pg_rows_free(&b->meta);
+    return rc;
+}
+
+int message_read(const struct message_reader *r, struct error *err)
+{
+    struct arena *arena = arena_new();
+    size_t count;
+    int rc = 0;
+
+    for (size_t from = 0; rc == 0 && from < r->count; from += count) {
+        struct batch b = {.reader = r, .arena = arena, .from = from, .count = batch_count(r, from)};
+
+        count = b.count;
+        rc = read_batch(&b, err);
+        arena_reset(arena);
+    }
+    arena_free(&arena);
+    return rc;
+}

@@ -1,0 +1,221 @@
+/* message_prepare.c - reads a message once and keeps what mailboxes will be asked for.
+ *
+ * Pure work on bytes: the envelope and the structure as IMAP prints them, the header fields of
+ * cached_headers.def, and the hashes by which its thread is found. It never fails: what cannot be understood is
+ * empty, and what would be out of proportion is left to whoever reads the message itself. */
+#include <stdlib.h>
+#include "mail/mime/header.h"
+#include "mail/mime/imap_form.h"
+#include "mail/mime/part.h"
+#include "mail/store/delivery.h"
+#include "server/base/buf.h"
+#include "server/base/date.h"
+#include "server/base/encode.h"
+#include "server/run/offload.h"
+
+#define OFFLOAD_SIZE_MIN         (256 * 1024)
+#define FORM_SIZE_MAX            ((size_t)64 << 20)
+#define HEADERS_SIZE_MAX         (16 * 1024)
+#define MSGIDS_READ_MAX          1000 /* of one field */
+#define REFERENCES_KEPT_EACH_END 50
+#define YEAR_MAX                 9999 /* PostgreSQL and RFC 3339 end about here */
+
+static const char *const cached_headers[] = {
+#define CACHED_HEADER(name) name,
+#include "mail/store/cached_headers.def"
+#undef CACHED_HEADER
+};
+#define CACHED_HEADER_COUNT (sizeof cached_headers / sizeof cached_headers[0])
+
+bool message_header_is_cached(struct str name)
+{
+    for (size_t i = 0; i < CACHED_HEADER_COUNT; i++)
+        if (str_ieq(name, str_c(cached_headers[i])))
+            return true;
+    return false;
+}
+
+/* One message's work, which may run on a helper thread: it owns the memory it uses. */
+struct preparation {
+    struct str raw;
+    struct arena *arena;
+    struct str header;
+    struct buf envelope, structure, headers;
+    int64_t sent_us;
+    int64_t *refs;
+    size_t ref_count;
+    int64_t subject_hash;
+};
+
+/* ---- forms ------------------------------------------------------------------------------------- */
+
+static void form_envelope(struct preparation *p)
+{
+    imap_form_envelope(&p->envelope, p->header);
+    if (buf_ok(&p->envelope))
+        return;
+    buf_clear(&p->envelope);
+    buf_adds(&p->envelope, "(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)");
+}
+
+static void form_structure(struct preparation *p, const struct mime_part *root)
+{
+    imap_form_structure(&p->structure, root, p->raw, true);
+    if (buf_ok(&p->structure))
+        return;
+    buf_clear(&p->structure);
+    buf_addf(&p->structure, "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" %zu 0 NIL NIL NIL NIL)",
+             p->raw.n);
+}
+
+/* Byte for byte, as the message has them; only a last field without a line end gets one. */
+static void keep_headers(struct preparation *p)
+{
+    struct str rest = p->header;
+    struct header_field field;
+
+    while (header_next(&rest, &field)) {
+        if (!message_header_is_cached(field.name))
+            continue;
+        buf_add(&p->headers, field.whole);
+        if (!str_ends(field.whole, STR("\n")))
+            buf_add(&p->headers, STR("\r\n"));
+    }
+}
+
+/* ---- date and thread ----------------------------------------------------------------------------- */
+
+static int64_t find_date(struct preparation *p)
+{
+    struct header_field field;
+    int64_t unix_s;
+
+    if (!header_find(p->header, STR("Date"), &field) ||
+        !date_parse_rfc5322(header_unfold(p->arena, field.value), &unix_s, NULL))
+        return INT64_MIN;
+    if (unix_s < days_from_civil(1, 1, 1) * 86400 ||
+        unix_s >= days_from_civil(YEAR_MAX + 1, 1, 1) * 86400)
+        return INT64_MIN;
+    return unix_s * 1000000;
+}
+
+/* Without its brackets, which some programs forget in one place and not in the other. */
+static int64_t hash_msgid(struct str msgid)
+{
+    if (str_starts(msgid, STR("<")))
+        msgid = str_from(msgid, 1);
+    if (str_ends(msgid, STR(">")))
+        msgid.n--;
+    return (int64_t)fnv1a_64(msgid);
+}
+
+static void add_ref(struct preparation *p, struct str msgid)
+{
+    p->refs[p->ref_count++] = hash_msgid(msgid);
+}
+
+/* Of an endless References field its ends say most: where the thread began and what is answered. */
+static void add_refs_of(struct preparation *p, struct str field_name)
+{
+    struct header_field field;
+    struct str *msgids;
+    size_t count;
+
+    if (!header_find(p->header, field_name, &field))
+        return;
+    msgids = ARENA_ARRAY(p->arena, MSGIDS_READ_MAX, struct str);
+    count = header_parse_msgids(p->arena, field.value, msgids, MSGIDS_READ_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (i < REFERENCES_KEPT_EACH_END || i + REFERENCES_KEPT_EACH_END >= count)
+            add_ref(p, msgids[i]);
+}
+
+static int compare_i64(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+static void sort_refs(struct preparation *p)
+{
+    size_t kept = 0;
+
+    qsort(p->refs, p->ref_count, sizeof p->refs[0], compare_i64);
+    for (size_t i = 0; i < p->ref_count; i++)
+        if (kept == 0 || p->refs[i] != p->refs[kept - 1])
+            p->refs[kept++] = p->refs[i];
+    p->ref_count = kept;
+}
+
+/* What a message must share with another one to be of its thread (RFC 8621, 3). */
+static void find_thread_marks(struct preparation *p)
+{
+    struct header_field field;
+    struct str subject = STR("");
+    bool is_reply;
+
+    p->refs = ARENA_ARRAY(p->arena, (size_t)6 * REFERENCES_KEPT_EACH_END, int64_t);
+    add_refs_of(p, STR("Message-ID"));
+    add_refs_of(p, STR("In-Reply-To"));
+    add_refs_of(p, STR("References"));
+    sort_refs(p);
+
+    if (header_find(p->header, STR("Subject"), &field))
+        subject =
+            header_base_subject(p->arena, header_decode_text(p->arena, field.value), &is_reply);
+    p->subject_hash = (int64_t)fnv1a_64(arena_lower(p->arena, subject));
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------- */
+
+static void prepare(void *arg)
+{
+    struct preparation *p = arg;
+    struct mime_part *root = mime_parse(p->arena, p->raw);
+
+    p->header = mime_part_header(root, p->raw);
+    form_envelope(p);
+    form_structure(p, root);
+    keep_headers(p);
+    p->sent_us = find_date(p);
+    find_thread_marks(p);
+}
+
+static void preparation_init(struct preparation *p, struct str raw)
+{
+    *p = (struct preparation){.raw = raw, .arena = arena_new()};
+    buf_init(&p->envelope, FORM_SIZE_MAX);
+    buf_init(&p->structure, FORM_SIZE_MAX);
+    buf_init(&p->headers, HEADERS_SIZE_MAX);
+}
+
+static void preparation_fini(struct preparation *p)
+{
+    buf_fini(&p->envelope);
+    buf_fini(&p->structure);
+    buf_fini(&p->headers);
+    arena_free(&p->arena);
+}
+
+void message_prepare(struct arena *a, struct str raw, struct message_prepared *out)
+{
+    struct preparation p;
+
+    preparation_init(&p, raw);
+    if (raw.n >= OFFLOAD_SIZE_MIN)
+        offload(prepare, &p);
+    else
+        prepare(&p);
+    *out = (struct message_prepared){
+        .raw = raw,
+        .envelope = arena_str(a, buf_str(&p.envelope)),
+        .structure = arena_str(a, buf_str(&p.structure)),
+        .headers = buf_ok(&p.headers) ? arena_str(a, buf_str(&p.headers)) : STR_NULL,
+        .sent_us = p.sent_us,
+        .refs = arena_copy(a, p.refs, p.ref_count * sizeof p.refs[0]),
+        .ref_count = p.ref_count,
+        .subject_hash = p.subject_hash,
+    };
+    preparation_fini(&p);
+}

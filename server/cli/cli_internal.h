@@ -1,0 +1,67 @@
+/* cli_internal.h - what the commands share: how they are described, what they are given, how they answer.
+ *
+ * A command has two parts. `prepare` may read files and the terminal: it runs first, as the user who called and
+ * without a database. `run` runs in a fiber with the database open, as the owner of the data directory. */
+#pragma once
+#include <stdint.h>
+#include "server/base/arena.h"
+#include "server/base/error.h"
+#include "server/base/str.h"
+#include "server/cli/cli_output.h"
+#include "server/directory/directory.h"
+#include "server/run/fiber.h"
+
+enum cli_option {
+    OPTION_JSON, OPTION_DATA, OPTION_CONFIG, OPTION_SET,                       /* every command takes these */
+    OPTION_NAME, OPTION_KIND, OPTION_PASSWORD_STDIN, OPTION_PASSWORD_HASH, OPTION_QUOTA, OPTION_MESSAGES,
+    OPTION_FROM_CSV, OPTION_AS, OPTION_DOMAIN, OPTION_REMOVED, OPTION_EQUIPMENT,
+    OPTION_COUNT
+};
+
+#define TAKES(option) (1u << OPTION_##option)
+#define CLI_ARGS_MAX 1000
+
+struct cli {
+    struct arena *arena;
+    const struct cli_command *command;
+    struct str args[CLI_ARGS_MAX];                      /* behind the verb */
+    size_t arg_count;
+    const char *options[OPTION_COUNT];                  /* NULL: not given; "" for those without a value */
+    bool is_json;
+    void *prepared;                                     /* what prepare left for run */
+};
+
+struct cli_command {
+    const char *verb;                                   /* may be two words: "app-password add" */
+    const char *arguments;                              /* for the usage line */
+    unsigned args_min, args_max;
+    unsigned options;                                   /* TAKES() of what it takes beside the common ones */
+    int (*prepare)(struct cli *c, struct error *err);   /* may be NULL */
+    PARKS int (*run)(struct cli *c, struct error *err);
+    bool needs_no_database;
+    const char *meaning;
+};
+
+/* One array per noun, ended by a row without a verb. */
+extern const struct cli_command cli_domain_commands[];
+extern const struct cli_command cli_account_commands[];
+extern const struct cli_command cli_alias_commands[];
+extern const struct cli_command cli_group_commands[];
+extern const struct cli_command cli_room_commands[];
+extern const struct cli_command cli_config_commands[];
+
+static inline bool cli_has(const struct cli *c, enum cli_option option) { return c->options[option] != NULL; }
+static inline struct str cli_value(const struct cli *c, enum cli_option option) { return str_c(c->options[option]); }
+
+/* "5G", "none" or "default" as a QUOTA_ value. ERR_SYNTAX is a usage error: the exit status is 2. */
+int cli_parse_quota(struct str text, int64_t *out, struct error *err);
+
+/* The password of --password-stdin, or one typed twice at the terminal; empty when there is neither. */
+int cli_read_password(struct cli *c, struct str *out, struct error *err);
+
+/* Lists the accounts of a domain (--domain) or of all, of the kinds whose bits are set. */
+PARKS int cli_list_accounts(struct cli *c, unsigned kinds, struct error *err);
+/* Removes the account at the address if it is of one of the kinds. */
+PARKS int cli_remove_account(struct cli *c, struct str address, unsigned kinds, const char *what, struct error *err);
+#define KIND_BIT(kind) (1u << (kind))
+#define ALL_KINDS      (~0u)

@@ -1,0 +1,248 @@
+/* main.c - the roof: wires the protocols to the runtime and starts `merpati serve`.
+ *
+ * The only file that includes everything. Other commands live in server/cli/. */
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mail/imap/imap.h"
+#include "mail/smtp/smtp.h"
+#include "mail/store/mailbox_index.h"
+#include "mail/store/upkeep.h"
+#include "server/base/log.h"
+#include "server/cli/cli.h"
+#include "server/directory/certificate.h"
+#include "server/directory/first_account.h"
+#include "server/http/http.h"
+#include "server/pg/cluster.h"
+#include "server/pg/migrate.h"
+#include "server/pg/notify.h"
+#include "server/pg/pg.h"
+#include "server/run/config.h"
+#include "server/run/loop.h"
+#include "server/run/supervisor.h"
+#include "server/run/tls.h"
+
+static const struct endpoint *endpoints(size_t *count)
+{
+    static struct endpoint v[16];
+    size_t n = 0;
+
+    v[n++] = (struct endpoint){&smtp_service, SMTP_MX, "listen_smtp", config.listen_smtp, 25, TLS_OFFERED};
+    v[n++] = (struct endpoint){&smtp_service, SMTP_SUBMISSION, "listen_submission", config.listen_submission, 587, TLS_OFFERED};
+    v[n++] = (struct endpoint){&smtp_service, SMTP_SUBMISSION, "listen_submissions", config.listen_submissions, 465, TLS_IMPLICIT};
+    v[n++] = (struct endpoint){&smtp_service, SMTP_LMTP, "listen_lmtp", config.listen_lmtp, 24, TLS_OFFERED};
+    v[n++] = (struct endpoint){&imap_service, 0, "listen_imap", config.listen_imap, 143, TLS_OFFERED};
+    v[n++] = (struct endpoint){&imap_service, 0, "listen_imaps", config.listen_imaps, 993, TLS_IMPLICIT};
+    v[n++] = (struct endpoint){&http_service, 0, "listen_http", config.listen_http, 80, TLS_NONE};
+    v[n++] = (struct endpoint){&http_service, 0, "listen_https", config.listen_https, 443, TLS_IMPLICIT};
+    *count = n;
+    return v;
+}
+
+static bool wants_first_account;
+
+static void make_first_account(void *status)
+{
+    struct arena *a = arena_new();
+    struct str address, password;
+    struct error err = {0};
+
+    if (first_account_make(a, &address, &password, &err) < 0) {
+        fprintf(stderr, "merpati: no first account: %s\n", err.text);
+        *(int *)status = 1;
+    } else if (!str_empty(address))
+        printf("\nFirst log-in: %.*s  password: %.*s\n(shown only this once)\n\n", STR_ARG(address),
+               STR_ARG(password));
+    fflush(stdout);
+    arena_free(&a);
+    pg_pool_fini();
+}
+
+/* In a process of its own: the supervisor has no loop. */
+static int first_account(struct error *err)
+{
+    pid_t pid = fork();
+    int status = 0;
+
+    if (pid == 0) {
+        loop_init();
+        pg_pool_init(pg_conninfo(), 2);
+        loop_run_fiber("first_account", make_first_account, &status);
+        _exit(status);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+        return fail(err, ERR_INTERNAL, "the first account could not be made");
+    return 0;
+}
+
+static int prepare(struct error *err)
+{
+    if (pg_migrate(pg_conninfo(), err) < 0 || certificate_prepare(err) < 0)
+        return -1;
+    return wants_first_account ? first_account(err) : 0;
+}
+
+static int worker_start(unsigned index, struct error *err)
+{
+    pg_pool_init(pg_conninfo(), (unsigned)config.database_connections);
+    if (certificate_load(err) < 0 ||
+        http_start(http_builtin_routes, http_builtin_route_count, err) < 0)
+        return -1;
+    bus_start();
+    if (index == 0) {
+        certificate_keeper_start();
+        store_upkeep_start();
+    }
+    return 0;
+}
+
+static void worker_stop(void)
+{
+    store_upkeep_stop();
+    certificate_keeper_stop();
+    http_stop();
+    bus_stop();
+    mailbox_index_cache_clear();
+    pg_pool_fini();
+}
+
+/* For people who start it by hand; a service manager reads "merpati: ready" only. */
+static void on_ready(void)
+{
+    size_t count;
+    const struct endpoint *e = endpoints(&count);
+
+    printf("Merpati serves %s from %s\n", config.hostname, config.data_dir);
+    for (size_t i = 0; i < count; i++)
+        if (e[i].addresses[0] != '\0')
+            printf("  %-18s port %d on %s\n", e[i].setting + strlen("listen_"),
+                   e[i].port + config.port_offset, e[i].addresses);
+}
+
+static int serve_usage(void)
+{
+    fprintf(stderr, "usage: merpati serve [--config FILE] [--data DIR] [--port-offset N] "
+                    "[--workers N] [--first-account] [--set NAME=VALUE]...\n");
+    return 2;
+}
+
+/* An absolute path that need not exist yet. */
+static const char *absolute_path(const char *path)
+{
+    char cwd[PATH_MAX], *out;
+
+    if (path[0] == '/')
+        return strdup(path);
+    if (getcwd(cwd, sizeof cwd) == NULL || asprintf(&out, "%s/%s", cwd, path) < 0)
+        return NULL;
+    return out;
+}
+
+static int set_option(const char *assignment, struct error *err)
+{
+    struct str name, value;
+
+    if (!str_cut(str_c(assignment), '=', &name, &value))
+        return fail(err, ERR_SYNTAX, "--set %s: write --set name=value", assignment);
+    return config_set(str_trim(name), str_trim(value), err);
+}
+
+static int serve_options(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},      {"data", required_argument, NULL, 'd'},
+        {"port-offset", required_argument, NULL, 'p'}, {"workers", required_argument, NULL, 'w'},
+        {"set", required_argument, NULL, 's'},         {"first-account", no_argument, NULL, 'f'},
+        {0},
+    };
+    const char *sets[100], *data = "var";
+    size_t set_count = 0;
+    struct error err = {0};
+    uint32_t offset;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (c == 'c')
+            config.config_path = optarg;
+        else if (c == 'd')
+            data = optarg;
+        else if (c == 'p' && str_to_u32(str_c(optarg), &offset) && offset <= 60000)
+            config.port_offset = (int)offset;
+        else if (c == 's' && set_count < sizeof sets / sizeof *sets)
+            sets[set_count++] = optarg;
+        else if (c == 'f')
+            wants_first_account = true;
+        else if (c == 'w') {
+            char *text;
+            if (asprintf(&text, "workers=%s", optarg) < 0 || set_count == sizeof sets / sizeof *sets)
+                return 1;
+            sets[set_count++] = text;
+        } else
+            return serve_usage();
+    }
+    if (optind < argc)
+        return serve_usage();
+    config.data_dir = absolute_path(data);
+    if (config.config_path != NULL) {
+        struct buf errors;
+        buf_init(&errors, 1 << 20);
+        if (config_read(config.config_path, &errors) < 0) {
+            fputs(buf_c(&errors), stderr);
+            return 1;
+        }
+        buf_fini(&errors);
+    }
+    for (size_t i = 0; i < set_count; i++)
+        if (set_option(sets[i], &err) < 0) {
+            fprintf(stderr, "merpati: %s\n", err.text);
+            return 2;
+        }
+    return 0;
+}
+
+static void settle_hostname(void)
+{
+    static char name[HOST_NAME_MAX + 1];
+
+    if (config.hostname[0] == '\0' && gethostname(name, sizeof name) == 0)
+        config.hostname = name;
+}
+
+static int serve(int argc, char **argv)
+{
+    struct server_plan plan = {
+        .prepare = prepare,
+        .worker_start = worker_start,
+        .worker_stop = worker_stop,
+        .on_ready = on_ready,
+    };
+    enum log_level level;
+    int status;
+
+    config_defaults();
+    if ((status = serve_options(argc, argv)) != 0)
+        return status;
+    if (!log_parse_level(str_c(config.log_level), &level)) {
+        fprintf(stderr, "merpati: log_level is \"%s\": write debug, info, warn or error\n",
+                config.log_level);
+        return 2;
+    }
+    log_set_level(level);
+    settle_hostname();
+    plan.endpoints = endpoints(&plan.endpoint_count);
+    if (config.database[0] == '\0')
+        plan.companion = &cluster_companion;
+    return supervisor_run(&plan);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "serve") == 0)
+        return serve(argc - 1, argv + 1);
+    return cli_main(argc, argv);
+}

@@ -1,0 +1,148 @@
+/* migrate.c - brings the schema up to date, under an advisory lock, before any worker runs.
+ *
+ * What has been applied is in the table schema_migration; whatever is missing there is applied in order,
+ * each together with its row in one transaction. Plain blocking libpq: nothing else happens yet. */
+#include "server/pg/migrate.h"
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "server/base/log.h"
+
+#define LOCK_SQL "SELECT pg_advisory_lock(7882832549778843937)" /* "merpati!" read as a number */
+#define TABLE_SQL                                                                                  \
+    "CREATE TABLE IF NOT EXISTS schema_migration ("                                                \
+    "number integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT "     \
+    "now())"
+
+/* The first line says what is wrong; the log has the place in the SQL too. */
+static int fail_pg(struct error *err, const PGconn *pq, const char *what)
+{
+    struct str message = str_trim(str_c(PQerrorMessage(pq)));
+    struct str reason, rest;
+
+    log_error(NULL, "schema_refused", KV("at", what), KV("message", message));
+    str_cut(message, '\n', &reason, &rest);
+    return fail(err, PQstatus(pq) == CONNECTION_OK ? ERR_INTERNAL : ERR_TRY_LATER, "%s: %.*s", what,
+                STR_ARG(reason));
+}
+
+static int exec(PGconn *pq, const char *sql, const char *what, struct error *err)
+{
+    PGresult *r = PQexec(pq, sql);
+    ExecStatusType status = PQresultStatus(r);
+
+    PQclear(r);
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK && status != PGRES_EMPTY_QUERY)
+        return fail_pg(err, pq, what);
+    return 0;
+}
+
+/* ---- what is there already ------------------------------------------------------------------------- */
+
+static PGresult *read_applied(PGconn *pq, struct error *err)
+{
+    PGresult *r = PQexec(pq, "SELECT number FROM schema_migration ORDER BY number");
+
+    if (PQresultStatus(r) == PGRES_TUPLES_OK)
+        return r;
+    fail_pg(err, pq, "cannot read the schema's version");
+    PQclear(r);
+    return NULL;
+}
+
+static int applied_number(const PGresult *applied, int row)
+{
+    return atoi(PQgetvalue(applied, row, 0));
+}
+
+static bool is_applied(const PGresult *applied, int number)
+{
+    for (int row = 0; row < PQntuples(applied); row++)
+        if (applied_number(applied, row) == number)
+            return true;
+    return false;
+}
+
+static int check_not_newer(const PGresult *applied, struct error *err)
+{
+    int rows = PQntuples(applied);
+    int newest = rows > 0 ? applied_number(applied, rows - 1) : 0;
+    int known = sql_migration_count > 0 ? sql_migrations[sql_migration_count - 1].number : 0;
+
+    if (newest <= known)
+        return 0;
+    return fail(err, ERR_UNSUPPORTED,
+                "the database has schema %d, this program knows %d: start a newer merpati", newest,
+                known);
+}
+
+/* ---- applying -------------------------------------------------------------------------------------- */
+
+static int record(PGconn *pq, const struct sql_migration *m, const char *what, struct error *err)
+{
+    char number[16];
+    const char *values[] = {number, m->name};
+    PGresult *r;
+    ExecStatusType status;
+
+    snprintf(number, sizeof number, "%d", m->number);
+    r = PQexecParams(pq, "INSERT INTO schema_migration (number, name) VALUES ($1::integer, $2)", 2,
+                     NULL, values, NULL, NULL, 0);
+    status = PQresultStatus(r);
+    PQclear(r);
+    return status == PGRES_COMMAND_OK ? 0 : fail_pg(err, pq, what);
+}
+
+static int apply(PGconn *pq, const struct sql_migration *m, struct error *err)
+{
+    char what[160];
+
+    snprintf(what, sizeof what, "migration %04d_%s", m->number, m->name);
+    if (exec(pq, "BEGIN", what, err) < 0 || exec(pq, m->text, what, err) < 0)
+        return -1;
+    if (PQtransactionStatus(pq) != PQTRANS_INTRANS)
+        return fail(err, ERR_INTERNAL, "%s ends its own transaction", what);
+    if (record(pq, m, what, err) < 0 || exec(pq, "COMMIT", what, err) < 0)
+        return -1;
+    log_info(NULL, "schema_migrated", KV("number", m->number), KV("name", m->name));
+    return 0;
+}
+
+static int apply_missing(PGconn *pq, struct error *err)
+{
+    PGresult *applied = read_applied(pq, err);
+    int rc;
+
+    if (applied == NULL)
+        return -1;
+    rc = check_not_newer(applied, err);
+    for (int i = 0; i < sql_migration_count && rc == 0; i++)
+        if (!is_applied(applied, sql_migrations[i].number))
+            rc = apply(pq, &sql_migrations[i], err);
+    PQclear(applied);
+    return rc;
+}
+
+static void ignore_notice(void *arg, const PGresult *r) /* "relation exists, skipping" */ {}
+
+/* The lock and an open transaction end with the connection, so nothing is undone by hand. */
+int pg_migrate(const char *conninfo, struct error *err)
+{
+    PGconn *pq = PQconnectdb(conninfo);
+    int rc = -1;
+
+    if (PQstatus(pq) != CONNECTION_OK) {
+        fail_pg(err, pq, "cannot reach the database");
+        goto out;
+    }
+    PQsetNoticeReceiver(pq, ignore_notice, NULL);
+    if (exec(pq, "SET statement_timeout = 0", "cannot set up the session", err) < 0 ||
+        exec(pq, LOCK_SQL, "cannot lock the schema", err) < 0 ||
+        exec(pq, TABLE_SQL, "cannot create schema_migration", err) < 0)
+        goto out;
+    rc = apply_missing(pq, err);
+out:
+    PQfinish(pq);
+    return rc;
+}

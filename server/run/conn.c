@@ -1,0 +1,791 @@
+/* conn.c - the bytes of a connection: reading, writing, TLS, waiting.
+ *
+ * The socket is registered once, edge-triggered. may_read and may_write remember what is known:
+ * an attempt that says EAGAIN clears them, an edge sets them, and nobody calls the system in
+ * vain. A short read of TCP says EAGAIN in advance (epoll(7)) unless the peer has hung up. OpenSSL
+ * comes to the socket through a BIO of ours, so the same holds below TLS.
+ *
+ * Waiting for input also sends what is pending, and goes on reading when the client is slow to
+ * take it; so a client that pipelines more than it reads cannot lock the two of us up. */
+#include "server/run/conn.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/base/memory.h"
+#include "server/base/object.h"
+#include "server/run/admission.h"
+#include "server/run/config.h"
+#include "server/run/conn_internal.h"
+#include "server/run/metrics.h"
+#include "server/run/tls.h"
+
+#define INPUT_MAX      (17u << 20)      /* the longest line a setting allows, and its end */
+#define OUTPUT_MAX     (256u << 10)     /* beyond, the writer waits ... */
+#define OUTPUT_LOW     (64u << 10)      /* ... until this little is left */
+#define OUTPUT_BATCH   (64u << 10)      /* so much is sent without waiting for the end of a batch */
+#define DISCARD_MAX    (16u << 20)
+#define TLS_RECORD_MAX 16384
+#define HANDSHAKE_MS   30000
+#define DURATION_MAX_MS (365 * 86400000LL)
+#define DIRECT_MIN     4096             /* a read of so much goes past the buffer */
+
+/* What an attempt to read or write came to. */
+enum io {
+    IO_DONE,
+    IO_END,                             /* the peer's end */
+    IO_FULL,                            /* no room to read into */
+    IO_BROKEN,
+    IO_WANTS_READ,
+    IO_WANTS_WRITE,
+};
+
+/* ---- the socket ---------------------------------------------------------------------------- */
+
+ssize_t conn_socket_receive(struct conn *c, void *to, size_t size)
+{
+    ssize_t got;
+
+    if (!c->may_read) {
+        errno = EAGAIN;
+        return -1;
+    }
+    do
+        got = recv(c->io.fd, to, size, MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        c->may_read = false;
+    else if (got > 0 && (size_t)got < size && c->is_tcp && !c->peer_hung_up)
+        c->may_read = false;
+    return got;
+}
+
+static ssize_t socket_send(struct conn *c, const void *p, size_t size)
+{
+    ssize_t sent;
+
+    if (!c->may_write) {
+        errno = EAGAIN;
+        return -1;
+    }
+    do
+        sent = send(c->io.fd, p, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        c->may_write = false;
+    return sent;
+}
+
+void conn_break(struct conn *c, enum error_kind why)
+{
+    if (c->failure == ERR_NONE)
+        c->failure = why;
+}
+
+/* ---- TLS over our socket ------------------------------------------------------------------- */
+
+static int bio_read(BIO *bio, char *to, int size)
+{
+    struct conn *c = BIO_get_data(bio);
+    ssize_t got = conn_socket_receive(c, to, (size_t)size);
+
+    BIO_clear_retry_flags(bio);
+    if (got < 0 && errno == EAGAIN)
+        BIO_set_retry_read(bio);
+    if (got == 0)
+        BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+    return (int)got;
+}
+
+static int bio_write(BIO *bio, const char *p, int size)
+{
+    struct conn *c = BIO_get_data(bio);
+    ssize_t sent = socket_send(c, p, (size_t)size);
+
+    BIO_clear_retry_flags(bio);
+    if (sent < 0 && errno == EAGAIN)
+        BIO_set_retry_write(bio);
+    return (int)sent;
+}
+
+static long bio_control(BIO *bio, int command, long number, void *pointer)
+{
+    if (command == BIO_CTRL_EOF)
+        return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
+    return command == BIO_CTRL_FLUSH;
+}
+
+static BIO_METHOD *bio_method;
+
+static BIO *bio_new(struct conn *c)
+{
+    BIO *bio;
+
+    if (bio_method == NULL) {
+        bio_method = BIO_meth_new(BIO_TYPE_SOURCE_SINK | BIO_get_new_index(), "connection");
+        BIO_meth_set_read(bio_method, bio_read);
+        BIO_meth_set_write(bio_method, bio_write);
+        BIO_meth_set_ctrl(bio_method, bio_control);
+    }
+    bio = BIO_new(bio_method);
+    if (bio == NULL)
+        memory_exhausted("TLS session", 0);
+    BIO_set_data(bio, c);
+    BIO_set_init(bio, 1);
+    return bio;
+}
+
+void conn_tls_fini(void)
+{
+    BIO_meth_free(bio_method);
+    bio_method = NULL;
+}
+
+/* What a failed call of OpenSSL means. Its queue of errors was empty before the call. */
+static enum io tls_outcome(struct conn *c, int result)
+{
+    switch (SSL_get_error(c->ssl, result)) {
+    case SSL_ERROR_WANT_READ:
+        return IO_WANTS_READ;
+    case SSL_ERROR_WANT_WRITE:
+        return IO_WANTS_WRITE;
+    case SSL_ERROR_ZERO_RETURN:
+        return IO_END;
+    default:
+        conn_break(c, ERR_CLOSED);
+        return IO_BROKEN;
+    }
+}
+
+static enum io tls_receive(struct conn *c, void *to, size_t size, size_t *got)
+{
+    int result;
+
+    if (!c->may_read && !SSL_has_pending(c->ssl))       /* else OpenSSL would allocate 16 KiB to learn it */
+        return IO_WANTS_READ;
+    ERR_clear_error();
+    result = SSL_read_ex(c->ssl, to, size, got);
+    return result == 1 ? IO_DONE : tls_outcome(c, result);
+}
+
+/* One record at a time: a write that must be repeated then never comes with less than before. */
+static enum io tls_send(struct conn *c, struct str s, size_t *sent)
+{
+    int result;
+
+    ERR_clear_error();
+    result = SSL_write_ex(c->ssl, s.p, s.n < TLS_RECORD_MAX ? s.n : TLS_RECORD_MAX, sent);
+    return result == 1 ? IO_DONE : tls_outcome(c, result);
+}
+
+/* ---- one attempt --------------------------------------------------------------------------- */
+
+static enum io plain_receive(struct conn *c, void *to, size_t size, size_t *got)
+{
+    ssize_t n = conn_socket_receive(c, to, size);
+
+    if (n > 0) {
+        *got = (size_t)n;
+        return IO_DONE;
+    }
+    if (n == 0)
+        return IO_END;
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return IO_WANTS_READ;
+    conn_break(c, ERR_CLOSED);
+    return IO_BROKEN;
+}
+
+static enum io plain_send(struct conn *c, struct str s, size_t *sent)
+{
+    ssize_t n = socket_send(c, s.p, s.n);
+
+    if (n >= 0) {
+        *sent = (size_t)n;
+        return IO_DONE;
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return IO_WANTS_WRITE;
+    conn_break(c, ERR_CLOSED);
+    return IO_BROKEN;
+}
+
+static enum io receive(struct conn *c, void *to, size_t size, size_t *got)
+{
+    enum io io;
+
+    if (c->is_eof)
+        return IO_END;
+    io = c->ssl != NULL ? tls_receive(c, to, size, got) : plain_receive(c, to, size, got);
+    c->is_eof = io == IO_END;
+    return io;
+}
+
+static enum io receive_into_buffer(struct conn *c)
+{
+    size_t room = conn_buffer_room(&c->in, INPUT_MAX), got = 0;
+    enum io io;
+
+    if (room == 0)
+        return IO_FULL;
+    io = receive(c, conn_buffer_end(&c->in), room, &got);
+    conn_buffer_added(&c->in, got);
+    return io;
+}
+
+bool conn_poll_input(struct conn *c)
+{
+    return c->failure == ERR_NONE && !c->is_detached && receive_into_buffer(c) == IO_DONE;
+}
+
+/* Sends until all is out or the socket is full; says what to wait for (0: nothing). */
+static unsigned send_pending(struct conn *c)
+{
+    while (c->out.n > 0 && c->failure == ERR_NONE) {
+        struct str s = conn_buffer_str(&c->out);
+        size_t sent = 0;
+        enum io io = c->ssl != NULL ? tls_send(c, s, &sent) : plain_send(c, s, &sent);
+
+        if (io == IO_WANTS_READ)
+            return WAIT_READ;
+        if (io == IO_WANTS_WRITE)
+            return WAIT_WRITE;
+        if (io != IO_DONE)
+            conn_break(c, ERR_CLOSED);
+        conn_buffer_drop(&c->out, sent);
+    }
+    return 0;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+static bool is_ready_now(const struct conn *c, unsigned waits_for)
+{
+    return ((waits_for & WAIT_READ) != 0 && c->may_read) ||
+           ((waits_for & WAIT_WRITE) != 0 && c->may_write) ||
+           ((waits_for & WAIT_EVENT) != 0 && c->wake != NO_WAKE);
+}
+
+PARKS enum wake conn_park(struct conn *c, unsigned waits_for, int64_t deadline_ms)
+{
+    enum wake wake;
+
+    assert(c->waiter == NULL);
+    if (fiber_cancelled())
+        return WAKE_CANCELLED;
+    if (is_ready_now(c, waits_for))
+        return WAKE_READY;
+    c->waiter = fiber_self();
+    c->waits_for = waits_for;
+    wake = fiber_park(deadline_ms);
+    c->waiter = NULL;
+    return wake;
+}
+
+static int failed_wait(struct conn *c, enum wake wake, struct error *err)
+{
+    return wake == WAKE_TIMED_OUT ? fail(err, ERR_TIMED_OUT, "the client took too long")
+                                  : fail(err, ERR_CANCELLED, "the server is shutting down");
+}
+
+static int failed_conn(const struct conn *c, struct error *err)
+{
+    if (c->failure == ERR_TIMED_OUT)
+        return fail(err, ERR_TIMED_OUT, "the client took too long to read");
+    if (c->failure == ERR_CANCELLED)
+        return fail(err, ERR_CANCELLED, "the server is shutting down");
+    return fail(err, ERR_CLOSED, "the connection is closed");
+}
+
+/* Between commands there are two more reasons for a read to fail. */
+static int check_rest(struct conn *c, struct error *err)
+{
+    if (c->step_has_input || c->in.n > 0 || !c->is_open)
+        return 0;
+    if (c->rest_timed_out) {
+        c->rest_timed_out = false;
+        c->rest_since_ms = loop_now_ms();
+        return fail(err, ERR_TIMED_OUT, "nothing came for too long");
+    }
+    if (conn_worker_is_draining())
+        return fail(err, ERR_CANCELLED, "the server is shutting down");
+    return 0;
+}
+
+static void note_input(struct conn *c)
+{
+    c->step_has_input = c->has_new_input = true;
+    c->rest_timed_out = false;
+}
+
+/* Waits for input, into the buffer or (to != NULL) past it. Pending replies go out before it parks. */
+static int wait_input(struct conn *c, void *to, size_t size, size_t *got, struct error *err)
+{
+    for (;;) {
+        unsigned waits_for;
+        enum wake wake;
+        enum io io;
+
+        if (c->failure != ERR_NONE)
+            return failed_conn(c, err);
+        io = to == NULL ? receive_into_buffer(c) : receive(c, to, size, got);
+        if (io == IO_DONE) {
+            note_input(c);
+            fiber_pause();              /* a fast sender is never waited for */
+            return 0;
+        }
+        if (io == IO_FULL)
+            return fail(err, ERR_TOO_BIG, "more than %u bytes at once", INPUT_MAX);
+        waits_for = io == IO_WANTS_WRITE ? WAIT_WRITE : WAIT_READ;
+        if (io == IO_END)
+            return fail(err, ERR_CLOSED, "the client has closed the connection");
+        if (io == IO_BROKEN)
+            return failed_conn(c, err);
+        if (check_rest(c, err) < 0)
+            return -1;
+        waits_for |= send_pending(c);
+        wake = conn_park(c, waits_for, c->deadline_ms);
+        if (wake != WAKE_READY)
+            return failed_wait(c, wake, err);
+    }
+}
+
+PARKS int conn_more(struct conn *c, struct error *err)
+{
+    return wait_input(c, NULL, 0, NULL, err);
+}
+
+int64_t conn_rest_deadline(struct conn *c)
+{
+    if (c->has_new_input) {
+        c->has_new_input = false;
+        c->rest_since_ms = loop_now_ms();
+    }
+    return c->rest_since_ms + c->rest_timeout_ms;
+}
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+static void take(struct conn *c, size_t size)
+{
+    assert(size <= c->in.n);
+    note_input(c);
+    conn_buffer_drop(&c->in, size);
+    c->in_seen = c->in_seen > size ? c->in_seen - size : 0;
+}
+
+static int discard_line(struct conn *c, size_t size_max, struct error *err)
+{
+    size_t discarded = 0;
+
+    while (discarded <= DISCARD_MAX) {
+        struct str s = conn_buffer_str(&c->in);
+        ptrdiff_t end = str_index(s, '\n');
+
+        take(c, end < 0 ? s.n : (size_t)end + 1);
+        if (end >= 0)
+            return fail(err, ERR_TOO_BIG, "the line is longer than %zu bytes", size_max);
+        discarded += s.n;
+        if (conn_more(c, err) < 0)
+            return -1;
+    }
+    conn_break(c, ERR_CLOSED);
+    return fail(err, ERR_CLOSED, "the line does not end");
+}
+
+static int take_line(struct conn *c, size_t end, size_t size_max, struct str *line,
+                     struct error *err)
+{
+    struct str s = str_head(conn_buffer_str(&c->in), end);
+
+    c->line_had_cr = s.n > 0 && s.p[s.n - 1] == '\r';
+    if (c->line_had_cr)
+        s.n--;
+    take(c, end + 1);
+    *line = s;
+    if (s.n > size_max)
+        return fail(err, ERR_TOO_BIG, "the line is longer than %zu bytes", size_max);
+    return 0;
+}
+
+PARKS int conn_read_line(struct conn *c, size_t size_max, struct str *line, struct error *err)
+{
+    size_t scanned = 0;
+
+    CHECK_OBJ(c, CONN_MAGIC);
+    assert(size_max <= INPUT_MAX - 2);
+    *line = STR_NULL;
+    if (c->failure != ERR_NONE)
+        return failed_conn(c, err);
+    for (;;) {
+        struct str s = conn_buffer_str(&c->in);
+        ptrdiff_t end = str_index(str_from(s, scanned), '\n');
+
+        if (end >= 0)
+            return take_line(c, scanned + (size_t)end, size_max, line, err);
+        if (s.n > size_max + 1)         /* one more may be the CR */
+            return discard_line(c, size_max, err);
+        scanned = s.n;
+        if (conn_more(c, err) < 0)
+            return -1;
+    }
+}
+
+bool conn_line_had_cr(const struct conn *c)
+{
+    return c->line_had_cr;
+}
+
+PARKS int conn_read_exact(struct conn *c, void *to, size_t size, struct error *err)
+{
+    char *at = to;
+
+    while (size > 0) {
+        size_t got = c->in.n < size ? c->in.n : size;
+
+        if (got > 0) {
+            memcpy(at, conn_buffer_str(&c->in).p, got);
+            take(c, got);
+        } else if (size < DIRECT_MIN) {
+            if (conn_more(c, err) < 0)
+                return -1;
+        } else if (wait_input(c, at, size, &got, err) < 0) {
+            return -1;
+        }
+        at += got;
+        size -= got;
+    }
+    return 0;
+}
+
+PARKS int conn_fill(struct conn *c, struct error *err)
+{
+    if (c->failure != ERR_NONE)
+        return failed_conn(c, err);
+    if (c->in.n == c->in_seen && conn_more(c, err) < 0)
+        return -1;
+    c->in_seen = c->in.n;
+    return 0;
+}
+
+struct str conn_peek(const struct conn *c)
+{
+    return conn_buffer_str(&c->in);
+}
+
+void conn_consume(struct conn *c, size_t size)
+{
+    take(c, size);
+}
+
+bool conn_has_input(const struct conn *c)
+{
+    return c->in.n > 0 || (c->ssl != NULL && SSL_pending(c->ssl) > 0) || c->is_eof ||
+           c->failure != ERR_NONE || c->rest_timed_out ||
+           (conn_worker_is_draining() && !c->step_has_input);
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+/* Waits until at most `left_max` bytes are pending. A client that reads, however slowly, gets its time anew. */
+static void send_down_to(struct conn *c, size_t left_max)
+{
+    int64_t deadline_ms = c->deadline_ms;
+
+    while (c->out.n > left_max && c->failure == ERR_NONE) {
+        size_t before = c->out.n;
+        unsigned waits_for = send_pending(c);
+        enum wake wake;
+
+        if (c->out.n < before && deadline_ms < loop_deadline(c->deadline_duration_ms))
+            deadline_ms = loop_deadline(c->deadline_duration_ms);
+        if (c->out.n <= left_max || c->failure != ERR_NONE)
+            return;
+        wake = conn_park(c, waits_for, deadline_ms);
+        if (wake != WAKE_READY)
+            conn_break(c, wake == WAKE_TIMED_OUT ? ERR_TIMED_OUT : ERR_CANCELLED);
+    }
+}
+
+PARKS void conn_write(struct conn *c, struct str s)
+{
+    CHECK_OBJ(c, CONN_MAGIC);
+    while (s.n > 0 && c->failure == ERR_NONE) {
+        size_t room;
+
+        if (c->out.n >= OUTPUT_BATCH) {
+            send_pending(c);
+            fiber_pause();
+        }
+        if (c->out.n >= OUTPUT_MAX)
+            send_down_to(c, OUTPUT_LOW);
+        room = conn_buffer_room(&c->out, OUTPUT_MAX);
+        if (room > s.n)
+            room = s.n;
+        memcpy(conn_buffer_end(&c->out), s.p, room);
+        conn_buffer_added(&c->out, room);
+        s = str_from(s, room);
+    }
+}
+
+PARKS void conn_printf(struct conn *c, const char *format, ...)
+{
+    char small[1024], *large;
+    va_list ap;
+    int n;
+
+    va_start(ap, format);
+    n = vsnprintf(small, sizeof small, format, ap);
+    va_end(ap);
+    assert(n >= 0);
+    if ((size_t)n < sizeof small) {
+        conn_write(c, str_of(small, (size_t)n));
+        return;
+    }
+    large = memory_alloc((size_t)n + 1);
+    va_start(ap, format);
+    vsnprintf(large, (size_t)n + 1, format, ap);
+    va_end(ap);
+    conn_write(c, str_of(large, (size_t)n));
+    free(large);
+}
+
+PARKS int conn_flush(struct conn *c, struct error *err)
+{
+    send_down_to(c, 0);
+    return c->failure == ERR_NONE ? 0 : failed_conn(c, err);
+}
+
+bool conn_failed(const struct conn *c)
+{
+    return c->failure != ERR_NONE;
+}
+
+/* ---- time and events ----------------------------------------------------------------------- */
+
+static int64_t bounded(int64_t duration_ms)
+{
+    return duration_ms < DURATION_MAX_MS ? duration_ms : DURATION_MAX_MS;
+}
+
+void conn_set_deadline(struct conn *c, int64_t duration_ms)
+{
+    c->deadline_duration_ms = bounded(duration_ms);
+    c->deadline_ms = loop_deadline(c->deadline_duration_ms);
+}
+
+void conn_set_rest_timeout(struct conn *c, int64_t duration_ms)
+{
+    c->rest_timeout_ms = bounded(duration_ms);
+    c->rest_since_ms = loop_now_ms();
+}
+
+bool conn_take_wake(struct conn *c)
+{
+    bool was_woken = c->wake != NO_WAKE;
+
+    c->wake = NO_WAKE;
+    return was_woken;
+}
+
+static int check_event(struct conn *c, bool *is_there, struct error *err)
+{
+    *is_there = c->wake != NO_WAKE || c->in.n > 0 || conn_poll_input(c) || c->is_eof;
+    if (c->failure != ERR_NONE)
+        return failed_conn(c, err);
+    if (*is_there)
+        return 0;
+    if (conn_worker_is_draining() && !c->drain_reported) {
+        c->drain_reported = true;
+        return fail(err, ERR_CANCELLED, "the server is shutting down");
+    }
+    return 0;
+}
+
+PARKS int conn_wait_event(struct conn *c, struct error *err)
+{
+    for (;;) {
+        bool is_there;
+        unsigned waits_for;
+        enum wake wake;
+
+        if (check_event(c, &is_there, err) < 0)
+            return -1;
+        if (is_there)
+            return 0;
+        waits_for = WAIT_READ | WAIT_EVENT | send_pending(c);
+        wake = conn_park(c, waits_for, conn_rest_deadline(c));
+        if (wake == WAKE_TIMED_OUT)
+            c->rest_since_ms = loop_now_ms();
+        if (wake != WAKE_READY)
+            return failed_wait(c, wake, err);
+    }
+}
+
+/* ---- STARTTLS and what TLS tells ----------------------------------------------------------- */
+
+static void describe_tls(struct conn *c)
+{
+    const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
+
+    if (asprintf(&c->tls_text, "%s with cipher %s (%d bits)", SSL_get_version(c->ssl),
+                 SSL_CIPHER_get_name(cipher), SSL_CIPHER_get_bits(cipher, NULL)) < 0)
+        memory_exhausted("TLS description", 0);
+}
+
+static int failed_handshake(struct conn *c, const char *reason, struct error *err)
+{
+    metric_inc(METRIC_tls_handshakes_failed);
+    log_info(&c->log, "tls_handshake_failed", KV("reason", reason));
+    conn_break(c, ERR_CLOSED);
+    return fail(err, ERR_CLOSED, "the TLS handshake failed");
+}
+
+static const char *alpn_name(const struct service *service)
+{
+    return strcmp(service->name, "http") == 0 ? "http/1.1" : service->name;
+}
+
+PARKS int conn_handshake(struct conn *c, struct error *err)
+{
+    int64_t deadline_ms = loop_deadline(HANDSHAKE_MS);
+    BIO *bio = bio_new(c);
+
+    c->ssl = tls_server_new(-1);
+    SSL_set_bio(c->ssl, bio, bio);
+    tls_set_protocol(c->ssl, alpn_name(c->service));
+    for (;;) {
+        int result;
+        enum io io;
+        enum wake wake;
+
+        ERR_clear_error();
+        result = SSL_do_handshake(c->ssl);
+        if (result == 1)
+            break;
+        io = tls_outcome(c, result);
+        if (io != IO_WANTS_READ && io != IO_WANTS_WRITE)
+            return failed_handshake(c, tls_error_text(), err);
+        wake = conn_park(c, io == IO_WANTS_READ ? WAIT_READ : WAIT_WRITE, deadline_ms);
+        if (wake != WAKE_READY)
+            return failed_handshake(c, wake == WAKE_TIMED_OUT ? "too slow" : "shutting down", err);
+    }
+    metric_inc(METRIC_tls_handshakes);
+    describe_tls(c);
+    return 0;
+}
+
+PARKS int conn_start_tls(struct conn *c, struct error *err)
+{
+    assert(c->ssl == NULL);
+    if (c->in.n > 0)                    /* or an attacker's line would be taken for the client's */
+        return fail(err, ERR_SYNTAX, "nothing may be sent between STARTTLS and the handshake");
+    if (conn_flush(c, err) < 0)
+        return -1;
+    return conn_handshake(c, err);
+}
+
+bool conn_is_tls(const struct conn *c)
+{
+    return c->ssl != NULL;
+}
+
+bool conn_is_secure(const struct conn *c)
+{
+    return c->ssl != NULL || c->peer.ss_family == AF_UNIX ||
+           (config.login_plaintext_loopback && conn_is_loopback(c));
+}
+
+struct str conn_tls_description(const struct conn *c)
+{
+    return str_c(c->tls_text);
+}
+
+struct str conn_tls_server_name(const struct conn *c)
+{
+    return c->ssl == NULL ? STR_NULL : str_c(SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name));
+}
+
+bool conn_tls_binding(const struct conn *c, const char *type, struct buf *out)
+{
+    return c->ssl != NULL && tls_binding(c->ssl, type, out);
+}
+
+/* ---- who ----------------------------------------------------------------------------------- */
+
+static void format_peer(struct conn *c)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)&c->peer;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&c->peer;
+
+    if (c->peer.ss_family == AF_INET)
+        inet_ntop(AF_INET, &in->sin_addr, c->peer_text, sizeof c->peer_text);
+    else if (c->peer.ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &in6->sin6_addr, c->peer_text, sizeof c->peer_text);
+    else
+        snprintf(c->peer_text, sizeof c->peer_text, "unix");
+}
+
+void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer)
+{
+    c->peer = *peer;
+    format_peer(c);
+    log_init(&c->log, NULL);
+    log_add(&c->log, KV("service", c->service->name));
+    log_add(&c->log, KV("session", (const char *)c->session_id));
+    log_add(&c->log, KV("peer", (const char *)c->peer_text));
+}
+
+struct str conn_peer_text(const struct conn *c)
+{
+    return str_c(c->peer_text);
+}
+
+const struct sockaddr_storage *conn_peer(const struct conn *c)
+{
+    return &c->peer;
+}
+
+const struct sockaddr_storage *conn_local(const struct conn *c)
+{
+    return &c->local;
+}
+
+bool conn_is_loopback(const struct conn *c)
+{
+    return admission_is_loopback(&c->peer);
+}
+
+struct log *conn_log(struct conn *c)
+{
+    return &c->log;
+}
+
+const char *conn_session_id(const struct conn *c)
+{
+    return c->session_id;
+}
+
+bool conn_is_draining(const struct conn *c)
+{
+    return conn_worker_is_draining();
+}
+
+PARKS int conn_detach_fd(struct conn *c)
+{
+    int fd = c->io.fd;
+
+    if (c->ssl != NULL || c->in.n > 0 || c->out.n > 0 || c->failure != ERR_NONE)
+        return -1;
+    loop_fd_set(&c->io, 0);
+    c->io.fd = -1;
+    c->is_detached = true;
+    conn_break(c, ERR_CLOSED);
+    return fd;
+}

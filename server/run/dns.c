@@ -1,0 +1,590 @@
+/* dns.c - libunbound with its thread behind us and its pipe on our loop.
+ *
+ * The context is made at the first lookup. A query is started and its fiber parks; libunbound's
+ * callback runs on the loop and wakes it. A query whose fiber gave up is cancelled, and libunbound
+ * then never calls back, so the query may live on the fiber's stack.
+ *
+ * DNSSEC: with the root's key at hand answers are validated permissively. What validates is
+ * marked secure; what does not is an ordinary answer, for many resolvers strip signatures. */
+#include "server/run/dns.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unbound.h>
+#include <unistd.h>
+
+#include "server/base/log.h"
+#include "server/base/memory.h"
+#include "server/run/config.h"
+#include "server/run/loop.h"
+
+#define NAME_MAX_SIZE  253
+#define LABEL_MAX_SIZE 63
+#define PTR_NAMES_MAX  10               /* RFC 8601, 2.7.3: a limit is wise */
+#define RCODE_NXDOMAIN 3
+
+static const char *const root_keys[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
+
+static struct {
+    struct ub_ctx *context;
+    struct loop_fd io;
+} dns;
+
+struct query {
+    struct fiber *waiter;
+    int id;
+    bool is_done;
+    int status;                         /* libunbound's; 0: there is a result */
+    struct ub_result *result;
+};
+
+/* ---- the context --------------------------------------------------------------------------- */
+
+static void set_option(struct ub_ctx *context, const char *name, const char *value)
+{
+    int status = ub_ctx_set_option(context, name, value);
+
+    if (status != 0)
+        log_warn(NULL, "dns_option_refused", KV("option", name), KV("reason", ub_strerror(status)));
+}
+
+/* "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353", "2001:db8::1" as libunbound writes them, with @. */
+static bool forward_text(struct str server, char *out, size_t size)
+{
+    struct str host = server, port = STR_NULL;
+    char address[INET6_ADDRSTRLEN];
+    unsigned char binary[16];
+    uint32_t number;
+
+    if (str_starts(server, STR("["))) {
+        if (!str_cut(str_from(server, 1), ']', &host, &port) ||
+            (port.n > 0 && !str_skip_prefix(&port, STR(":"))))
+            return false;
+    } else if (str_index(server, ':') == str_rindex(server, ':')) {
+        str_cut(server, ':', &host, &port);
+    }
+    if (host.n == 0 || host.n >= sizeof address)
+        return false;
+    memcpy(address, host.p, host.n);
+    address[host.n] = '\0';
+    if (inet_pton(AF_INET, address, binary) != 1 && inet_pton(AF_INET6, address, binary) != 1)
+        return false;
+    if (port.n == 0)
+        port = STR("53");
+    if (!str_to_u32(port, &number) || number == 0 || number > 65535)
+        return false;
+    snprintf(out, size, "%s@%u", address, number);
+    return true;
+}
+
+static void choose_servers(struct ub_ctx *context)
+{
+    char forward[INET6_ADDRSTRLEN + 8];
+
+    if (config.dns_server[0] == '\0') {
+        ub_ctx_resolvconf(context, NULL);       /* without nameservers there: from the root */
+        for (size_t i = 0; i < sizeof root_keys / sizeof root_keys[0]; i++) {
+            if (access(root_keys[i], R_OK) == 0) {
+                ub_ctx_add_ta_file(context, root_keys[i]);
+                break;
+            }
+        }
+        return;
+    }
+    if (forward_text(str_c(config.dns_server), forward, sizeof forward))
+        ub_ctx_set_fwd(context, forward);
+}
+
+/* The next record of dns_override; false at the end. */
+static bool next_override(struct str *rest, struct str *record)
+{
+    while (rest->n > 0) {
+        str_cut(*rest, ';', record, rest);
+        *record = str_trim(*record);
+        if (record->n > 0)
+            return true;
+    }
+    return false;
+}
+
+static int add_override(struct ub_ctx *context, struct str record, struct error *err)
+{
+    char *text = memory_copy_str(record);
+    int status = ub_ctx_data_add(context, text);
+
+    free(text);
+    if (status == 0)
+        return 0;
+    return fail(err, ERR_SYNTAX,
+                "dns_override: \"%.*s\" is not a record; write \"mx.test. A 127.0.0.1\"",
+                (int)(record.n < 80 ? record.n : 80), record.p);
+}
+
+/* libunbound answers for a few names by itself ("localhost", "test", 127.in-addr.arpa). A name that
+ * is overridden loses what it had there, and the zone around it gives way to the resolver. */
+static void clear_builtin(struct ub_ctx *context, struct str record)
+{
+    struct str name, ignored;
+    char *text;
+
+    str_cut(record, ' ', &name, &ignored);
+    text = memory_copy_str(name);
+    ub_ctx_data_remove(context, text);
+    free(text);
+}
+
+static int add_overrides(struct ub_ctx *context, struct error *err)
+{
+    struct str rest = str_c(config.dns_override), record;
+
+    ub_ctx_zone_add(context, "test.", "transparent");
+    ub_ctx_zone_add(context, "invalid.", "transparent");
+    while (next_override(&rest, &record))
+        clear_builtin(context, record);
+    rest = str_c(config.dns_override);
+    while (next_override(&rest, &record))
+        if (add_override(context, record, err) < 0)
+            return -1;
+    return 0;
+}
+
+static struct ub_ctx *context_new(void)
+{
+    struct ub_ctx *context = ub_ctx_create();
+
+    if (context == NULL)
+        return NULL;
+    ub_ctx_async(context, 1);           /* a thread: our loop waits for nothing but its pipe */
+    set_option(context, "do-not-query-localhost:", "no");
+    set_option(context, "unblock-lan-zones:", "yes");
+    set_option(context, "val-permissive-mode:", "yes");
+    set_option(context, "infra-keep-probing:", "yes");
+    if (!config.dns_cache) {
+        set_option(context, "cache-max-ttl:", "0");
+        set_option(context, "cache-max-negative-ttl:", "0");
+    }
+    choose_servers(context);
+    return context;
+}
+
+static void answers_came(struct loop_fd *lfd, uint32_t events)
+{
+    ub_process(dns.context);
+}
+
+static int context_open(struct error *err)
+{
+    struct error setting = {0};
+
+    if (dns.context != NULL)
+        return 0;
+    dns.context = context_new();
+    if (dns.context == NULL)
+        return fail(err, ERR_TRY_LATER, "names cannot be looked up now");
+    if (add_overrides(dns.context, &setting) < 0)
+        log_error(NULL, "dns_override_refused", KV_ERR(&setting));
+    dns.io = (struct loop_fd){.fd = ub_fd(dns.context), .ready = answers_came};
+    loop_fd_set(&dns.io, EPOLLIN);
+    return 0;
+}
+
+int dns_check_settings(struct error *err)
+{
+    char forward[INET6_ADDRSTRLEN + 8];
+    struct ub_ctx *context;
+    int status;
+
+    if (config.dns_server[0] != '\0' &&
+        !forward_text(str_c(config.dns_server), forward, sizeof forward))
+        return fail(err, ERR_SYNTAX, "dns_server: \"%.80s\" is not an address; write 192.0.2.53 "
+                    "or [2001:db8::53]:5353", config.dns_server);
+    if (config.dns_override[0] == '\0')
+        return 0;
+    context = context_new();
+    if (context == NULL)
+        return fail(err, ERR_INTERNAL, "libunbound does not start");
+    status = add_overrides(context, err);
+    ub_ctx_delete(context);
+    return status;
+}
+
+void dns_fini(void)
+{
+    if (dns.context == NULL)
+        return;
+    loop_fd_set(&dns.io, 0);
+    ub_ctx_delete(dns.context);
+    dns.context = NULL;
+}
+
+/* ---- a query ------------------------------------------------------------------------------- */
+
+static void query_answered(void *arg, int status, struct ub_result *result)
+{
+    struct query *q = arg;
+
+    q->is_done = true;
+    q->status = status;
+    q->result = result;
+    fiber_wake(q->waiter);
+}
+
+/* Letters, digits and what else printable ASCII has, in labels of 1 to 63. */
+static bool name_is_possible(struct str name)
+{
+    struct str label;
+
+    if (name.n > 0 && name.p[name.n - 1] == '.')
+        name.n--;
+    if (name.n == 0 || name.n > NAME_MAX_SIZE)
+        return false;
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] <= ' ' || name.p[i] > '~' || name.p[i] == '\\' || name.p[i] == '"')
+            return false;
+    for (bool has_more = true; has_more;) {
+        has_more = str_cut(name, '.', &label, &name);
+        if (label.n == 0 || label.n > LABEL_MAX_SIZE)
+            return false;
+    }
+    return true;
+}
+
+static int query_start(struct query *q, struct str name, enum dns_type type, struct error *err)
+{
+    char text[NAME_MAX_SIZE + 2];
+    int status;
+
+    *q = (struct query){.waiter = fiber_self()};
+    if (!name_is_possible(name))
+        return fail(err, ERR_SYNTAX, "this is no domain name");
+    memcpy(text, name.p, name.n);
+    text[name.n] = '\0';
+    if (context_open(err) < 0)
+        return -1;
+    status = ub_resolve_async(dns.context, text, (int)type, 1, q, query_answered, &q->id);
+    if (status == 0)
+        return 0;
+    log_warn(NULL, "dns_failed", KV("reason", ub_strerror(status)));
+    return fail(err, ERR_TRY_LATER, "names cannot be looked up now");
+}
+
+static int query_wait(struct query *q, int64_t deadline_ms, struct error *err)
+{
+    enum wake wake = WAKE_READY;
+
+    while (!q->is_done && wake == WAKE_READY)
+        wake = fiber_park(deadline_ms);
+    if (!q->is_done) {
+        ub_cancel(dns.context, q->id);
+        return wake == WAKE_CANCELLED ? fiber_wake_error(wake, err)
+                                      : fail(err, ERR_TRY_LATER, "DNS did not answer in time");
+    }
+    if (q->status != 0)
+        return fail(err, ERR_TRY_LATER, "DNS could not answer");
+    return 0;
+}
+
+static void copy_rdata(struct arena *a, const struct ub_result *result, struct dns_answer *out)
+{
+    while (result->data[out->count] != NULL)
+        out->count++;
+    out->rdata = ARENA_ARRAY(a, out->count, struct str);
+    for (size_t i = 0; i < out->count; i++)
+        out->rdata[i] = arena_str(a, str_of(result->data[i], (size_t)result->len[i]));
+}
+
+/* Takes the result; the answer lives in the arena. */
+static int query_finish(struct arena *a, struct query *q, struct dns_answer *out, struct error *err)
+{
+    struct ub_result *result = q->result;
+    int status = 0;
+
+    out->is_secure = result->secure;
+    out->is_bogus = result->bogus;
+    out->ttl_s = (uint32_t)result->ttl;
+    if (result->canonname != NULL)
+        out->canonical_name = arena_str(a, str_c(result->canonname));
+    if (result->bogus)
+        status = fail(err, ERR_TRY_LATER, "the DNS answer failed its DNSSEC check");
+    else if (result->havedata)
+        copy_rdata(a, result, out);
+    else if (result->nxdomain || result->rcode == RCODE_NXDOMAIN)
+        out->status = DNS_NO_NAME;
+    else if (result->rcode != 0)
+        status = fail(err, ERR_TRY_LATER, "DNS could not answer");
+    else
+        out->status = DNS_NO_DATA;
+    ub_resolve_free(result);
+    q->result = NULL;
+    return status;
+}
+
+PARKS int dns_lookup(struct arena *a, struct str name, enum dns_type type, struct dns_answer *out,
+                     struct error *err)
+{
+    int64_t deadline_ms = loop_deadline(config.dns_timeout);
+    struct query q;
+
+    *out = (struct dns_answer){.status = DNS_FOUND};
+    if (query_start(&q, name, type, err) < 0 || query_wait(&q, deadline_ms, err) < 0)
+        return -1;
+    return query_finish(a, &q, out, err);
+}
+
+/* ---- what rdata holds ---------------------------------------------------------------------- */
+
+static void add_label(struct buf *out, struct str label)
+{
+    if (out->n > 0)
+        buf_addc(out, '.');
+    for (size_t i = 0; i < label.n; i++) {
+        unsigned char c = (unsigned char)label.p[i];
+
+        if (c <= ' ' || c > '~')
+            buf_addf(out, "\\%03u", c);
+        else if (c == '.' || c == '\\')
+            buf_addf(out, "\\%c", c);
+        else
+            buf_addc(out, (char)c);
+    }
+}
+
+struct str dns_rdata_name(struct arena *a, struct str rdata, size_t at)
+{
+    struct str name = STR_NULL;
+    struct buf text;
+
+    buf_init(&text, 4 * (NAME_MAX_SIZE + 2));
+    while (at < rdata.n) {
+        size_t size = (unsigned char)rdata.p[at++];
+
+        if (size == 0) {
+            name = arena_str(a, buf_str(&text));
+            break;
+        }
+        if (size > LABEL_MAX_SIZE || size > rdata.n - at)
+            break;
+        add_label(&text, str_of(rdata.p + at, size));
+        at += size;
+    }
+    buf_fini(&text);
+    return name;
+}
+
+static int compare_mx(const void *left, const void *right)
+{
+    const struct dns_mx *a = left, *b = right;
+
+    return (a->preference > b->preference) - (a->preference < b->preference);
+}
+
+PARKS int dns_lookup_mx(struct arena *a, struct str name, struct dns_mx **out, size_t *count,
+                        struct dns_answer *answer, struct error *err)
+{
+    *count = 0;
+    *out = NULL;
+    if (dns_lookup(a, name, DNS_MX, answer, err) < 0)
+        return -1;
+    *out = ARENA_ARRAY(a, answer->count + 1, struct dns_mx);
+    for (size_t i = 0; i < answer->count; i++) {
+        struct str rdata = answer->rdata[i];
+
+        if (rdata.n < 3)
+            continue;
+        (*out)[(*count)++] = (struct dns_mx){
+            .preference = (uint16_t)((unsigned char)rdata.p[0] << 8 | (unsigned char)rdata.p[1]),
+            .host = dns_rdata_name(a, rdata, 2),
+        };
+    }
+    qsort(*out, *count, sizeof **out, compare_mx);
+    return 0;
+}
+
+/* The character strings of one record, joined (RFC 7208, 3.3; RFC 6376, 3.6.2.2). */
+static struct str join_txt(struct arena *a, struct str rdata)
+{
+    char *text = arena_alloc(a, rdata.n + 1);
+    size_t n = 0;
+
+    while (rdata.n > 0) {
+        struct str part = str_head(str_from(rdata, 1), (unsigned char)rdata.p[0]);
+
+        memcpy(text + n, part.p, part.n);
+        n += part.n;
+        rdata = str_from(rdata, 1 + part.n);
+    }
+    return str_of(text, n);
+}
+
+PARKS int dns_lookup_txt(struct arena *a, struct str name, struct str **out, size_t *count,
+                         struct dns_answer *answer, struct error *err)
+{
+    *count = 0;
+    *out = NULL;
+    if (dns_lookup(a, name, DNS_TXT, answer, err) < 0)
+        return -1;
+    *out = ARENA_ARRAY(a, answer->count + 1, struct str);
+    for (size_t i = 0; i < answer->count; i++)
+        (*out)[(*count)++] = join_txt(a, answer->rdata[i]);
+    return 0;
+}
+
+/* ---- addresses ----------------------------------------------------------------------------- */
+
+static bool address_of(struct str rdata, struct sockaddr_storage *out)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *)out;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+
+    memset(out, 0, sizeof *out);
+    if (rdata.n == 4) {
+        in->sin_family = AF_INET;
+        memcpy(&in->sin_addr, rdata.p, 4);
+    } else if (rdata.n == 16) {
+        in6->sin6_family = AF_INET6;
+        memcpy(&in6->sin6_addr, rdata.p, 16);
+    }
+    return out->ss_family != 0;
+}
+
+static void add_addresses(const struct dns_answer *from, struct sockaddr_storage *to, size_t *count)
+{
+    for (size_t i = 0; i < from->count; i++)
+        if (address_of(from->rdata[i], &to[*count]))
+            (*count)++;
+}
+
+/* One answer for both: there is the name when one says so, and secure is what both are. */
+static void merge_answers(struct dns_answer *v4, const struct dns_answer *v6)
+{
+    if (v4->status != DNS_FOUND && v6->status != DNS_NO_NAME)
+        v4->status = v6->status;
+    v4->is_secure = v4->is_secure && v6->is_secure;
+    v4->is_bogus = v4->is_bogus || v6->is_bogus;
+    if (v6->count > 0 && (v4->count == 0 || v6->ttl_s < v4->ttl_s))
+        v4->ttl_s = v6->ttl_s;
+    if (v4->canonical_name.n == 0)
+        v4->canonical_name = v6->canonical_name;
+}
+
+/* Both queries are waited for, whatever becomes of the first: they live on this stack. */
+static int lookup_both(struct arena *a, struct str host, struct dns_answer *v4,
+                       struct dns_answer *v6, struct error *err)
+{
+    int64_t deadline_ms = loop_deadline(config.dns_timeout);
+    struct query q4, q6;
+    struct error err4 = {0}, err6 = {0};
+    int status4, status6;
+
+    if (query_start(&q4, host, DNS_A, err) < 0)
+        return -1;
+    status6 = query_start(&q6, host, DNS_AAAA, &err6);
+    status4 = query_wait(&q4, deadline_ms, &err4);
+    if (status6 == 0)
+        status6 = query_wait(&q6, deadline_ms, &err6);
+    if (status4 == 0)
+        status4 = query_finish(a, &q4, v4, &err4);
+    if (status6 == 0)
+        status6 = query_finish(a, &q6, v6, &err6);
+    if (status4 == 0 && status6 == 0)
+        return 0;
+    /* One half of the answer is enough, if there is an address in it. */
+    if ((status4 == 0 && v4->count > 0) || (status6 == 0 && v6->count > 0))
+        return 0;
+    return status4 < 0 ? fail(err, err4.kind, "%s", err4.text) : fail(err, err6.kind, "%s", err6.text);
+}
+
+PARKS int dns_lookup_addresses(struct arena *a, struct str host, struct sockaddr_storage **out,
+                               size_t *count, struct dns_answer *answer, struct error *err)
+{
+    struct dns_answer v4 = {.status = DNS_NO_DATA}, v6 = {.status = DNS_NO_DATA};
+
+    *count = 0;
+    *out = NULL;
+    *answer = (struct dns_answer){.status = DNS_NO_DATA};
+    if (lookup_both(a, host, &v4, &v6, err) < 0)
+        return -1;
+    *out = ARENA_ARRAY(a, v4.count + v6.count + 1, struct sockaddr_storage);
+    add_addresses(&v4, *out, count);
+    add_addresses(&v6, *out, count);
+    merge_answers(&v4, &v6);
+    *answer = v4;
+    return 0;
+}
+
+static struct str reverse_name(struct arena *a, const struct sockaddr_storage *address)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+    const unsigned char *p = (const unsigned char *)&in->sin_addr;
+    char text[80];
+    size_t n = 0;
+
+    if (address->ss_family == AF_INET)
+        return arena_printf(a, "%u.%u.%u.%u.in-addr.arpa.", p[3], p[2], p[1], p[0]);
+    if (address->ss_family != AF_INET6)
+        return STR_NULL;
+    for (int i = 15; i >= 0; i--) {
+        unsigned char byte = in6->sin6_addr.s6_addr[i];
+
+        text[n++] = "0123456789abcdef"[byte & 15];
+        text[n++] = '.';
+        text[n++] = "0123456789abcdef"[byte >> 4];
+        text[n++] = '.';
+    }
+    return arena_printf(a, "%.*sip6.arpa.", (int)n, text);
+}
+
+static bool same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+    if (a->ss_family != b->ss_family)
+        return false;
+    if (a->ss_family == AF_INET)
+        return memcmp(&((const struct sockaddr_in *)a)->sin_addr,
+                      &((const struct sockaddr_in *)b)->sin_addr, 4) == 0;
+    return memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
+                  &((const struct sockaddr_in6 *)b)->sin6_addr, 16) == 0;
+}
+
+static int name_leads_back(struct arena *a, struct str name, const struct sockaddr_storage *address,
+                           struct error *err)
+{
+    struct sockaddr_storage *all;
+    struct dns_answer answer;
+    size_t count;
+
+    if (dns_lookup_addresses(a, name, &all, &count, &answer, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        if (same_address(&all[i], address))
+            return 1;
+    return 0;
+}
+
+PARKS int dns_confirmed_name(struct arena *a, const struct sockaddr_storage *address,
+                             struct str *out, struct error *err)
+{
+    struct str reverse = reverse_name(a, address);
+    struct dns_answer answer;
+
+    *out = STR_NULL;
+    if (reverse.n == 0)
+        return 0;
+    if (dns_lookup(a, reverse, DNS_PTR, &answer, err) < 0)
+        return -1;
+    for (size_t i = 0; i < answer.count && i < PTR_NAMES_MAX; i++) {
+        struct str name = dns_rdata_name(a, answer.rdata[i], 0);
+        struct error own = {0};
+        int leads_back = name.n == 0 ? 0 : name_leads_back(a, name, address, &own);
+
+        if (leads_back < 0 && own.kind != ERR_SYNTAX)
+            return fail(err, own.kind, "%s", own.text);
+        if (leads_back == 1) {
+            *out = name;
+            return 0;
+        }
+    }
+    return 0;
+}

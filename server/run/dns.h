@@ -1,0 +1,44 @@
+/* dns.h - DNS lookups by libunbound on the loop, with DNSSEC status for DANE.
+ *
+ * Settings: dns_server (a resolver to forward to; empty: those of /etc/resolv.conf, else from the root), dns_override (records
+ * that win, for tests and split horizons), dns_cache. Answers live in the caller's arena. */
+#pragma once
+#include <netinet/in.h>
+#include <stdbool.h>
+#include "server/base/arena.h"
+#include "server/base/error.h"
+#include "server/base/str.h"
+#include "server/run/fiber.h"
+
+enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_CNAME = 5, DNS_SOA = 6, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16,
+                DNS_AAAA = 28, DNS_SRV = 33, DNS_TLSA = 52 };
+
+struct dns_answer {
+    enum { DNS_FOUND, DNS_NO_DATA, DNS_NO_NAME } status;
+    bool is_secure;                                     /* validated by DNSSEC */
+    bool is_bogus;                                      /* failed validation: treat as TRY_LATER */
+    size_t count;
+    struct str *rdata;                                  /* wire form, `count` of them */
+    struct str canonical_name;                          /* after CNAMEs */
+    uint32_t ttl_s;
+};
+
+/* ERR_TRY_LATER on SERVFAIL, timeout and bogus answers, ERR_SYNTAX on an impossible name. */
+PARKS int dns_lookup(struct arena *a, struct str name, enum dns_type type, struct dns_answer *out, struct error *err);
+
+struct dns_mx { uint16_t preference; struct str host; };       /* by preference; an empty host is a null MX (RFC 7505) */
+PARKS int dns_lookup_mx(struct arena *a, struct str name, struct dns_mx **out, size_t *count,
+                        struct dns_answer *answer, struct error *err);
+PARKS int dns_lookup_txt(struct arena *a, struct str name, struct str **out, size_t *count,
+                         struct dns_answer *answer, struct error *err);
+/* A and AAAA, asked at once. It fails only when neither could be asked; answer's status tells of both. */
+PARKS int dns_lookup_addresses(struct arena *a, struct str host, struct sockaddr_storage **out, size_t *count,
+                               struct dns_answer *answer, struct error *err);
+/* The confirmed name of an address (its PTR's name resolves back, RFC 8601, 2.7.3); empty when there is none. */
+PARKS int dns_confirmed_name(struct arena *a, const struct sockaddr_storage *address, struct str *out, struct error *err);
+
+/* A domain name inside rdata, as text without the final dot; the root is empty, and so is what is no name. */
+struct str dns_rdata_name(struct arena *a, struct str rdata, size_t at);
+/* Checks dns_override before anything is looked up, so that a mistake is told at start. */
+int dns_check_settings(struct error *err);
+void dns_fini(void);

@@ -1,0 +1,2 @@
+-- name: health_check :one
+SELECT 1 AS ok;

@@ -1,0 +1,44 @@
+-- Reading comes in two forms: between two ids when the set is dense, which reads the primary key in one sweep, and by a
+-- list of ids. The booleans say which of the wide columns are wanted.
+
+-- name: message_rows_between :many
+SELECT message_id, thread_id, blob_id, size, received_at, saved_at
+  FROM message
+ WHERE account_id = $1 AND message_id BETWEEN $2 AND $3
+ ORDER BY message_id;
+
+-- name: message_rows_any :many
+SELECT message_id, thread_id, blob_id, size, received_at, saved_at
+  FROM message
+ WHERE account_id = $1 AND message_id = ANY ($2::bigint[])
+ ORDER BY message_id;
+
+-- name: message_meta_between :many
+SELECT message_id, sent_at, CASE WHEN $4 THEN envelope END AS envelope, CASE WHEN $5 THEN structure END AS structure,
+       CASE WHEN $6 THEN headers END AS headers
+  FROM message_meta
+ WHERE account_id = $1 AND message_id BETWEEN $2 AND $3
+ ORDER BY message_id;
+
+-- name: message_meta_any :many
+SELECT message_id, sent_at, CASE WHEN $3 THEN envelope END AS envelope, CASE WHEN $4 THEN structure END AS structure,
+       CASE WHEN $5 THEN headers END AS headers
+  FROM message_meta
+ WHERE account_id = $1 AND message_id = ANY ($2::bigint[])
+ ORDER BY message_id;
+
+-- name: message_blobs :many
+SELECT blob_id, data FROM blob WHERE blob_id = ANY ($1::bigint[]) ORDER BY blob_id;
+
+-- name: message_store_flags :many
+SELECT uid, modseq, flags, keywords, is_changed, is_conflict
+  FROM mail_store_flags($1, $2, $3, $4, $5, $6, $7);
+
+-- name: message_copy :one
+SELECT uid_validity, first_uid, uids FROM mail_copy($1, $2, $3, $4, $5, $6);
+
+-- name: message_move :one
+SELECT uid_validity, first_uid, uids FROM mail_move($1, $2, $3, $4);
+
+-- name: message_expunge :one
+SELECT uids, modseq FROM mail_expunge($1, $2, $3, $4, $5);
