@@ -134,25 +134,49 @@ static int serve_usage(void)
 /* An absolute path that need not exist yet. */
 static const char *absolute_path(const char *path)
 {
-    char cwd[PATH_MAX], *out;
+    static char absolute[2 * PATH_MAX];
+    char cwd[PATH_MAX];
 
-    if (path[0] == '/')
-        return strdup(path);
-    if (getcwd(cwd, sizeof cwd) == NULL || asprintf(&out, "%s/%s", cwd, path) < 0)
-        return NULL;
-    return out;
+    if (path[0] == '/' || getcwd(cwd, sizeof cwd) == NULL)
+        return path;
+    snprintf(absolute, sizeof absolute, "%s/%s", cwd, path);
+    return absolute;
 }
 
-static int set_option(const char *assignment, struct error *err)
+/* --set NAME=VALUE and --workers N: applied after the file, which they override. */
+struct overrides {
+    struct { struct str name, value; } v[100];
+    size_t n;
+};
+
+static bool add_override(struct overrides *o, struct str name, struct str value)
+{
+    if (o->n == sizeof o->v / sizeof *o->v || str_empty(name))
+        return false;
+    o->v[o->n].name = name;
+    o->v[o->n++].value = value;
+    return true;
+}
+
+static bool add_set(struct overrides *o, const char *assignment)
 {
     struct str name, value;
 
-    if (!str_cut(str_c(assignment), '=', &name, &value))
-        return fail(err, ERR_SYNTAX, "--set %s: write --set name=value", assignment);
-    return config_set(str_trim(name), str_trim(value), err);
+    return str_cut(str_c(assignment), '=', &name, &value) &&
+           add_override(o, str_trim(name), str_trim(value));
 }
 
-static int serve_options(int argc, char **argv)
+static bool take_port_offset(const char *text)
+{
+    uint32_t offset;
+
+    if (!str_to_u32(str_c(text), &offset) || offset > 60000)
+        return false;
+    config.port_offset = (int)offset;
+    return true;
+}
+
+static bool take_options(int argc, char **argv, struct overrides *overrides, const char **data)
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},      {"data", required_argument, NULL, 'd'},
@@ -160,45 +184,53 @@ static int serve_options(int argc, char **argv)
         {"set", required_argument, NULL, 's'},         {"first-account", no_argument, NULL, 'f'},
         {0},
     };
-    const char *sets[100], *data = "var";
-    size_t set_count = 0;
-    struct error err = {0};
-    uint32_t offset;
+    bool is_good = true;
     int c;
 
-    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (c == 'c')
-            config.config_path = optarg;
-        else if (c == 'd')
-            data = optarg;
-        else if (c == 'p' && str_to_u32(str_c(optarg), &offset) && offset <= 60000)
-            config.port_offset = (int)offset;
-        else if (c == 's' && set_count < sizeof sets / sizeof *sets)
-            sets[set_count++] = optarg;
-        else if (c == 'f')
-            wants_first_account = true;
-        else if (c == 'w') {
-            char *text;
-            if (asprintf(&text, "workers=%s", optarg) < 0 || set_count == sizeof sets / sizeof *sets)
-                return 1;
-            sets[set_count++] = text;
-        } else
-            return serve_usage();
+    while (is_good && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (c) {
+        case 'c': config.config_path = optarg; break;
+        case 'd': *data = optarg; break;
+        case 'f': wants_first_account = true; break;
+        case 'p': is_good = take_port_offset(optarg); break;
+        case 'w': is_good = add_override(overrides, STR("workers"), str_c(optarg)); break;
+        case 's': is_good = add_set(overrides, optarg); break;
+        default: is_good = false;
+        }
     }
-    if (optind < argc)
+    return is_good && optind == argc;
+}
+
+static int read_config_file(void)
+{
+    struct buf errors;
+    int status;
+
+    if (config.config_path == NULL)
+        return 0;
+    buf_init(&errors, 1 << 20);
+    status = config_read(config.config_path, &errors);
+    if (status < 0)
+        fputs(buf_c(&errors), stderr);
+    buf_fini(&errors);
+    return status;
+}
+
+/* Reads the command line and the file it names; returns the exit status, 0 to go on. */
+static int settle_config(int argc, char **argv)
+{
+    struct overrides overrides = {.n = 0};
+    const char *data = "var";
+    struct error err = {0};
+
+    config_defaults();
+    if (!take_options(argc, argv, &overrides, &data))
         return serve_usage();
     config.data_dir = absolute_path(data);
-    if (config.config_path != NULL) {
-        struct buf errors;
-        buf_init(&errors, 1 << 20);
-        if (config_read(config.config_path, &errors) < 0) {
-            fputs(buf_c(&errors), stderr);
-            return 1;
-        }
-        buf_fini(&errors);
-    }
-    for (size_t i = 0; i < set_count; i++)
-        if (set_option(sets[i], &err) < 0) {
+    if (read_config_file() < 0)
+        return 1;
+    for (size_t i = 0; i < overrides.n; i++)
+        if (config_set(overrides.v[i].name, overrides.v[i].value, &err) < 0) {
             fprintf(stderr, "merpati: %s\n", err.text);
             return 2;
         }
@@ -224,15 +256,10 @@ static int serve(int argc, char **argv)
     enum log_level level;
     int status;
 
-    config_defaults();
-    if ((status = serve_options(argc, argv)) != 0)
+    if ((status = settle_config(argc, argv)) != 0)
         return status;
-    if (!log_parse_level(str_c(config.log_level), &level)) {
-        fprintf(stderr, "merpati: log_level is \"%s\": write debug, info, warn or error\n",
-                config.log_level);
-        return 2;
-    }
-    log_set_level(level);
+    if (log_parse_level(str_c(config.log_level), &level))
+        log_set_level(level);
     settle_hostname();
     plan.endpoints = endpoints(&plan.endpoint_count);
     if (config.database[0] == '\0')

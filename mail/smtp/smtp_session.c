@@ -86,8 +86,10 @@ static int cmd_starttls(struct smtp_session *s, struct str args, struct error *e
     if (!str_empty(args))
         return smtp_reply(s, 501, "5.5.4", "STARTTLS takes no argument");
     smtp_reply(s, 220, "2.0.0", "go ahead");
-    if (conn_start_tls(s->conn, err) < 0)
+    if (conn_start_tls(s->conn, err) < 0) {
+        s->phase = SMTP_CLOSING;        /* what comes next could be anybody's */
         return -1;
+    }
     smtp_tx_reset(s);
     arena_reset(s->arena);
     s->helo = STR_NULL;

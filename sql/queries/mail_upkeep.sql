@@ -19,7 +19,7 @@ SELECT mail_purge_removed($1, $2, $3) AS purged;
 DELETE FROM blob
  WHERE blob_id = ANY (ARRAY(SELECT blob_id FROM blob
                              WHERE uses <= 0 AND created_at < now() - interval '1 hour'
-                             ORDER BY created_at LIMIT $1))
+                             ORDER BY created_at LIMIT $1::integer))
    AND uses <= 0;
 
 -- name: upkeep_accounts_to_forget :many

@@ -66,7 +66,7 @@ class Server:
         self.base = pathlib.Path(base)
         self.data = self.base / "data"
         self.config = self.base / "merpati.conf"
-        self.log_path = self.base / "serve.log"
+        self.log_path, self.out_path = self.base / "serve.log", self.base / "serve.out"
         self.offset = free_offset()
         self.process = None
         self.write_config(settings or {})
@@ -79,18 +79,18 @@ class Server:
         return PORTS[name] + self.offset
 
     def start(self, timeout=120):
-        log = open(self.log_path, "ab")
+        self.out_path.write_bytes(b"")
+        log, out = open(self.log_path, "ab"), open(self.out_path, "ab")
         self.process = subprocess.Popen(
             [self.binary, "serve", "--config", str(self.config), "--data", str(self.data),
              "--port-offset", str(self.offset), "--workers", str(self.workers)],
-            stdout=subprocess.PIPE, stderr=log, env=self.env, text=True)
+            stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self.env)
         log.close()
-        os.set_blocking(self.process.stdout.fileno(), False)
-        deadline, text = time.monotonic() + timeout, ""
-        while "merpati: ready" not in text:
+        out.close()
+        deadline = time.monotonic() + timeout
+        while "merpati: ready" not in self.out_path.read_text():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"no start: {text}\n{self.log()}")
-            text += self.process.stdout.read() or ""
+                raise RuntimeError(f"no start: {self.out_path.read_text()}\n{self.log()}")
             time.sleep(0.02)
         return self
 
@@ -100,7 +100,6 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(timeout)
-        self.process.stdout.close()
         self.process = None
         return status
 
@@ -113,7 +112,6 @@ class Server:
             except ProcessLookupError:
                 pass
         self.process.wait(30)
-        self.process.stdout.close()
         self.process = None
 
     def supervisor(self):

@@ -116,14 +116,14 @@ class SmtpTest(ServerTest):
         self.assertTrue(self.fetch("alice", "drip")[0].endswith(body))
 
     def test_only_crlf_dot_crlf_ends_a_message(self):
-        for ending in (b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n"):
+        for ending, has_bare_lf in ((b"\n.\n", True), (b"\n.\r\n", True), (b"\r\n.\n", True), (b"\r.\r", False), (b"\r.\r\n", False)):
             s = self.session()
             for line in ("EHLO client.test", "MAIL FROM:<a@b.test>", "RCPT TO:<alice@example.test>", "DATA"):
                 self.say(s, line)
             smuggled = b"MAIL FROM:<evil@b.test>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\nSubject: smuggled\r\n\r\nx"
             s.send(b"Subject: outer\r\n\r\nx" + ending + smuggled + b"\r\n.\r\n")
             answer = s.reply()
-            if b"\n" in ending:
+            if has_bare_lf:
                 self.assertTrue(answer.startswith(b"550 5.7.1"), (ending, answer))
             else:
                 self.assertTrue(answer.startswith(b"250"), (ending, answer))
@@ -183,8 +183,7 @@ class SmtpTest(ServerTest):
         self.say(s, "EHLO client.test")
         s.send(b"STARTTLS\r\nEHLO injected.test\r\nMAIL FROM:<evil@b.test>\r\n")
         self.assertTrue(s.reply().startswith(b"220"))
-        rest = s.file.read()
-        self.assertNotIn(b"250", rest)
+        self.assertEqual(s.file.read(), b"501 5.5.4 nothing may be sent between STARTTLS and the handshake\r\n")
 
     def test_submission_by_tls_from_the_start(self):
         with self.server.smtp("submissions") as c:
@@ -240,7 +239,7 @@ class LmtpTest(ServerTest):
     accounts = ("alice", "bob")
 
     def test_an_answer_for_every_recipient(self):
-        self.server.cli("account", "quota", "bob@example.test", "--bytes", "1000")
+        self.server.cli("account", "quota", "bob@example.test", "1000")
         raw = self.server.raw("lmtp")
         self.addCleanup(raw.close)
         raw.reply()

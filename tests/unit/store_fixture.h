@@ -41,7 +41,7 @@ static void store_run_case(void *arg)
 /* Each case runs in a fiber with STORE_ACCOUNTS new accounts, numbered from 1. */
 static void store_in_fiber(void (*body)(void))
 {
-    fixture_sql("TRUNCATE account, blob, message, message_meta, message_vanished, message_removed, thread_ref "
+    fixture_sql("SET client_min_messages = warning; TRUNCATE account, blob, message, message_meta, message_vanished, message_removed, thread_ref "
                 "RESTART IDENTITY CASCADE");
     fixture_sql("INSERT INTO account (kind) SELECT 'person' FROM generate_series(1, 12);"
                 "SELECT mail_account_prepare(account_id) FROM account");
@@ -116,15 +116,15 @@ static inline void assert_store_is_consistent(void)
     static const struct { const char *what, *sql; } rules[] = {
         {"mailbox counters",
          "SELECT count(*) FROM mailbox b WHERE (message_count, unseen_count, deleted_count, bytes) IS DISTINCT FROM "
-         "(SELECT (count(*), count(*) FILTER (WHERE flags & 1 = 0), count(*) FILTER (WHERE flags & 8 <> 0), "
-         "coalesce(sum(size), 0)) FROM message m WHERE m.account_id = b.account_id AND m.mailbox_id = b.mailbox_id)"},
+         "(SELECT (count(*)::int, (count(*) FILTER (WHERE flags & 1 = 0))::int, (count(*) FILTER (WHERE flags & 8 <> "
+         "0))::int, coalesce(sum(size), 0)::bigint) FROM message m WHERE m.account_id = b.account_id AND m.mailbox_id = b.mailbox_id)"},
         {"uid_next", "SELECT count(*) FROM mailbox b JOIN message m USING (account_id, mailbox_id) WHERE uid >= uid_next"},
         {"mailbox modseq",
          "SELECT count(*) FROM mailbox b JOIN account_state s USING (account_id) WHERE b.modseq > s.modseq OR b.modseq < "
          "(SELECT max(m.modseq) FROM message m WHERE m.account_id = b.account_id AND m.mailbox_id = b.mailbox_id)"},
         {"account counters",
          "SELECT count(*) FROM account_state s WHERE (message_count, bytes_used) IS DISTINCT FROM "
-         "(SELECT (count(*), coalesce(sum(size), 0)) FROM message m WHERE m.account_id = s.account_id)"},
+         "(SELECT (count(*), coalesce(sum(size), 0)::bigint) FROM message m WHERE m.account_id = s.account_id)"},
         {"blob uses",
          "SELECT count(*) FROM blob b WHERE uses <> (SELECT count(*) FROM message m WHERE m.blob_id = b.blob_id) + "
          "(SELECT count(*) FROM message_removed m WHERE m.blob_id = b.blob_id)"},

@@ -40,14 +40,14 @@ static void assert_none(const char *sql)
 
 static void every_table_says_its_class(void **state)
 {
-    assert_none("SELECT relname FROM " TABLES " AS t WHERE class IS NULL OR class NOT IN ('account', 'reference', "
-                "'host') AND relname <> 'schema_migration'");
+    assert_none("SELECT relname FROM " TABLES " AS t WHERE relname <> 'schema_migration' AND (class IS NULL OR "
+                "class NOT IN ('account', 'reference', 'host'))");
 }
 
 static void the_tables_of_accounts_are_found(void **state)
 {
     static const char *const expected[] = {
-        "account_state", "credential",   "group_member",     "mailbox",         "mailbox_removed",
+        "account_state", "credential",   "mailbox",         "mailbox_removed",
         "message",       "message_meta", "message_vanished", "message_removed", "thread_ref",
     };
     char sql[512];
