@@ -1,4 +1,7 @@
-/* address.h - address lists of message headers (RFC 5322, 3.4 with 4.4), as forgiving as mail demands. */
+/* address.h - address lists of message headers (RFC 5322, 3.4 with 4.4), as forgiving as mail demands.
+ *
+ * Words that are no address are a name without local part and domain, a single one a local part without domain.
+ * Every group start is followed by its end, also where the message forgot it. */
 #pragma once
 #include <stdbool.h>
 #include "server/base/arena.h"

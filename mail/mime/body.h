@@ -9,7 +9,7 @@ void mime_decode_base64(struct buf *out, struct str in);          /* skips what 
 void mime_decode_quoted_printable(struct buf *out, struct str in);
 void mime_decode(struct buf *out, enum mime_encoding encoding, struct str in);
 
-/* To valid UTF-8; unknown charsets and bad bytes become U+FFFD. False when the charset is unknown (read as windows-1252). */
+/* To valid UTF-8; bad bytes and NUL become U+FFFD. False when the charset is unknown (read as windows-1252). */
 bool charset_to_utf8(struct buf *out, struct str charset, struct str in);
 
 /* The text of a text part: decoded, as UTF-8, line ends as LF. */

@@ -544,7 +544,8 @@ static void drop_if_unused(struct mailbox_index *x)
         enter_cache(x);
 }
 
-/* An index that nobody looked at has not listened, so it starts with something to catch up with. */
+/* Whoever opens a mailbox has something to catch up with: an index that nobody looked at has not listened, and the
+ * notice of what another worker acknowledged a moment ago may still be on its way. */
 struct mailbox_index *index_acquire(int64_t account_id, int64_t mailbox_id)
 {
     struct index_key key = {account_id, mailbox_id};
@@ -560,10 +561,9 @@ struct mailbox_index *index_acquire(int64_t account_id, int64_t mailbox_id)
         map_put(indexes, key_str(&key), x);
     }
     leave_cache(x);
-    if (list_is_empty(&x->views)) {
-        x->wanted++;
+    x->wanted++;
+    if (list_is_empty(&x->views))
         bus_subscribe(&x->subscription, (uint64_t)account_id, heard);
-    }
     return x;
 }
 

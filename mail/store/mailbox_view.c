@@ -336,7 +336,8 @@ static void take_flags(struct mailbox_view *v, struct arena *a, uint32_t told_ma
     else if (v->changes_at < x->changes_to)
         found = changes_of_log(v, a);
     if (found.n > 0) {
-        qsort(v->own, v->own_count, sizeof v->own[0], compare_own);
+        if (v->own_count > 0)
+            qsort(v->own, v->own_count, sizeof v->own[0], compare_own);
         out->flags = ARENA_ARRAY(a, found.n, struct index_entry);
         out->flag_seqs = ARENA_ARRAY(a, found.n, uint32_t);
     }

@@ -19,12 +19,12 @@
 #include "server/http/http_internal.h"
 #include "server/run/config.h"
 
-#define PUMP_MAGIC  0x48505550u
-#define REST_MS     (INT64_C(1) << 50) /* for ever */
-#define FAREWELL_MS 2000
+#define PUMP_MAGIC        0x48505550u
+#define REST_MS           (INT64_C(1) << 50) /* for ever */
+#define FAREWELL_MS       1000
 #define FAREWELL_SIZE_MAX (4 * 1024 * 1024)
-#define BLOCK_SIZE  (16 * 1024)
-#define REST_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
+#define BLOCK_SIZE        (16 * 1024)
+#define REST_EVENTS       (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
 struct pump {
     unsigned magic;
@@ -32,8 +32,8 @@ struct pump {
     struct loop_fd pair; /* our end */
     struct wait_queue pair_changed;
     struct http_connection *connection; /* the other end's; NULL when libmicrohttpd closed it */
-    bool has_waiter;   /* the step waits, so it need not be called */
-    bool server_deaf;  /* libmicrohttpd reads no more */
+    bool has_waiter;                    /* the step waits, so it need not be called */
+    bool server_deaf;                   /* libmicrohttpd reads no more */
 };
 
 static void pair_ready(struct loop_fd *lfd, uint32_t events)

@@ -198,17 +198,22 @@ void http_answer_error(struct http_request *r, const struct error *err)
 }
 
 /* ---- to the client --------------------------------------------------------------------------- */
-struct MHD_Response *http_response_make(struct http_request *r)
+/* libmicrohttpd would give an empty 304 a Content-Length of 0, which some caches take for that of the
+ * content; of a stream it says none. */
+static struct MHD_Response *body_of_answer(struct http_request *r)
 {
     uint64_t size = r->stream_size < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)r->stream_size;
-    struct MHD_Response *response;
 
-    if (r->answer == ANSWER_STREAM)
-        response =
-            MHD_create_response_from_callback(size, HTTP_BUFFER_SIZE, http_stream_cb, r, NULL);
-    else
-        response = MHD_create_response_from_buffer(
-            r->answer_body.n, (void *)(uintptr_t)r->answer_body.p, MHD_RESPMEM_PERSISTENT);
+    if (r->answer == ANSWER_STREAM || r->status == 304)
+        return MHD_create_response_from_callback(size, HTTP_BUFFER_SIZE, http_stream_cb, r, NULL);
+    return MHD_create_response_from_buffer(r->answer_body.n, (void *)(uintptr_t)r->answer_body.p,
+                                           MHD_RESPMEM_PERSISTENT);
+}
+
+struct MHD_Response *http_response_make(struct http_request *r)
+{
+    struct MHD_Response *response = body_of_answer(r);
+
     if (response == NULL)
         abort(); /* out of memory, as everywhere */
     for (size_t i = 0; i < r->answer_field_count; i++)

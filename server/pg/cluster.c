@@ -23,6 +23,7 @@
 
 #define DATABASE             "merpati"
 #define POLL_MS              20
+#define START_ROUNDS_MAX     10
 #define RECOVERY_MAX_MS      (10 * 60 * 1000) /* a crash with max_wal_size of work to repeat */
 #define SILENCE_MAX_MS       (60 * 1000)      /* alive, yet not even saying "starting up" */
 #define STOP_MAX_MS          (60 * 1000)
@@ -265,7 +266,8 @@ static int make_database(const char *conninfo, struct error *err)
         PQclear(r);
         r = PQexec(pq, "CREATE DATABASE " DATABASE);
         if (PQresultStatus(r) != PGRES_COMMAND_OK)
-            rc = fail(err, ERR_INTERNAL, "cannot make the database: %.*s",
+            rc = fail(err, PQstatus(pq) == CONNECTION_BAD ? ERR_TRY_LATER : ERR_INTERNAL,
+                      "cannot make the database: %.*s",
                       STR_ARG(str_trim(str_c(PQerrorMessage(pq)))));
     }
     PQclear(r);
@@ -278,9 +280,17 @@ static int cluster_wait_ready(pid_t pid, struct error *err)
     char conninfo[CLUSTER_PATH_MAX + 128];
 
     make_conninfo(conninfo, "postgres");
-    if (wait_accepting(pid, conninfo, err) < 0)
-        return -1;
-    return make_database(conninfo, err);
+    for (int round = 0;; round++) {
+        struct error cause = {0};
+
+        if (wait_accepting(pid, conninfo, err) < 0)
+            return -1;
+        if (make_database(conninfo, &cause) == 0)
+            return 0;
+        /* It went into crash recovery between the two: wait for it again. */
+        if (cause.kind != ERR_TRY_LATER || round == START_ROUNDS_MAX)
+            return fail(err, cause.kind, "%s", cause.text);
+    }
 }
 
 pid_t cluster_start(struct error *err)

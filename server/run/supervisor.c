@@ -410,6 +410,19 @@ static int guard_wait(pid_t pid, bool *is_stopping)
     }
 }
 
+/* Between two supervisors a signal to stop counts as well. */
+static void guard_pause(int64_t pause_ms, bool *is_stopping)
+{
+    int64_t end_ms = monotonic_ms() + pause_ms;
+
+    while (!*is_stopping && monotonic_ms() < end_ms) {
+        struct timespec tick = {.tv_nsec = 20 * 1000 * 1000};
+        int signal_number = sigtimedwait(&sup.signals, NULL, &tick);
+
+        *is_stopping = signal_number == SIGTERM || signal_number == SIGINT;
+    }
+}
+
 static pid_t supervisor_fork(void)
 {
     pid_t guard = getpid(), pid = fork();
@@ -425,7 +438,7 @@ static pid_t supervisor_fork(void)
 int supervisor_run(const struct server_plan *plan)
 {
     struct child child = {0};
-    bool is_stopping = false;
+    bool is_stopping = false, is_first = true;
 
     sup.plan = plan;
     sup.worker_count =
@@ -449,14 +462,16 @@ int supervisor_run(const struct server_plan *plan)
         }
         child_started(&child, pid);
         status = guard_wait(pid, &is_stopping);
-        if (WIFEXITED(status))
+        /* A first start that fails is for the operator to mend; later ones are tried again. */
+        if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || is_first || is_stopping))
             return WEXITSTATUS(status);
         log_child_end("supervisor_lost", "supervisor", pid, status);
         if (is_stopping)
             return 1;
+        is_first = false;
         child_ended(&child);
-        usleep((useconds_t)(child.start_at_ms - monotonic_ms() > 0
-                                ? (child.start_at_ms - monotonic_ms()) * 1000
-                                : 0));
+        guard_pause(child.start_at_ms - monotonic_ms(), &is_stopping);
+        if (is_stopping)
+            return 0;
     }
 }

@@ -88,8 +88,8 @@ class Session(Raw):
 def worker_of(server, sock):
     """The pid of the worker that holds the other end of a connection to 127.0.0.1."""
     here, there = sock.getsockname()[1], sock.getpeername()[1]
-    inode = next((row[9] for row in (line.split() for line in open("/proc/net/tcp")) if len(row) > 9 and
-                  row[1].endswith(f":{there:04X}") and row[2].endswith(f":{here:04X}")), None)
+    rows = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()]
+    inode = next((r[9] for r in rows if r[1].endswith(f":{there:04X}") and r[2].endswith(f":{here:04X}")), None)
     for pid in server.descendants():
         try:
             if any(os.readlink(fd) == f"socket:[{inode}]" for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir()):

@@ -57,7 +57,8 @@ class Reader(threading.Thread):
 
     def look(self, user):
         with self.server.imap(user, timeout=30) as client:
-            client.select("INBOX", readonly=True)
+            if client.select("INBOX", readonly=True)[0] != "OK":
+                return                  # the store is away for a moment
             validity = client.response("UIDVALIDITY")[1][0]
             if self.validity.setdefault(user, validity) != validity:
                 self.problems.append(f"UIDVALIDITY of {user} changed")

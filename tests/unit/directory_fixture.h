@@ -32,7 +32,7 @@ static void directory_run_case(void *arg)
 /* Each case runs in a fiber; accounts are numbered from 1. */
 static void directory_in_fiber(void (*body)(void))
 {
-    fixture_sql("TRUNCATE account, domain, login_guess, login_success RESTART IDENTITY CASCADE;"
+    fixture_sql("SET client_min_messages = warning; TRUNCATE account, domain, login_guess, login_success RESTART IDENTITY CASCADE;"
                 "INSERT INTO domain (name) VALUES ('example.test'), ('other.test')");
     config_fini();
     config_defaults();
@@ -56,7 +56,6 @@ static void directory_in_fiber(void (*body)(void))
         directory_in_fiber(name##_body);                                                           \
     }                                                                                              \
     static void name##_body(void)
-
 
 #define assert_str(actual, expected)                                                               \
     do {                                                                                           \

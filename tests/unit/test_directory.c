@@ -63,12 +63,11 @@ CASE(mail_finds_its_way)
 CASE(no_delimiter_means_no_detail)
 {
     make_person("ani@example.test");
-    config.recipient_delimiter = "";
+    config_set(STR("recipient_delimiter"), STR(""), NULL);
     assert_int_equal(resolve("ani+shop", "example.test"), ERR_NOT_FOUND);
-    config.recipient_delimiter = "-";
+    config_set(STR("recipient_delimiter"), STR("-"), NULL);
     assert_int_equal(resolve("ani-shop", "example.test"), ERR_NONE);
     assert_str(resolved.v[0].detail, "shop");
-    config.recipient_delimiter = "+";
 }
 
 CASE(a_group_leads_to_each_member_once)

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 #include "server/base/net.h"
 #include "server/http/http_internal.h"
+#include "server/pg/pg.h"
 #include "server/run/admission.h"
 #include "server/run/config.h"
 #include "server/run/conn_internal.h"
@@ -498,6 +499,17 @@ static const struct http_route routes[] = {
     {"*", "/conditional", handle_conditional, 0}, {"GET", "/who", handle_who, 0},
 };
 
+static struct http_route all_routes[32];
+static size_t all_count;
+
+static void collect_routes(void)
+{
+    memcpy(all_routes, routes, sizeof routes);
+    memcpy(all_routes + COUNT(routes), http_builtin_routes,
+           http_builtin_route_count * sizeof *all_routes);
+    all_count = COUNT(routes) + http_builtin_route_count;
+}
+
 /* ---- the client's side ----------------------------------------------------------------------- */
 #define WANT(condition)                                                                            \
     do {                                                                                           \
@@ -527,7 +539,8 @@ struct answer {
 static enum way { PLAIN, TLS, PROXIED } way; /* how clients connect in the present case */
 
 /* PROXY v2: TCP over IPv4 from 203.0.113.9 port 4000 to 127.0.0.1 port 80. */
-static const char proxy_header[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x09\x7f\0\0\x01\x0f\xa0\0P";
+static const char proxy_header[] =
+    "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x09\x7f\0\0\x01\x0f\xa0\0P";
 
 static void begin_tls(struct peer *p)
 {
@@ -542,9 +555,8 @@ static void begin_tls(struct peer *p)
 
 static struct peer dial(void)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons(port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct timeval patience = {.tv_sec = 20};
     struct peer p = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
 
@@ -798,7 +810,9 @@ static void server_main(void *arg)
     struct scenario *s = arg;
     pthread_t thread;
 
-    if (http_start(routes, COUNT(routes), NULL) < 0) {
+    collect_routes();
+    pg_pool_init("host=/nonexistent dbname=none", 2);
+    if (http_start(all_routes, all_count, NULL) < 0) {
         s->verdict = "the server does not start";
         return;
     }
@@ -815,6 +829,7 @@ static void server_main(void *arg)
          conn_count() > 0 && loop_now_ms() < end_ms;)
         fiber_sleep(5);
     http_stop();
+    pg_pool_fini();
     while (conn_count() > 0)
         fiber_sleep(5);
     conn_undrain();
@@ -1018,6 +1033,31 @@ static const char *talk_who(void)
 static void claims_of_proxies_are_not_believed(void **state)
 {
     run(talk_who);
+}
+
+static const char *talk_builtin(void)
+{
+    struct answer a;
+    int status = ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", &a);
+
+    if (way == PROXIED) {
+        WANT(status == 403); /* 203.0.113.9 is none of ours */
+    } else {
+        WANT(status == 200);
+        WANT(strstr(a.body, "\nmerpati_http_requests_total ") != NULL);
+        WANT(strcmp(field(&a, "Content-Type"), "text/plain; version=0.0.4; charset=utf-8") == 0);
+    }
+    answer_free(&a);
+    WANT(ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", &a) == 503);
+    WANT(strstr(a.body, "database") != NULL);
+    WANT(field(&a, "Retry-After") != NULL);
+    answer_free(&a);
+    return NULL;
+}
+
+static void health_without_a_database_is_503_and_metrics_are_for_few(void **state)
+{
+    run(talk_builtin);
 }
 
 /* ---- bodies ---------------------------------------------------------------------------------- */
@@ -1555,6 +1595,7 @@ static const char *talk_file_headers(void)
              etag);
     WANT(ask(request, &a) == 304);
     WANT(strcmp(field(&a, "ETag"), etag) == 0);
+    WANT(field(&a, "Content-Length") == NULL && field(&a, "Transfer-Encoding") == NULL);
     answer_free(&a);
     WANT(ask("GET /file/app.js HTTP/1.1\r\nHost: x\r\n\r\n", &a) == 200);
     WANT(strcmp(field(&a, "ETag"), etag) != 0); /* another coding is another representation */
@@ -1639,6 +1680,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(bad_requests_get_the_right_code),
         cmocka_unit_test(oversized_heads_are_refused),
         cmocka_unit_test(claims_of_proxies_are_not_believed),
+        cmocka_unit_test(health_without_a_database_is_503_and_metrics_are_for_few),
         cmocka_unit_test(big_uploads_arrive_whole_at_a_slow_handler),
         cmocka_unit_test(oversized_bodies_get_413),
         cmocka_unit_test(an_answer_may_come_before_the_body),
