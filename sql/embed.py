@@ -158,7 +158,11 @@ def queries_header(queries):
 
 
 def queries_source(queries):
-    lines = ["/* sql_queries.c - made by sql/embed.py from sql/queries/; do not edit. */", '#include "sql_queries.h"', ""]
+    lines = [
+        "/* sql_queries.c - made by sql/embed.py from sql/queries/; do not edit. */",
+        '#include "sql_queries.h"',
+        "",
+    ]
     for index, q in enumerate(queries):
         lines += [
             f"const struct sql_query sql_{q.name} = {{",

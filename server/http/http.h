@@ -34,8 +34,8 @@ struct str http_path_param(const struct http_request *r, const char *name);   /*
 struct str http_query(const struct http_request *r, const char *name);        /* decoded; empty when absent */
 struct str http_header(const struct http_request *r, const char *name);       /* first of that name; empty when absent */
 struct str http_peer(const struct http_request *r);
-/* Secure: a password may come this way (as conn_is_secure). TLS: absolute URLs begin with https. What proxies claim in
- * header fields is not believed. */
+/* Secure: a password may come this way (as conn_is_secure). TLS: absolute URLs begin with https.
+ * What proxies claim in header fields is not believed. */
 bool http_is_secure(const struct http_request *r);
 bool http_is_tls(const struct http_request *r);
 
@@ -44,6 +44,8 @@ PARKS int http_read_body(struct http_request *r, struct str *body, struct error 
 PARKS int http_read_block(struct http_request *r, struct str *block, struct error *err);
 
 /* --- response ----------------------------------------------------------------------------------- */
+/* Fields go before the answer. A later value replaces an earlier one, but for Set-Cookie, WWW-Authenticate and Link.
+ * The body is copied. An error after http_begin cuts the stream, so that the client sees that it is not whole. */
 void http_set_header(struct http_request *r, const char *name, struct str value);
 void http_answer(struct http_request *r, unsigned status, const char *content_type, struct str body);
 void http_answer_error(struct http_request *r, const struct error *err);

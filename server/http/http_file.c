@@ -325,6 +325,7 @@ static PARKS void answer_regular(struct http_request *r, const char *folder, str
                                                  : STR("no-cache"));
     if (file->coding != NULL)
         http_set_header(r, "Content-Encoding", str_c(file->coding));
+    r->stream_size = file->stat.st_size;
     if (!http_answer_if_unchanged(r, etag, file->stat.st_mtim.tv_sec))
         send_file(r, file, http_file_type(path), etag);
 }

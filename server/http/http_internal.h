@@ -50,14 +50,13 @@ struct http_connection { /* one socket in libmicrohttpd's hands */
     unsigned magic;
     struct list link;
     struct http_client client;
-    struct log log;
     int fd;
-    bool is_counted;              /* no struct conn stands for it: we keep the counts */
-    bool lingers;                 /* the client may still send: read on after the answer */
-    bool saw_end;                 /* the client sends no more; it may still read */
-    struct loop_fd watch;         /* libmicrohttpd is blind while a request is suspended */
-    struct timer limit;           /* how long the present phase may take */
-    struct http_request *request; /* NULL between requests */
+    bool is_counted;                /* no struct conn stands for it: we keep the counts */
+    bool lingers;                   /* the client may still send: read on after the answer */
+    bool saw_end;                   /* the client sends no more; it may still read */
+    struct loop_fd watch;           /* libmicrohttpd is blind while a request is suspended */
+    struct timer limit;             /* how long the present phase may take */
+    struct http_request *request;   /* NULL between requests */
     struct http_connection **owner; /* set to NULL when this is freed; or NULL */
 };
 
@@ -65,7 +64,7 @@ struct http_connection { /* one socket in libmicrohttpd's hands */
 struct http_connection *http_server_add(int fd, const struct http_client *client, bool is_counted,
                                         struct error *err);
 void http_server_drain(void); /* no new connections; each present one ends with its request */
-void http_server_kick(void); /* MHD_run at the end of this turn */
+void http_server_kick(void);  /* MHD_run at the end of this turn */
 bool http_server_is_draining(void);
 const struct http_route *http_server_routes(size_t *count);
 
@@ -107,8 +106,7 @@ struct http_request {
     uint64_t body_max, body_size; /* allowed; received so far */
     int64_t body_length;          /* announced; -1: chunked */
     bool expects_continue;
-    bool body_wanted; /* the handler has begun to read */
-    bool body_flows;  /* libmicrohttpd was let past the headers */
+    bool body_flows; /* libmicrohttpd was let past the headers */
     bool body_ended;
     bool body_skipped; /* answered before its end: the rest is dropped */
     uint64_t skipped_size;
@@ -123,7 +121,7 @@ struct http_request {
     struct http_field *answer_fields;
     size_t answer_field_count, answer_field_cap;
     struct str answer_body;
-    int64_t stream_size;              /* -1: unknown */
+    int64_t stream_size;              /* -1: unknown; of a 304, the size of the content spared */
     bool is_queued;                   /* libmicrohttpd has it */
     struct buf out;                   /* the handler fills, libmicrohttpd empties */
     uint64_t written_size, sent_size; /* into and out of it */
@@ -153,7 +151,6 @@ struct MHD_Response *http_response_make(struct http_request *r); /* for MHD_queu
 /* Where libmicrohttpd would not take an answer. */
 void http_response_write_raw(struct http_request *r);
 unsigned http_status_of(enum error_kind kind);
-bool http_answer_is_begun(const struct http_request *r);
 struct str http_answer_header(const struct http_request *r, const char *name);
 const char *http_status_text(unsigned status);
 

@@ -492,7 +492,6 @@ int http_read_block(struct http_request *r, struct str *block, struct error *err
     buf_clear(&r->lent);
     if (r->body_length > 0 && (uint64_t)r->body_length > r->body_max)
         return fail_too_big(r, err);
-    r->body_wanted = true;
     http_request_resume(r);
     if (wait_for_body(r, err) < 0)
         return -1;

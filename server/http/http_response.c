@@ -102,11 +102,6 @@ static void set_common_headers(struct http_request *r, const char *content_type)
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
-bool http_answer_is_begun(const struct http_request *r)
-{
-    return r->answer != ANSWER_NONE;
-}
-
 void http_answer(struct http_request *r, unsigned status, const char *content_type, struct str body)
 {
     assert(r->answer == ANSWER_NONE);
@@ -198,13 +193,14 @@ void http_answer_error(struct http_request *r, const struct error *err)
 }
 
 /* ---- to the client --------------------------------------------------------------------------- */
-/* libmicrohttpd would give an empty 304 a Content-Length of 0, which some caches take for that of the
- * content; of a stream it says none. */
+/* A 304 tells the size of the content it spares, where that is known: caches may believe the 0 that
+ * libmicrohttpd would give an empty answer. */
 static struct MHD_Response *body_of_answer(struct http_request *r)
 {
     uint64_t size = r->stream_size < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)r->stream_size;
+    bool is_sized_304 = r->status == 304 && r->stream_size >= 0;
 
-    if (r->answer == ANSWER_STREAM || r->status == 304)
+    if (r->answer == ANSWER_STREAM || is_sized_304)
         return MHD_create_response_from_callback(size, HTTP_BUFFER_SIZE, http_stream_cb, r, NULL);
     return MHD_create_response_from_buffer(r->answer_body.n, (void *)(uintptr_t)r->answer_body.p,
                                            MHD_RESPMEM_PERSISTENT);

@@ -282,14 +282,13 @@ static struct MHD_Daemon *start_daemon(void)
     unsigned idle_s = (unsigned)((config.http_timeout + 999) / 1000) + 1;
     unsigned count_max = (unsigned)config.connections_max;
 
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
-                            NULL, NULL, http_request_cb, NULL, MHD_OPTION_URI_LOG_CALLBACK,
-                            http_request_new_cb, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-                            http_request_completed_cb, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-                            connection_cb, NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEAD_SIZE_MAX,
-                            MHD_OPTION_CONNECTION_LIMIT, count_max, MHD_OPTION_CONNECTION_TIMEOUT,
-                            idle_s, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 0, MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+        http_request_cb, NULL, MHD_OPTION_URI_LOG_CALLBACK, http_request_new_cb, NULL,
+        MHD_OPTION_NOTIFY_COMPLETED, http_request_completed_cb, NULL, MHD_OPTION_NOTIFY_CONNECTION,
+        connection_cb, NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_HEAD_SIZE_MAX, MHD_OPTION_CONNECTION_LIMIT,
+        count_max, MHD_OPTION_CONNECTION_TIMEOUT, idle_s, MHD_OPTION_END);
 }
 
 int http_start(const struct http_route *routes, size_t count, struct error *err)

@@ -27,7 +27,10 @@ struct sql_query {
     unsigned param_count;
 };
 
-/* --- parameters ------------------------------------------------------------------------------- */
+/* --- parameters -------------------------------------------------------------------------------
+ * A parameter's type is what PostgreSQL infers from the query, and the argument must be of exactly that type:
+ * pg_i32 for int4, pg_i64 for int8. Where it cannot tell, the query says: $1::bigint, $2::text::jsonb.
+ * PG_ARGS lives until the end of the enclosing block: do not fill a pg_call with it inside a loop's body. */
 struct pg_arg {
     enum {
         PG_NULL,
@@ -83,10 +86,11 @@ static inline struct pg_arg pg_i64(int64_t v)
 {
     return (struct pg_arg){.type = PG_I64, .i = v};
 }
+/* Valid UTF-8 without NUL: anything else is refused as ERR_SYNTAX. */
 static inline struct pg_arg pg_text(struct str v)
 {
     return (struct pg_arg){.type = PG_TEXT, .s = v};
-} /* valid UTF-8 without NUL */
+}
 static inline struct pg_arg pg_bytea(struct str v)
 {
     return (struct pg_arg){.type = PG_BYTEA, .s = v};
@@ -119,7 +123,8 @@ struct pg_rows {
 };
 void pg_rows_free(struct pg_rows *rows); /* harmless on a zeroed one */
 
-/* Values by column name (our bug when there is no such column). Texts and bytes are borrowed from the rows. NULL reads as 0 / empty. */
+/* Values by column name (our bug when there is no such column). Texts and bytes are borrowed from the rows.
+ * NULL reads as 0 / empty. */
 int pg_column(const struct pg_rows *rows, const char *name);
 bool pg_is_null(const struct pg_rows *rows, size_t row, const char *name);
 bool pg_get_bool(const struct pg_rows *rows, size_t row, const char *name);
@@ -134,7 +139,8 @@ bool pg_null_at(const struct pg_rows *rows, size_t row, int column);
 int64_t pg_i64_at(const struct pg_rows *rows, size_t row, int column); /* bool, int2, int4, int8 */
 struct str pg_str_at(const struct pg_rows *rows, size_t row, int column);
 int64_t pg_time_us_at(const struct pg_rows *rows, size_t row, int column);
-/* Arrays: one-dimensional; NULL members read as 0 / empty. Memory from the arena; strs borrowed from the rows. */
+/* Arrays: one-dimensional; NULL members read as 0 / empty. Memory from the arena; strs borrowed from the
+ * rows. */
 size_t pg_text_array_at(struct arena *a, const struct pg_rows *rows, size_t row, int column,
                         struct str **out);
 size_t pg_i64_array_at(struct arena *a, const struct pg_rows *rows, size_t row, int column,
@@ -150,7 +156,8 @@ PARKS int pg_run(struct pg *db, const struct sql_query *q, struct pg_args args,
                  struct pg_rows *rows, struct error *err);
 
 /* Several statements in one round trip and (on the pool) one transaction. On failure nothing has happened, every
- * rows[] is zeroed, and err is that of the first statement refused. */
+ * rows[] is zeroed, and err is that of the first statement refused. A :one among statements that are not plain
+ * SELECTs costs a second round trip, since only its answer decides whether to commit. */
 struct pg_call {
     const struct sql_query *query;
     struct pg_args args;

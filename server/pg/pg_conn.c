@@ -202,7 +202,6 @@ static int conn_adopt(struct pg_conn *c, struct error *err)
     if (fd < 0)
         return fail(err, ERR_TRY_LATER, "out of file descriptors");
     c->lfd = (struct loop_fd){.fd = fd, .ready = conn_ready};
-    PQsetNoticeReceiver(c->pq, notice_receive, c);
     if (PQsetnonblocking(c->pq, 1) != 0 || PQenterPipelineMode(c->pq) != 1)
         return fail_connect(err, c->pq);
     return 0;
@@ -226,7 +225,8 @@ int pg_conn_finish(struct pg_conn *c, struct error *err)
     return 0;
 }
 
-/* As a statement and not as startup options, which connection proxies refuse and `database` may hold already. */
+/* As a statement and not as startup options, which connection proxies refuse and `database` may
+ * hold already. */
 static int session_settings(struct pg_conn *c, struct error *err)
 {
     char sql[256];
@@ -250,6 +250,7 @@ static int conn_open(struct pg_conn *c, const char *conninfo, int64_t deadline_m
     c->pq = start.pq;
     if (c->pq == NULL)
         abort(); /* out of memory */
+    PQsetNoticeReceiver(c->pq, notice_receive, c);
     if (connect_poll(c->pq, deadline_ms, err) < 0 || conn_adopt(c, err) < 0)
         return -1;
     return session_settings(c, err);

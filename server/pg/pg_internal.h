@@ -56,7 +56,8 @@ void pg_conn_set_prepared(struct pg_conn *c, const struct sql_query *q, enum pre
 /* How long the server may be silent before a connection counts as dead. */
 int64_t pg_silence_max_ms(void);
 
-/* A connection through which so much went in one piece is closed after use, for libpq never shrinks its buffers. */
+/* A connection through which so much went in one piece is closed after use: libpq never shrinks its
+ * buffers. */
 #define PG_RETIRE_SIZE ((size_t)16 << 20)
 
 /* --- the pool ------------------------------------------------------------------------------- */

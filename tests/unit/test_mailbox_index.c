@@ -501,9 +501,8 @@ static uint32_t pick(uint32_t below)
     return (seed >> 8) % below;
 }
 
-static size_t pick_uids(uint32_t uids[6])
+static size_t pick_uids(uint32_t uid_next, uint32_t uids[6])
 {
-    uint32_t uid_next = (uint32_t)fixture_sql("SELECT uid_next FROM mailbox WHERE account_id = 1 AND mailbox_id = 1");
     size_t count = 1 + pick(6);
 
     for (size_t i = 0; i < count; i++)
@@ -514,7 +513,7 @@ static size_t pick_uids(uint32_t uids[6])
 static void happen(struct client *clients)
 {
     uint32_t uids[6];
-    size_t count = pick_uids(uids);
+    size_t count = pick_uids(view_uid_next(clients[0].view), uids);
 
     switch (pick(6)) {
     case 0:
