@@ -16,7 +16,9 @@
 #include "server/base/log.h"
 #include "server/cli/cli.h"
 #include "server/directory/certificate.h"
+#include "server/directory/credential.h"
 #include "server/directory/first_account.h"
+#include "server/directory/limiter.h"
 #include "server/http/http.h"
 #include "server/pg/cluster.h"
 #include "server/pg/migrate.h"
@@ -108,6 +110,8 @@ static void worker_stop(void)
     http_stop();
     bus_stop();
     mailbox_index_cache_clear();
+    credential_fini();
+    limiter_fini();
     pg_pool_fini();
 }
 

@@ -9,7 +9,7 @@
 #include "server/run/config.h"
 
 #define STALL_MS (5 * 60 * 1000)                        /* for one line, one block, one write */
-#define NEW_LINE_SIZE_MAX 8192                          /* before log-in */
+#define NEW_LINE_SIZE_MAX 16384                         /* before log-in; bearer tokens are long */
 #define NEW_LITERAL_SIZE_MAX 4096
 #define DISCARD_SIZE_MAX (64 * 1024 * 1024)             /* more than this is not worth reading: BYE */
 

@@ -4,6 +4,8 @@
  * takes no decision that could be taken once. */
 #include "mail/imap/imap_fetch_parse.h"
 
+#include <string.h>
+
 struct fetch_parser {
     struct imap_parser *p;
     struct arena *a;
@@ -283,11 +285,23 @@ static int parse_modifiers(struct fetch_parser *f, struct error *err)
     return imap_parse_char(f->p, ')', err);
 }
 
+/* Many a script looks for the UID in front of the first literal. */
+static int add_uid_first(struct fetch_parser *f, struct error *err)
+{
+    struct fetch_request *r = f->request;
+
+    if (add_item(f, (struct fetch_item){.kind = FETCH_UID}, err) < 0)
+        return -1;
+    memmove(f->items + 1, f->items, (r->count - 1) * sizeof f->items[0]);
+    f->items[0] = (struct fetch_item){.kind = FETCH_UID};
+    return 0;
+}
+
 /* UID FETCH always tells the UID, CHANGEDSINCE always the modseq. */
 static int add_implied(struct fetch_parser *f, bool by_uid, struct error *err)
 {
     f->request->items = f->items;
-    if (by_uid && !imap_fetch_has(f->request, FETCH_UID) && add_item(f, (struct fetch_item){.kind = FETCH_UID}, err) < 0)
+    if (by_uid && !imap_fetch_has(f->request, FETCH_UID) && add_uid_first(f, err) < 0)
         return -1;
     if (f->request->has_changed_since && !imap_fetch_has(f->request, FETCH_MODSEQ))
         return add_item(f, (struct fetch_item){.kind = FETCH_MODSEQ}, err);

@@ -56,12 +56,24 @@ static int parse_create_options(struct imap_command *c, struct str *role, struct
     return imap_parse_end(&c->args, err);
 }
 
+/* The store says "exists" for both; RFC 6154 has a code of its own for a use that is taken. */
+static PARKS int check_role_is_free(struct imap_session *s, struct imap_command *c, struct str role, struct error *err)
+{
+    struct mailbox taken;
+
+    if (role.n == 0 || mailbox_find_role(s->arena, s->account_id, role, &taken, NULL) < 0)
+        return 0;
+    c->refusal = "USEATTR";
+    return fail(err, ERR_EXISTS, "another mailbox has this special use");
+}
+
 int imap_cmd_create(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct str path, role;
     int64_t mailbox_id;
 
-    if (imap_parse_mailbox(s, c, &path, err) < 0 || parse_create_options(c, &role, err) < 0)
+    if (imap_parse_mailbox(s, c, &path, err) < 0 || parse_create_options(c, &role, err) < 0 ||
+        check_role_is_free(s, c, role, err) < 0)
         return -1;
     return mailbox_create(s->account_id, path, role, &mailbox_id, err);
 }

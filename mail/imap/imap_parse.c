@@ -407,10 +407,8 @@ int imap_parse_date_time(struct imap_parser *p, struct arena *a, int64_t *unix_u
     struct str text;
     int64_t unix_s;
 
-    if (!imap_parse_peek(p, '"') || parse_quoted(p, a, &text, "a date", err) < 0 || !date_parse_imap(text, &unix_s)) {
-        error_clear(err);
+    if (!imap_parse_peek(p, '"') || parse_quoted(p, a, &text, "a date", NULL) < 0 || !date_parse_imap(text, &unix_s))
         return imap_parse_expected(&start, "a date such as \"23-Nov-2026 10:00:00 +0700\"", err);
-    }
     *unix_us = unix_s * 1000000;
     return 0;
 }

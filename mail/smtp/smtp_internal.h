@@ -28,6 +28,7 @@ enum smtp_fault { FAULT_NONE, FAULT_TOO_BIG, FAULT_BARE_LF, FAULT_MEMORY };
 struct smtp_tx {
     struct str sender;                  /* as it goes into Return-Path; empty: the null path */
     bool is_utf8;                       /* SMTPUTF8 was asked for */
+    int64_t size_declared;              /* by SIZE; 0: not */
     struct smtp_recipient *rcpts;
     size_t rcpt_count, rcpt_room;
     int64_t *accounts;                  /* without repeats */

@@ -38,6 +38,7 @@ static int mail_params(struct smtp_session *s, const struct smtp_params *params,
             if (size > (uint64_t)config.smtp_size_max)
                 return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes we take",
                             (long long)config.smtp_size_max);
+            s->tx.size_declared = (int64_t)size;
         } else if (str_ieq(name, STR("BODY"))) {
             if (!str_ieq(value, STR("7BIT")) && !str_ieq(value, STR("8BITMIME")))
                 return fail(err, ERR_SYNTAX, "BODY is 7BIT or 8BITMIME");
@@ -156,6 +157,18 @@ static int resolve(struct smtp_session *s, const struct smtp_path *path, struct 
     return -1;
 }
 
+/* A full mailbox is refused here, while the sender can still be told whose it is. A group is not full as long as
+ * one member has room. */
+static int check_room(struct smtp_session *s, const struct recipients *found, struct error *err)
+{
+    int64_t wanted = s->tx.size_declared > 0 ? s->tx.size_declared : 1;
+
+    for (size_t i = 0; i < found->n; i++)
+        if (found->v[i].bytes_free >= wanted)
+            return 0;
+    return fail(err, ERR_OVER_QUOTA, "the mailbox is full");
+}
+
 int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
 {
     struct recipients found = {0};
@@ -172,7 +185,7 @@ int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
         return smtp_reply(s, 555, "5.5.4", "unknown RCPT parameter");
     if (path.is_utf8 && !s->tx.is_utf8)
         return smtp_reply(s, 553, "5.6.7", "this address needs the parameter SMTPUTF8 of MAIL");
-    if (resolve(s, &path, &found, err) < 0) {
+    if (resolve(s, &path, &found, err) < 0 || check_room(s, &found, err) < 0) {
         metric_inc(METRIC_smtp_recipients_refused);
         log_info(&s->log, "rcpt_refused", KV("rcpt", args), KV_ERR(err));
         return -1;

@@ -1,7 +1,7 @@
 /* blob.c - raw messages in PostgreSQL's table of blobs.
  *
- * Rows are written by deliveries (delivery.c), counted by the SQL functions that use them and collected by
- * upkeep.c. Here they are numbered and read. */
+ * Rows are written by deliveries (delivery.c), counted by the SQL functions that use them and
+ * collected by upkeep.c. Here they are numbered and read. */
 #include "mail/store/blob.h"
 #include "server/pg/pg.h"
 #include "sql_queries.h"
@@ -11,7 +11,8 @@
 static int64_t next_id;
 static int64_t ids_left;
 
-/* Fibers that run dry together each fetch a block; the later one wins, and what was left of the other is a gap. */
+/* Fibers that run dry together each fetch a block; the later one wins, and what was left of the
+ * other is a gap. */
 int blob_next_id(int64_t *blob_id, struct error *err)
 {
     struct pg_rows rows = {0};

@@ -9,5 +9,7 @@
 
 /* A number never used before (workers take blocks of 1,000 from a sequence; gaps are harmless). */
 PARKS int blob_next_id(int64_t *blob_id, struct error *err);
-/* Appends size bytes from offset on (size UINT64_MAX: to the end). ERR_TOO_BIG when out's limit is passed. */
-PARKS int blob_read(int64_t blob_id, uint64_t offset, uint64_t size, struct buf *out, struct error *err);
+/* Appends size bytes from offset on (size UINT64_MAX: to the end). ERR_TOO_BIG when out's limit
+ * is passed. */
+PARKS int blob_read(int64_t blob_id, uint64_t offset, uint64_t size, struct buf *out,
+                    struct error *err);

@@ -1,14 +1,18 @@
-/* delivery.c - messages go in: the blob, then a call of the SQL function for each account, in one pipeline.
+/* delivery.c - messages go in: the blob, then a call of the SQL function for each account, in
+ * one pipeline.
  *
- * Accounts are taken in ascending order, so that two deliveries to the same people cannot wait for each other.
- * What one account refuses (quota, no such mailbox) is its status and leaves the others alone; what PostgreSQL refuses undoes
- * everything. Work beyond ROUND_SIZE_MAX is sent in several rounds of one transaction, to bound the memory it needs here. */
+ * Accounts are taken in ascending order, so that two deliveries to the same people cannot wait
+ * for each other. What one account refuses (quota, no such mailbox) is its status and leaves the
+ * others alone; what PostgreSQL refuses undoes everything. Work beyond ROUND_SIZE_MAX is sent in
+ * several rounds of one transaction, to bound the memory it needs here. */
 #include "mail/store/delivery.h"
 #include <stdlib.h>
 #include "mail/store/blob.h"
 #include "server/pg/notify.h"
+#include "server/base/log.h"
 #include "server/pg/pg.h"
 #include "server/run/config.h"
+#include "server/run/loop.h"
 #include "server/run/metrics.h"
 #include "sql_queries.h"
 
@@ -17,8 +21,9 @@
 #define ROUND_CALLS_MAX     200
 #define BLOB_SIZE_MAX       ((size_t)1000 << 20) /* PostgreSQL's limit of one value is 1 GB */
 #define DELIVER_PARAM_COUNT 15
+#define ATTEMPTS_MAX        3
 
-/* ---- many statements, one transaction --------------------------------------------------------------- */
+/* ---- many statements, one transaction -------------------------------------------------------- */
 
 struct work {
     struct arena *arena;
@@ -26,6 +31,7 @@ struct work {
     size_t *sizes; /* of what each call sends, about */
     struct pg_rows *rows;
     size_t count, count_max;
+    bool was_done; /* by an attempt whose answer was lost: there are no rows to read */
 };
 
 static struct work *work_new(size_t count_max)
@@ -40,13 +46,18 @@ static struct work *work_new(size_t count_max)
     return w;
 }
 
+static void work_free_rows(struct work *w)
+{
+    for (size_t i = 0; i < w->count; i++)
+        pg_rows_free(&w->rows[i]);
+}
+
 static void work_free(struct work **work)
 {
     struct work *w = *work;
     struct arena *arena = w->arena;
 
-    for (size_t i = 0; i < w->count; i++)
-        pg_rows_free(&w->rows[i]);
+    work_free_rows(w);
     arena_free(&arena);
     *work = NULL;
 }
@@ -86,7 +97,7 @@ static int run_rounds(struct work *w, struct pg *db, struct error *err)
     return 0;
 }
 
-static int work_run(struct work *w, struct error *err)
+static int work_try(struct work *w, struct error *err)
 {
     struct pg *tx;
 
@@ -102,7 +113,29 @@ static int work_run(struct work *w, struct error *err)
     return pg_commit(&tx, err);
 }
 
-/* ---- statements --------------------------------------------------------------------------------------- */
+/* When the connection breaks, nobody knows whether the commit happened. The work is done again then: if it had been
+ * done, its blob's number is taken, and that is the answer. So a crash of PostgreSQL neither loses nor doubles a
+ * message, and a client seldom has to try again. Waiting for a database that stays away is the pool's: no retry. */
+static int work_run(struct work *w, struct error *err)
+{
+    for (int attempt = 1;; attempt++) {
+        int64_t started_ms = loop_now_ms();
+        struct error cause = {0};
+
+        if (work_try(w, &cause) == 0)
+            return 0;
+        work_free_rows(w);
+        w->was_done = attempt > 1 && cause.kind == ERR_EXISTS;
+        if (w->was_done)
+            return 0;
+        if (cause.kind != ERR_TRY_LATER || attempt == ATTEMPTS_MAX || fiber_cancelled() ||
+            loop_now_ms() - started_ms >= config.database_wait)
+            return fail(err, cause.kind, "%s", cause.text);
+        log_warn(NULL, "delivery_again", KV_ERR(&cause));
+    }
+}
+
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static void add_blob(struct work *w, int64_t blob_id, size_t uses, struct str raw)
 {
@@ -134,8 +167,8 @@ static void add_delivery(struct work *w, const struct sql_query *query,
     args[10] = m->headers.p != NULL ? pg_bytea(m->headers) : pg_null();
     args[11] = pg_i64_array(m->refs, m->ref_count);
     args[12] = pg_i64(m->subject_hash);
-    args[13] = pg_i64(config.quota_bytes);
-    args[14] = pg_i64(config.quota_messages);
+    args[13] = pg_i64(d->may_exceed_quota ? -1 : config.quota_bytes);
+    args[14] = pg_i64(d->may_exceed_quota ? -1 : config.quota_messages);
 }
 
 static void read_answer(const struct pg_rows *rows, struct delivery *d)
@@ -146,6 +179,31 @@ static void read_answer(const struct pg_rows *rows, struct delivery *d)
     d->message_id = pg_get_i64(rows, 0, "message_id");
     d->thread_id = pg_get_i64(rows, 0, "thread_id");
     d->modseq = (uint64_t)pg_get_i64(rows, 0, "modseq");
+}
+
+/* What an earlier attempt did, when its answer was lost. */
+static int find_answer(int64_t blob_id, struct delivery *d, struct error *err)
+{
+    struct pg_rows rows;
+
+    if (pg_run(pg_pool(), &sql_mail_delivery_find, PG_ARGS(pg_i64(d->account_id), pg_i64(blob_id)),
+               &rows, err) < 0)
+        return -1;
+    if (rows.count > 0)
+        read_answer(&rows, d);
+    else
+        d->status = DELIVERY_OVER_QUOTA;
+    pg_rows_free(&rows);
+    return 0;
+}
+
+static int take_answer(const struct work *w, size_t call, int64_t blob_id, struct delivery *d,
+                       struct error *err)
+{
+    if (w->was_done)
+        return find_answer(blob_id, d, err);
+    read_answer(&w->rows[call], d);
+    return 0;
 }
 
 static void note_delivered(const struct delivery *d, size_t size)
@@ -164,7 +222,7 @@ static int check_size(const struct message_prepared *m, struct error *err)
                : fail(err, ERR_TOO_BIG, "message is larger than the mail store can keep");
 }
 
-/* ---- one message to many accounts -------------------------------------------------------------------- */
+/* ---- one message to many accounts ------------------------------------------------------------ */
 
 static int compare_accounts(const void *a, const void *b)
 {
@@ -205,44 +263,44 @@ int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t co
         add_delivery(w, &sql_mail_deliver, m, blob_id, sorted[i]);
     rc = work_run(w, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        read_answer(&w->rows[1 + i], sorted[i]);
+        rc = take_answer(w, 1 + i, blob_id, sorted[i], err);
     work_free(&w);
     for (size_t i = 0; rc == 0 && i < count; i++)
         note_delivered(&v[i], m->raw.n);
     return rc;
 }
 
-/* ---- many messages to one mailbox ---------------------------------------------------------------------- */
+/* ---- many messages to one mailbox ------------------------------------------------------------ */
 
 static int add_append(struct work *w, const struct message_prepared *m, const struct delivery *d,
-                      struct error *err)
+                      int64_t *blob_id, struct error *err)
 {
-    int64_t blob_id;
-
     if (d->keywords.n > KEYWORDS_PER_MESSAGE_MAX)
         return fail(err, ERR_LIMIT, "too many keywords on one message");
-    if (check_size(m, err) < 0 || blob_next_id(&blob_id, err) < 0)
+    if (check_size(m, err) < 0 || blob_next_id(blob_id, err) < 0)
         return -1;
-    add_blob(w, blob_id, 1, m->raw);
-    add_delivery(w, &sql_mail_append, m, blob_id, d);
+    add_blob(w, *blob_id, 1, m->raw);
+    add_delivery(w, &sql_mail_append, m, *blob_id, d);
     return 0;
 }
 
 int mail_append(const struct message_prepared *m, struct delivery *v, size_t count,
                 struct error *err)
 {
+    int64_t *blob_ids;
     struct work *w;
     int rc = 0;
 
     if (count == 0)
         return 0;
     w = work_new(2 * count);
+    blob_ids = ARENA_ARRAY(w->arena, count, int64_t);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = add_append(w, &m[i], &v[i], err);
+        rc = add_append(w, &m[i], &v[i], &blob_ids[i], err);
     if (rc == 0)
         rc = work_run(w, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        read_answer(&w->rows[2 * i + 1], &v[i]);
+        rc = take_answer(w, 2 * i + 1, blob_ids[i], &v[i], err);
     work_free(&w);
     for (size_t i = 0; rc == 0 && i < count; i++)
         note_delivered(&v[i], m[i].raw.n);

@@ -1,6 +1,7 @@
 /* delivery.h - a message goes in: parsed once, stored once, filed for any number of accounts.
  *
- * One round trip and one transaction for the blob and all copies; when it returns 0 everything is committed with fsync. */
+ * One round trip and one transaction for the blob and all copies; when it returns 0 everything
+ * is committed with fsync. */
 #pragma once
 #include <stdint.h>
 #include "mail/store/message.h"
@@ -11,10 +12,11 @@
 
 /* What is known of a message from reading it once. */
 struct message_prepared {
-    struct str raw;                    /* borrowed: must outlive the delivery */
-    struct str envelope, structure, headers;
-    int64_t sent_us;                   /* INT64_MIN: none */
-    int64_t *refs;                     /* hashes of Message-ID, In-Reply-To and References */
+    struct str raw; /* borrowed: must outlive the delivery */
+    struct str envelope, structure;
+    struct str headers; /* p NULL: too large to be kept */
+    int64_t sent_us;    /* INT64_MIN: none */
+    int64_t *refs;      /* hashes of Message-ID, In-Reply-To and References */
     size_t ref_count;
     int64_t subject_hash;
 };
@@ -25,11 +27,11 @@ enum delivery_status { DELIVERED, DELIVERY_OVER_QUOTA, DELIVERY_NO_MAILBOX, DELI
 
 struct delivery {
     int64_t account_id;
-    int64_t mailbox_id;                /* 0: the inbox */
+    int64_t mailbox_id; /* 0: the inbox */
     uint32_t flags;
     struct keywords keywords;
     int64_t received_us;
-    bool may_exceed_quota;             /* admitted before (at RCPT): a message that came in is not refused by a race */
+    bool may_exceed_quota; /* admitted at RCPT: what came in is not refused by a race */
     /* Answer: */
     enum delivery_status status;
     uint32_t uid_validity, uid;
@@ -37,8 +39,12 @@ struct delivery {
     uint64_t modseq;
 };
 
-/* One message to many accounts (SMTP, LMTP). An account may be over quota while others get it: see status. */
-PARKS int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count, struct error *err);
+/* One message to many accounts (SMTP, LMTP). An account may be over quota while others get it:
+ * see status. */
+PARKS int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
+                       struct error *err);
 
-/* Many messages to one mailbox, all or nothing (APPEND, MULTIAPPEND, imports): the first status that is not DELIVERED is an error. */
-PARKS int mail_append(const struct message_prepared *m, struct delivery *v, size_t count, struct error *err);
+/* Many messages to one mailbox, all or nothing (APPEND, MULTIAPPEND, imports): the first status
+ * that is not DELIVERED is an error. */
+PARKS int mail_append(const struct message_prepared *m, struct delivery *v, size_t count,
+                      struct error *err);

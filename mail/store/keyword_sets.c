@@ -1,4 +1,5 @@
-/* keyword_sets.c - the sets of keywords of one mailbox, each kept once: a row holds a number instead of texts. */
+/* keyword_sets.c - the sets of keywords of one mailbox, each kept once: a row holds a number
+ * instead of texts. */
 #include <stdlib.h>
 #include "mail/store/mailbox_index_internal.h"
 #include "server/base/arena.h"

@@ -1,7 +1,8 @@
 /* mailbox.c - folders by path, number and role.
  *
- * The rules of the tree (parents are made, roles stay, INBOX is special) are in the SQL functions, under the account's
- * lock; here paths are put into canonical form and rows into structs. */
+ * The rules of the tree (parents are made, roles stay, INBOX is special) are in the SQL
+ * functions, under the account's lock; here paths are put into canonical form and rows into
+ * structs. */
 #include "mail/store/mailbox.h"
 #include <stdlib.h>
 #include <utf8proc.h>
@@ -11,7 +12,7 @@
 #include "server/run/config.h"
 #include "sql_queries.h"
 
-/* ---- paths --------------------------------------------------------------------------------------- */
+/* ---- paths ----------------------------------------------------------------------------------- */
 
 static bool is_forbidden(uint32_t c)
 {
@@ -86,7 +87,7 @@ int mailbox_path_canonical(struct arena *a, struct str path, struct str *out, st
     return 0;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void read_mailbox(struct arena *a, const struct pg_rows *rows, size_t row,
                          struct mailbox *out)
@@ -191,7 +192,7 @@ int mail_usage(int64_t account_id, struct mail_usage *out, struct error *err)
     return 0;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 static int change(int64_t account_id, const struct sql_query *query, struct pg_args args,
                   struct pg_rows *rows, struct error *err)

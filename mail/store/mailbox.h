@@ -1,7 +1,7 @@
 /* mailbox.h - folders of an account: found, listed, made, renamed, removed.
  *
- * Paths are UTF-8 with '/' between levels; INBOX is matched without regard to case. Making "a/b/c" makes what is
- * missing above it. INBOX and mailboxes with a role cannot be removed. */
+ * Paths are UTF-8 with '/' between levels; INBOX is matched without regard to case. Making
+ * "a/b/c" makes what is missing above it. INBOX and mailboxes with a role cannot be removed. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,39 +11,51 @@
 #include "server/run/fiber.h"
 
 #define MAILBOX_PATH_SIZE_MAX 1000
-#define MAILBOX_DEPTH_MAX 50
+#define MAILBOX_DEPTH_MAX     50
 
 struct mailbox {
     int64_t mailbox_id;
     struct str path;
-    struct str role;                  /* "inbox", "drafts", "sent", "archive", "junk", "trash" or empty */
+    struct str role; /* "inbox", "drafts", "sent", "archive", "junk", "trash" or empty */
     uint32_t uid_validity, uid_next;
-    uint64_t modseq;                  /* highest of its messages and itself */
+    uint64_t modseq; /* highest of its messages and itself */
     uint32_t message_count, unseen_count, deleted_count;
     uint64_t bytes;
     bool is_subscribed;
-    bool has_children;                /* set by mailbox_list only */
+    bool has_children; /* set by mailbox_list only */
 };
 
-/* Canonical path: INBOX folded, NFC, no empty levels, controls, '*' or '%'. ERR_SYNTAX otherwise. */
+/* Canonical path: INBOX folded, NFC, no empty levels, controls, '*' or '%'. ERR_SYNTAX
+ * otherwise. */
 int mailbox_path_canonical(struct arena *a, struct str path, struct str *out, struct error *err);
 
-PARKS int mailbox_find(struct arena *a, int64_t account_id, struct str path, struct mailbox *out, struct error *err);
-PARKS int mailbox_get(struct arena *a, int64_t account_id, int64_t mailbox_id, struct mailbox *out, struct error *err);
-PARKS int mailbox_find_role(struct arena *a, int64_t account_id, struct str role, struct mailbox *out, struct error *err);
+PARKS int mailbox_find(struct arena *a, int64_t account_id, struct str path, struct mailbox *out,
+                       struct error *err);
+PARKS int mailbox_get(struct arena *a, int64_t account_id, int64_t mailbox_id, struct mailbox *out,
+                      struct error *err);
+PARKS int mailbox_find_role(struct arena *a, int64_t account_id, struct str role,
+                            struct mailbox *out, struct error *err);
 /* All of the account, ordered by path with INBOX first. */
-PARKS int mailbox_list(struct arena *a, int64_t account_id, struct mailbox **out, size_t *count, struct error *err);
+PARKS int mailbox_list(struct arena *a, int64_t account_id, struct mailbox **out, size_t *count,
+                       struct error *err);
 
 /* role: empty, or one that no other mailbox has (ERR_EXISTS). */
-PARKS int mailbox_create(int64_t account_id, struct str path, struct str role, int64_t *mailbox_id, struct error *err);
-/* Its messages go to message_removed. ERR_DENIED for INBOX and roles, ERR_CONFLICT while it has children. */
+PARKS int mailbox_create(int64_t account_id, struct str path, struct str role, int64_t *mailbox_id,
+                         struct error *err);
+/* Its messages go to message_removed. ERR_DENIED for INBOX and roles, ERR_CONFLICT while it has
+ * children. */
 PARKS int mailbox_remove(int64_t account_id, struct str path, struct error *err);
-/* With everything below it. Renaming INBOX moves its messages into a new mailbox and leaves INBOX empty (RFC 9051, 6.3.6). */
+/* With everything below it. Renaming INBOX moves its messages into a new mailbox and leaves
+ * INBOX empty (RFC 9051, 6.3.6). */
 PARKS int mailbox_rename(int64_t account_id, struct str from, struct str to, struct error *err);
-PARKS int mailbox_subscribe(int64_t account_id, struct str path, bool subscribed, struct error *err);
+PARKS int mailbox_subscribe(int64_t account_id, struct str path, bool subscribed,
+                            struct error *err);
 
 /* Quota counters of the account. limits 0: without. */
-struct mail_usage { int64_t bytes, messages, bytes_max, messages_max; };
+struct mail_usage {
+    int64_t bytes, messages, bytes_max, messages_max;
+};
 PARKS int mail_usage(int64_t account_id, struct mail_usage *out, struct error *err);
 
-/* The default folders, as part of account_add's transaction: see sql function mail_account_prepare. */
+/* The default folders, as part of account_add's transaction: see sql function
+ * mail_account_prepare. */

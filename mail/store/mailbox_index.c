@@ -1,9 +1,10 @@
 /* mailbox_index.c - follows a mailbox in the database; one index per worker, whoever looks.
  *
- * Loaded in slices from the covering index, then kept up by modseq: the mailbox's row is read first, so whatever is committed
- * while the rest is read is at worst read again by the next refresh. One fiber of the index does the reading, apart
- * from those who wait for it, so that nobody's cancellation breaks it off. Nothing here parks between changing the
- * list and changing the rows. Unused indexes are kept for a while, unsubscribed, and caught up when opened again. */
+ * Loaded in slices from the covering index, then kept up by modseq: the mailbox's row is read
+ * first, so whatever is committed while the rest is read is at worst read again by the next
+ * refresh. One fiber of the index does the reading, apart from those who wait for it, so that
+ * nobody's cancellation breaks it off. Nothing here parks between changing the list and changing
+ * the rows. Unused indexes are kept for a while, unsubscribed, and caught up when opened again. */
 #include <assert.h>
 #include <stdlib.h>
 #include "mail/store/mailbox_index_internal.h"
@@ -33,7 +34,7 @@ static struct str key_str(const struct index_key *key)
     return str_of((const char *)key, sizeof *key);
 }
 
-/* ---- rows ----------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 size_t index_find(const struct mailbox_index *x, uint32_t uid)
 {
@@ -86,7 +87,7 @@ static void forget_changes(struct mailbox_index *x)
     x->changes_from = ++x->changes_to;
 }
 
-/* ---- applying ------------------------------------------------------------------------------------- */
+/* ---- applying -------------------------------------------------------------------------------- */
 
 struct index_columns {
     int uid, message_id, modseq, flags, keywords;
@@ -193,7 +194,7 @@ static void apply_vanished(struct mailbox_index *x, const struct pg_rows *rows)
     x->list->n = kept + x->list->n - next;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static struct pg_args mailbox_args(const struct mailbox_index *x, struct pg_arg args[2])
 {
@@ -310,9 +311,10 @@ static int read_all(struct mailbox_index *fresh, struct error *err)
     return rc;
 }
 
-/* ---- loading and refreshing -------------------------------------------------------------------------- */
+/* ---- loading and refreshing ------------------------------------------------------------------ */
 
-/* Entries given out point to the sets that x has, so those stay and the numbers of the new rows change. */
+/* Entries given out point to the sets that x has, so those stay and the numbers of the new rows
+ * change. */
 static void adopt_keywords(struct mailbox_index *x, struct mailbox_index *fresh)
 {
     uint32_t *numbers = memory_array((size_t)fresh->sets.n + 1, sizeof numbers[0]);
@@ -459,7 +461,7 @@ int index_catch_up(struct mailbox_index *x, struct error *err)
     return 0;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void heard(struct bus_subscription *s)
 {
@@ -544,8 +546,9 @@ static void drop_if_unused(struct mailbox_index *x)
         enter_cache(x);
 }
 
-/* Whoever opens a mailbox has something to catch up with: an index that nobody looked at has not listened, and the
- * notice of what another worker acknowledged a moment ago may still be on its way. */
+/* Whoever opens a mailbox has something to catch up with: an index that nobody looked at has not
+ * listened, and the notice of what another worker acknowledged a moment ago may still be on its
+ * way. */
 struct mailbox_index *index_acquire(int64_t account_id, int64_t mailbox_id)
 {
     struct index_key key = {account_id, mailbox_id};
@@ -585,7 +588,7 @@ void mailbox_index_cache_clear(void)
         map_free(&indexes);
 }
 
-/* ---- QRESYNC ------------------------------------------------------------------------------------------------ */
+/* ---- QRESYNC --------------------------------------------------------------------------------- */
 
 struct vanished {
     int64_t account_id, mailbox_id;
@@ -645,7 +648,8 @@ static int read_vanished(struct vanished *v, const struct sql_query *query,
     return 0;
 }
 
-/* Where tombstones may have been forgotten, every UID that is not there counts as vanished (RFC 7162, 3.2.5.2 allows it). */
+/* Where tombstones may have been forgotten, every UID that is not there counts as vanished (RFC
+ * 7162, 3.2.5.2 allows it). */
 static int find_vanished(struct vanished *v, uint64_t modseq, struct error *err)
 {
     struct pg_rows rows = {0};

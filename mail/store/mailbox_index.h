@@ -1,9 +1,11 @@
-/* mailbox_index.h - the open mailbox: UIDs, flags and modseqs in memory, shared by the worker's sessions.
+/* mailbox_index.h - the open mailbox: UIDs, flags and modseqs in memory, shared by the worker's
+ * sessions.
  *
- * The index is one per mailbox and worker, however many sessions look at it; it follows the database by modseq. Each session
- * has a view: which UIDs it was told of, in order, so that its sequence numbers change only when it says so. A view is a
- * reference to a shared list of UIDs and a count; the list is copied only when messages vanish while others still
- * look at the old one. Per message: 4 bytes a list (shared), 24 bytes the index (shared). */
+ * The index is one per mailbox and worker, however many sessions look at it; it follows the
+ * database by modseq. Each session has a view: which UIDs it was told of, in order, so that its
+ * sequence numbers change only when it says so. A view is a reference to a shared list of UIDs
+ * and a count; the list is copied only when messages vanish while others still look at the old
+ * one. Per message: 4 bytes a list (shared), 24 bytes the index (shared). */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,49 +21,66 @@ struct index_entry {
     int64_t message_id;
     uint64_t modseq;
     uint32_t uid;
-    uint32_t flags;                    /* enum message_flag */
-    const struct keywords *keywords;   /* NULL: none; interned, valid as long as the index */
+    uint32_t flags;                  /* enum message_flag */
+    const struct keywords *keywords; /* NULL: none; interned, valid as long as the index */
 };
 
 /* Opens a view up to date with the database. ERR_NOT_FOUND when the mailbox is gone. */
-PARKS struct mailbox_view *mailbox_view_open(int64_t account_id, int64_t mailbox_id, struct error *err);
+PARKS struct mailbox_view *mailbox_view_open(int64_t account_id, int64_t mailbox_id,
+                                             struct error *err);
 void mailbox_view_close(struct mailbox_view **v);
 
-/* --- the session's numbers --------------------------------------------------------------------- */
-uint32_t view_count(const struct mailbox_view *v);                       /* EXISTS as the session knows it */
-uint32_t view_uid(const struct mailbox_view *v, uint32_t seq);           /* seq 1..count */
-uint32_t view_seq(const struct mailbox_view *v, uint32_t uid);           /* 0: not in the view */
-uint32_t view_seq_at_least(const struct mailbox_view *v, uint32_t uid);  /* first seq whose uid >= it; count + 1 when none */
-uint32_t view_uid_max(const struct mailbox_view *v);                     /* 0 when empty */
-/* State of a message of the view; false when it is expunged already although the session was not told. */
+/* --- the session's numbers -------------------------------------------------------------------- */
+uint32_t view_count(const struct mailbox_view *v);             /* EXISTS as the session knows it */
+uint32_t view_uid(const struct mailbox_view *v, uint32_t seq); /* seq 1..count */
+uint32_t view_seq(const struct mailbox_view *v, uint32_t uid); /* 0: not in the view */
+uint32_t view_uid_max(const struct mailbox_view *v);           /* 0 when empty */
+/* The first seq whose uid is not below it; count + 1 when there is none. */
+uint32_t view_seq_at_least(const struct mailbox_view *v, uint32_t uid);
+/* State of a message of the view; false when it is expunged already although the session was not
+ * told. */
 bool view_entry(const struct mailbox_view *v, uint32_t uid, struct index_entry *out);
-uint64_t view_highest_modseq(const struct mailbox_view *v);              /* everything up to here was shown to the session */
+/* Everything up to here was shown to the session. */
+uint64_t view_highest_modseq(const struct mailbox_view *v);
 uint32_t view_uid_next(const struct mailbox_view *v);
 uint32_t view_uid_validity(const struct mailbox_view *v);
 /* Every keyword in use in the mailbox, for FLAGS and PERMANENTFLAGS. */
 size_t view_keywords(const struct mailbox_view *v, struct arena *a, struct str **out);
 
-/* --- keeping up ---------------------------------------------------------------------------------- */
+/* --- keeping up ------------------------------------------------------------------------------- */
 /* Brings the shared index up to the database (cheap when nothing was announced since). */
 PARKS int view_refresh(struct mailbox_view *v, struct error *err);
-bool view_is_behind(const struct mailbox_view *v);                       /* does the index know something the session was not told? */
+/* Does the index know something the session was not told? */
+bool view_is_behind(const struct mailbox_view *v);
 
-/* What changed since the session was last told; afterwards it counts as told. Sequence numbers in expunged_seqs are ready to be sent
- * one after the other (each counts after those before it). Without `expunges`, vanished messages are left for a later call and keep their numbers. */
+/* What changed since the session was last told; afterwards it counts as told. To be sent in this
+ * order: expunged_seqs one after the other (each counts after those before it), exists, flags
+ * with flag_seqs. Without `expunges`, vanished messages are left for a later call and keep their
+ * numbers, and view_highest_modseq stays; arrivals and flags are told all the same. */
 struct view_changes {
-    uint32_t *expunged_seqs; uint32_t *expunged_uids; size_t expunged_count;
-    bool exists_changed; uint32_t exists;
-    struct index_entry *flags; uint32_t *flag_seqs; size_t flag_count;   /* changed flags or modseq of messages told before, own changes left out when silent */
-    bool is_gone;                      /* the mailbox was removed: nothing else is set */
+    uint32_t *expunged_seqs;
+    uint32_t *expunged_uids;
+    size_t expunged_count;
+    bool exists_changed;
+    uint32_t exists;
+    struct index_entry *flags; /* of messages told before, ascending by UID; own changes left out */
+    uint32_t *flag_seqs;
+    size_t flag_count;
+    bool is_gone; /* the mailbox was removed: nothing else is set */
 };
-void view_take_changes(struct mailbox_view *v, struct arena *a, bool expunges, struct view_changes *out);
-/* The session itself made this change and tells (or need not tell) its client: the next take leaves it out. */
+void view_take_changes(struct mailbox_view *v, struct arena *a, bool expunges,
+                       struct view_changes *out);
+/* The session itself made this change and tells (or need not tell) its client: the next take
+ * leaves it out. */
 void view_mark_told(struct mailbox_view *v, uint32_t uid, uint64_t modseq);
 
-/* Calls `changed` when something happened in the account that may concern the view (on the loop: must not park). */
+/* Calls `changed` when something happened in the account that may concern the view (on the loop:
+ * must not park). */
 void view_watch(struct mailbox_view *v, void (*changed)(void *arg), void *arg);
 void view_unwatch(struct mailbox_view *v);
 
 /* UIDs expunged since a modseq, for QRESYNC; ascending. */
-PARKS int mailbox_vanished_since(struct arena *a, int64_t account_id, int64_t mailbox_id, uint64_t modseq, uint32_t **uids, size_t *count, struct error *err);
-void mailbox_index_cache_clear(void);                                    /* unused indexes kept for quick re-opening; at exit */
+PARKS int mailbox_vanished_since(struct arena *a, int64_t account_id, int64_t mailbox_id,
+                                 uint64_t modseq, uint32_t **uids, size_t *count,
+                                 struct error *err);
+void mailbox_index_cache_clear(void); /* unused indexes kept for quick re-opening; at exit */

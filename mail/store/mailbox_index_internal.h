@@ -1,10 +1,12 @@
-/* mailbox_index_internal.h - what mailbox_index.c (following the database) and mailbox_view.c (what sessions see) share.
+/* mailbox_index_internal.h - what mailbox_index.c (following the database) and mailbox_view.c
+ * (what sessions see) share.
  *
- *   PostgreSQL --index_catch_up--> rows and current list --view_take_changes--> the view's list and count
+ *   PostgreSQL --index_catch_up--> rows, current list --view_take_changes--> view's list and count
  *
- * rows[i] belongs to list->v[i]. A view looks at a list, the current one or an older one that was current when the
- * view last let messages go. UIDs are given out in ascending order and committed in that order, so what is left
- * of a view's messages is always the beginning of the current list. */
+ * rows[i] belongs to list->v[i]. A view looks at a list, the current one or an older one that
+ * was current when the view last let messages go. UIDs are given out in ascending order and
+ * committed in that order, so what is left of a view's messages is always the beginning of the
+ * current list. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,7 +47,8 @@ struct mailbox_index {
     uint64_t modseq; /* everything up to here is known */
     uint32_t uid_next, uid_validity;
 
-    /* UIDs of rows that changed, oldest first: positions changes_from .. changes_to, the last of them kept. */
+    /* UIDs of rows that changed, oldest first: positions changes_from .. changes_to, the last of
+     * them kept. */
     uint32_t *changes;
     uint64_t changes_from, changes_to;
 

@@ -1,15 +1,16 @@
 /* mailbox_view.c - what one session was told of a mailbox, and what it has yet to be told.
  *
- * A view's sequence numbers are positions in its list, up to its count. New messages are the current list's UIDs above
- * the last one told; vanished ones are those of its own list that the current one no longer has; changed ones come
- * from the index's log of changes or, when that does not reach back far enough, from comparing modseqs. */
+ * A view's sequence numbers are positions in its list, up to its count. New messages are the
+ * current list's UIDs above the last one told; vanished ones are those of its own list that the
+ * current one no longer has; changed ones come from the index's log of changes or, when that
+ * does not reach back far enough, from comparing modseqs. */
 #include <assert.h>
 #include <stdlib.h>
 #include "mail/store/mailbox_index_internal.h"
 #include "server/base/memory.h"
 #include "server/base/object.h"
 
-/* ---- opening -------------------------------------------------------------------------------------- */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static void look_at_all(struct mailbox_view *v)
 {
@@ -55,7 +56,7 @@ void mailbox_view_close(struct mailbox_view **view)
     free(v);
 }
 
-/* ---- numbers --------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 uint32_t view_count(const struct mailbox_view *v)
 {
@@ -116,7 +117,7 @@ size_t view_keywords(const struct mailbox_view *v, struct arena *a, struct str *
     return keyword_sets_names(&v->index->sets, a, out);
 }
 
-/* ---- keeping up ------------------------------------------------------------------------------------- */
+/* ---- keeping up ------------------------------------------------------------------------------ */
 
 int view_refresh(struct mailbox_view *v, struct error *err)
 {
@@ -149,9 +150,10 @@ static void look_at_current(struct mailbox_view *v, size_t count)
     v->count = count;
 }
 
-/* ---- removals --------------------------------------------------------------------------------------- */
+/* ---- removals -------------------------------------------------------------------------------- */
 
-/* Calls the view's messages that the index no longer has expunged, in order; returns how many there are. out may be NULL. */
+/* Calls the view's messages that the index no longer has expunged, in order; returns how many
+ * there are. out may be NULL. */
 static size_t find_expunged(const struct mailbox_view *v, struct view_changes *out)
 {
     const struct uid_list *current = v->index->list;
@@ -195,7 +197,7 @@ static bool take_expunged(struct mailbox_view *v, struct arena *a, bool expunges
     return false;
 }
 
-/* ---- arrivals --------------------------------------------------------------------------------------- */
+/* ---- arrivals -------------------------------------------------------------------------------- */
 
 /* The view must keep vanished messages, so what is new goes to the end of a list of its own. */
 static void extend_own_list(struct mailbox_view *v, size_t from)
@@ -227,7 +229,7 @@ static void take_arrivals(struct mailbox_view *v, struct view_changes *out)
     out->exists = (uint32_t)v->count;
 }
 
-/* ---- flags ------------------------------------------------------------------------------------------- */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
 static int compare_own(const void *a, const void *b)
 {

@@ -1,10 +1,10 @@
 /* message.c - reading messages in sets.
  *
- *   ids[] -> batches of rows -> one round trip for the rows and the cached forms -> blobs in portions of bytes -> each()
+ *   ids[] -> batches -> rows and cached forms in one round trip -> blobs by portions -> each()
  *
- * A batch whose ids lie close together is read as a range of the primary key, any other as a list. Rows come back sorted by
- * message_id and are given out in the order that was asked for. Blobs are read by their own number: the store never
- * joins them to messages. */
+ * A batch whose ids lie close together is read as a range of the primary key, any other as a
+ * list. Rows come back sorted by message_id and are given out in the order that was asked for.
+ * Blobs are read by their own number: the store never joins them to messages. */
 #include "mail/store/message.h"
 #include <stdlib.h>
 #include "server/pg/pg.h"
@@ -48,13 +48,14 @@ static bool wants(const struct message_reader *r, unsigned columns)
     return (r->columns & columns) != 0;
 }
 
-/* Rows are needed for the blobs' numbers, too, and to know that a message exists when nothing is asked of it. */
+/* Rows are needed for the blobs' numbers, too, and to know that a message exists when nothing is
+ * asked of it. */
 static bool wants_rows(const struct message_reader *r)
 {
     return wants(r, MESSAGE_ROW | MESSAGE_BLOB) || r->columns == 0;
 }
 
-/* ---- the question ------------------------------------------------------------------------------- */
+/* ---- the question ---------------------------------------------------------------------------- */
 
 static int compare_slots(const void *a, const void *b)
 {
@@ -85,7 +86,8 @@ static void batch_sort(struct batch *b)
         b->in_order[b->sorted[i].index] = &b->sorted[i];
 }
 
-/* A range may read up to a quarter more rows than were asked for: still cheaper than looking each up. */
+/* A range may read up to a quarter more rows than were asked for: still cheaper than looking
+ * each up. */
 static bool batch_is_dense(const struct batch *b)
 {
     uint64_t span = (uint64_t)b->sorted[b->count - 1].id - (uint64_t)b->sorted[0].id;
@@ -135,7 +137,7 @@ static struct pg_call meta_call(struct batch *b)
                             {args, count}};
 }
 
-/* ---- the answer ----------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 static void find_row_columns(struct batch *b)
 {
@@ -155,7 +157,8 @@ static void find_meta_columns(struct batch *b)
     };
 }
 
-/* Both sides are sorted by id; an id asked for twice finds the same row. `member` is the slot's member to set. */
+/* Both sides are sorted by id; an id asked for twice finds the same row. `member` is the slot's
+ * member to set. */
 static void match(struct batch *b, const struct pg_rows *rows, int id_column, size_t member)
 {
     size_t row = 0;
@@ -250,7 +253,7 @@ static int give_out(struct batch *b, size_t from, size_t to, struct error *err)
     return 0;
 }
 
-/* ---- blobs ------------------------------------------------------------------------------------------ */
+/* ---- blobs ----------------------------------------------------------------------------------- */
 
 static int64_t slot_blob_id(const struct batch *b, const struct slot *s)
 {
@@ -330,9 +333,10 @@ static int give_out_with_blobs(struct batch *b, struct error *err)
     return rc;
 }
 
-/* ---- batches ------------------------------------------------------------------------------------------ */
+/* ---- batches --------------------------------------------------------------------------------- */
 
-/* With known sizes a batch for blobs is one portion, so that no row is read long before it is needed. */
+/* With known sizes a batch for blobs is one portion, so that no row is read long before it is
+ * needed. */
 static size_t batch_count(const struct message_reader *r, size_t from)
 {
     size_t left = r->count - from;

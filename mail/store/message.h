@@ -1,7 +1,8 @@
 /* message.h - messages of a mailbox: read in sets, flagged, copied, moved, removed.
  *
- * Every write is one transaction under the account's row lock and returns the modseq it made; the caller need not
- * publish it: these functions call bus_publish after the commit. Reads are in sets, never message by message. */
+ * Every write is one transaction under the account's row lock and returns the modseq it made;
+ * the caller need not publish it: these functions call bus_publish after the commit. Reads are
+ * in sets, never message by message. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,40 +12,54 @@
 #include "server/run/fiber.h"
 
 enum message_flag {
-    FLAG_SEEN = 1, FLAG_ANSWERED = 2, FLAG_FLAGGED = 4, FLAG_DELETED = 8, FLAG_DRAFT = 16,
+    FLAG_SEEN = 1,
+    FLAG_ANSWERED = 2,
+    FLAG_FLAGGED = 4,
+    FLAG_DELETED = 8,
+    FLAG_DRAFT = 16,
     FLAG_SYSTEM_ALL = 31,
 };
 
-#define KEYWORD_SIZE_MAX 100
+#define KEYWORD_SIZE_MAX         100
 #define KEYWORDS_PER_MESSAGE_MAX 64
 
-struct keywords { const struct str *v; size_t n; };      /* sorted, without repeats; case kept as first seen */
+/* As read: sorted by lower case, without repeats; the case first seen stays. Given in any order. */
+struct keywords {
+    const struct str *v;
+    size_t n;
+};
 
 /* --- reading ---------------------------------------------------------------------------------- */
-enum message_columns {                 /* what to read: columns cost bytes */
-    MESSAGE_ROW = 1,                   /* thread_id, blob_id, size, received_at, saved_at */
-    MESSAGE_ENVELOPE = 2, MESSAGE_STRUCTURE = 4, MESSAGE_HEADERS = 8,
-    MESSAGE_BLOB = 16,                 /* the raw message, whole */
+/* What to read: columns cost bytes. */
+enum message_columns {
+    MESSAGE_ROW = 1, /* thread_id, blob_id, size, received_at, saved_at */
+    MESSAGE_ENVELOPE = 2,
+    MESSAGE_STRUCTURE = 4,
+    MESSAGE_HEADERS = 8,
+    MESSAGE_BLOB = 16, /* the raw message, whole */
 };
 
 struct message {
     int64_t message_id;
     int64_t thread_id, blob_id;
     uint64_t size;
-    int64_t received_us, saved_us;     /* Unix time in microseconds */
-    int64_t sent_us;                   /* INT64_MIN: no usable Date field */
-    struct str envelope, structure, headers, blob;
+    int64_t received_us, saved_us; /* Unix time in microseconds */
+    int64_t sent_us;               /* INT64_MIN: no usable Date field */
+    struct str envelope, structure, blob;
+    struct str headers; /* p NULL although asked for: too large to be kept, read the blob */
 };
 
-/* Reads messages of one account by message_id (any order, repeats allowed) and calls `each` once for every one that still exists, in the order
- * of ids[]. Works in batches bounded by bytes, so that a million messages or gigabytes of blobs need a few MB. The
- * strs are borrowed until `each` returns; `each` may park; -1 from it stops the reading. */
+/* Reads messages of one account by message_id (any order, repeats allowed) and calls `each` once
+ * for every one that still exists, in the order of ids[]. Works in batches bounded by bytes, so
+ * that a million messages or gigabytes of blobs need a few MB. The strs are borrowed until
+ * `each` returns; `each` may park; -1 from it stops the reading. */
 struct message_reader {
     int64_t account_id;
     const int64_t *ids;
-    const uint32_t *sizes;             /* optional, sizes of the messages in bytes (parallel to ids), for batching blobs */
+    const uint32_t
+        *sizes; /* of the messages in bytes, parallel to ids; optional, helps with blobs */
     size_t count;
-    unsigned columns;                  /* enum message_columns */
+    unsigned columns; /* enum message_columns */
     PARKS int (*each)(void *arg, size_t index, const struct message *m, struct error *err);
     void *arg;
 };
@@ -56,28 +71,41 @@ bool message_header_is_cached(struct str name);
 /* --- writing ---------------------------------------------------------------------------------- */
 enum flag_change { FLAGS_ADD, FLAGS_REMOVE, FLAGS_REPLACE };
 
-struct message_state {                 /* of one message after a change */
+struct message_state { /* of one message after a change */
     uint32_t uid;
     uint32_t flags;
     uint64_t modseq;
     struct keywords keywords;
 };
 
-/* UIDs that no longer exist are passed over. unchanged_since: UINT64_MAX for none; messages changed later are left alone
- * and listed in *conflicts. Only messages that really changed get a new modseq; `out` has the state of all that were asked for and exist. */
-PARKS int message_store_flags(struct arena *a, int64_t account_id, int64_t mailbox_id, const uint32_t *uids, size_t count,
-                              enum flag_change change, uint32_t flags, struct keywords keywords, uint64_t unchanged_since,
-                              struct message_state **out, size_t *out_count, uint32_t **conflicts, size_t *conflict_count,
-                              struct error *err);
+/* UIDs that no longer exist are passed over. unchanged_since: UINT64_MAX for none; messages
+ * changed later are left alone and listed in *conflicts. Only messages that really changed get a
+ * new modseq; `out` has the state of all that were asked for and exist, ascending by UID. A huge
+ * set is changed in several transactions; on failure `out` has what was done. */
+PARKS int message_store_flags(struct arena *a, int64_t account_id, int64_t mailbox_id,
+                              const uint32_t *uids, size_t count, enum flag_change change,
+                              uint32_t flags, struct keywords keywords, uint64_t unchanged_since,
+                              struct message_state **out, size_t *out_count, uint32_t **conflicts,
+                              size_t *conflict_count, struct error *err);
 
-struct uid_pair { uint32_t from, to; };
-/* All or nothing (ERR_OVER_QUOTA, ERR_NOT_FOUND for the target). Flags, keywords and received_at come along. A copy is a new message sharing
- * the blob; a moved one keeps its message_id. UIDs that no longer exist are passed over. */
-PARKS int message_copy(struct arena *a, int64_t account_id, int64_t from_mailbox, int64_t to_mailbox, const uint32_t *uids, size_t count,
-                       struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity, struct error *err);
-PARKS int message_move(struct arena *a, int64_t account_id, int64_t from_mailbox, int64_t to_mailbox, const uint32_t *uids, size_t count,
-                       struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity, struct error *err);
+struct uid_pair {
+    uint32_t from, to;
+};
+/* All or nothing (ERR_OVER_QUOTA, ERR_NOT_FOUND for the target). Flags, keywords and received_at
+ * come along. A copy is a new message sharing the blob; a moved one keeps its message_id. UIDs
+ * that no longer exist are passed over. */
+PARKS int message_copy(struct arena *a, int64_t account_id, int64_t from_mailbox,
+                       int64_t to_mailbox, const uint32_t *uids, size_t count,
+                       struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
+                       struct error *err);
+PARKS int message_move(struct arena *a, int64_t account_id, int64_t from_mailbox,
+                       int64_t to_mailbox, const uint32_t *uids, size_t count,
+                       struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
+                       struct error *err);
 
-/* Removes those of uids[] (NULL: of the whole mailbox) that are flagged \Deleted; only_deleted = false removes them regardless. */
-PARKS int message_expunge(struct arena *a, int64_t account_id, int64_t mailbox_id, const uint32_t *uids, size_t count, bool only_deleted,
-                          uint32_t **removed, size_t *removed_count, uint64_t *modseq, struct error *err);
+/* Removes those of uids[] (NULL: of the whole mailbox) that are flagged \Deleted; only_deleted =
+ * false removes them regardless. *modseq: of the last removal, 0 when there was none. A huge set
+ * is removed in several transactions; on failure `removed` has what was done. */
+PARKS int message_expunge(struct arena *a, int64_t account_id, int64_t mailbox_id,
+                          const uint32_t *uids, size_t count, bool only_deleted, uint32_t **removed,
+                          size_t *removed_count, uint64_t *modseq, struct error *err);

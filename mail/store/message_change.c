@@ -1,8 +1,9 @@
 /* message_change.c - flags, copies, moves and removals, in sets.
  *
- * The rules are in the SQL functions. Here sets are sorted and cut into portions, so that no statement runs for long: flags
- * and removals of a huge set are several transactions, one a portion; copies and moves are all or nothing and
- * therefore one transaction of several statements. */
+ * The rules are in the SQL functions. Here sets are sorted and cut into portions, so that no
+ * statement runs for long: flags and removals of a huge set are several transactions, one a
+ * portion; copies and moves are all or nothing and therefore one transaction of several
+ * statements. */
 #include <stdlib.h>
 #include "mail/store/message.h"
 #include "server/pg/notify.h"
@@ -12,7 +13,7 @@
 
 #define PORTION_COUNT 10000
 
-/* ---- sets of UIDs --------------------------------------------------------------------------------- */
+/* ---- sets of UIDs ---------------------------------------------------------------------------- */
 
 struct uid_set {
     int64_t *v;
@@ -54,7 +55,7 @@ static struct pg_arg portion_arg(const struct uid_set *set, size_t from)
     return pg_i64_array(set->v + from, portion_count(set, from));
 }
 
-/* ---- flags ------------------------------------------------------------------------------------------ */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
 struct flags_answer {
     struct arena *arena;
@@ -144,7 +145,7 @@ int message_store_flags(struct arena *a, int64_t account_id, int64_t mailbox_id,
     return rc;
 }
 
-/* ---- copies and moves --------------------------------------------------------------------------------- */
+/* ---- copies and moves ------------------------------------------------------------------------ */
 
 struct transfer {
     struct arena *arena;
@@ -247,7 +248,7 @@ int message_move(struct arena *a, int64_t account_id, int64_t from_mailbox, int6
     return 0;
 }
 
-/* ---- removals ------------------------------------------------------------------------------------------- */
+/* ---- removals -------------------------------------------------------------------------------- */
 
 struct removal {
     struct arena *arena;

@@ -1,8 +1,9 @@
 /* message_prepare.c - reads a message once and keeps what mailboxes will be asked for.
  *
  * Pure work on bytes: the envelope and the structure as IMAP prints them, the header fields of
- * cached_headers.def, and the hashes by which its thread is found. It never fails: what cannot be understood is
- * empty, and what would be out of proportion is left to whoever reads the message itself. */
+ * cached_headers.def, and the hashes by which its thread is found. It never fails: what cannot
+ * be understood is empty, and what would be out of proportion is left to whoever reads the
+ * message itself. */
 #include <stdlib.h>
 #include "mail/mime/header.h"
 #include "mail/mime/imap_form.h"
@@ -47,7 +48,7 @@ struct preparation {
     int64_t subject_hash;
 };
 
-/* ---- forms ------------------------------------------------------------------------------------- */
+/* ---- forms ----------------------------------------------------------------------------------- */
 
 static void form_envelope(struct preparation *p)
 {
@@ -83,7 +84,7 @@ static void keep_headers(struct preparation *p)
     }
 }
 
-/* ---- date and thread ----------------------------------------------------------------------------- */
+/* ---- date and thread ------------------------------------------------------------------------- */
 
 static int64_t find_date(struct preparation *p)
 {
@@ -167,7 +168,7 @@ static void find_thread_marks(struct preparation *p)
     p->subject_hash = (int64_t)fnv1a_64(arena_lower(p->arena, subject));
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static void prepare(void *arg)
 {

@@ -1,4 +1,5 @@
-/* uid_list.c - an array with a reference count; who may change it is decided by mailbox_index.c and mailbox_view.c. */
+/* uid_list.c - an array with a reference count; who may change it is decided by mailbox_index.c
+ * and mailbox_view.c. */
 #include "mail/store/uid_list.h"
 #include <assert.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* uid_list.h - ascending UIDs, shared by those who look at them.
  *
- * A looker holds a reference and a count of its own. Appending is seen by nobody whose count stays, so it
- * happens in place; taking UIDs out needs a list of one's own. */
+ * A looker holds a reference and a count of its own. Appending is seen by nobody whose count
+ * stays, so it happens in place; taking UIDs out needs a list of one's own. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -18,5 +18,6 @@ struct uid_list *uid_list_ref(struct uid_list *l);
 void uid_list_unref(struct uid_list **l);
 
 void uid_list_append(struct uid_list *l, uint32_t uid); /* above all others */
-/* Position of the first of the first `count` UIDs that is not below uid; count when there is none. */
+/* Position of the first of the first `count` UIDs that is not below uid; count when there is
+ * none. */
 size_t uid_list_at_least(const struct uid_list *l, size_t count, uint32_t uid);

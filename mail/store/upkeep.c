@@ -1,8 +1,9 @@
 /* upkeep.c - purge, collection, forgetting and audit, a little at a time.
  *
- * Counts of uses change in the same transactions as the rows that use a blob, so the audit finds something only after a bug
- * or a repair by hand. Tombstones of UIDs are kept for TOMBSTONE_AGE_MS: a client that was away for longer gets every missing
- * UID named instead (mailbox_vanished_since). */
+ * Counts of uses change in the same transactions as the rows that use a blob, so the audit finds
+ * something only after a bug or a repair by hand. Tombstones of UIDs are kept for
+ * TOMBSTONE_AGE_MS: a client that was away for longer gets every missing UID named instead
+ * (mailbox_vanished_since). */
 #include "mail/store/upkeep.h"
 #include "server/base/date.h"
 #include "server/base/log.h"
@@ -25,7 +26,7 @@ static struct pg_arg time_before(int64_t age_ms)
     return pg_time_us(time_now_us() - age_ms * 1000);
 }
 
-/* ---- purge ---------------------------------------------------------------------------------------- */
+/* ---- purge ----------------------------------------------------------------------------------- */
 
 static int purge_account(int64_t account_id, struct pg_arg before, struct error *err)
 {
@@ -85,7 +86,7 @@ int store_purge(int64_t retention_ms, struct error *err)
     return collect_blobs(err);
 }
 
-/* ---- tombstones and audit ------------------------------------------------------------------------- */
+/* ---- tombstones and audit -------------------------------------------------------------------- */
 
 int store_forget(int64_t age_ms, struct error *err)
 {
@@ -121,7 +122,7 @@ int store_audit_blobs(int64_t *count, struct error *err)
     return rc;
 }
 
-/* ---- the fiber --------------------------------------------------------------------------------------- */
+/* ---- the fiber ------------------------------------------------------------------------------- */
 
 static int do_purge(struct error *err)
 {

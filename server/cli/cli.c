@@ -14,12 +14,12 @@
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
-#define SETS_MAX 100
+#define SETS_MAX               100
 #define CONFIG_ERRORS_SIZE_MAX (1 << 20)
 
 static const struct {
     const char *name;
-    const char *value;                                  /* NULL: takes none */
+    const char *value; /* NULL: takes none */
     const char *meaning;
 } options[OPTION_COUNT] = {
     [OPTION_JSON] = {"json", NULL, "answer in JSON"},
@@ -44,8 +44,9 @@ static const struct {
     const char *name;
     const struct cli_command *commands;
 } nouns[] = {
-    {"domain", cli_domain_commands}, {"account", cli_account_commands}, {"alias", cli_alias_commands},
-    {"group", cli_group_commands},   {"room", cli_room_commands},       {"config", cli_config_commands},
+    {"domain", cli_domain_commands}, {"account", cli_account_commands},
+    {"alias", cli_alias_commands},   {"group", cli_group_commands},
+    {"room", cli_room_commands},     {"config", cli_config_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 
@@ -63,11 +64,12 @@ struct line {
 
 static void print_command(FILE *to, const char *noun, const struct cli_command *command)
 {
-    fprintf(to, "  merpati %s %s%s%s\n      %s\n", noun, command->verb, command->arguments[0] != '\0' ? " " : "",
-            command->arguments, command->meaning);
+    fprintf(to, "  merpati %s %s%s%s\n      %s\n", noun, command->verb,
+            command->arguments[0] != '\0' ? " " : "", command->arguments, command->meaning);
     for (size_t i = 0; i < OPTION_COUNT; i++)
         if (command->options & (1u << i))
-            fprintf(to, "      --%s%s%s: %s\n", options[i].name, options[i].value != NULL ? " " : "",
+            fprintf(to, "      --%s%s%s: %s\n", options[i].name,
+                    options[i].value != NULL ? " " : "",
                     options[i].value != NULL ? options[i].value : "", options[i].meaning);
 }
 
@@ -79,7 +81,8 @@ static void print_usage(FILE *to, struct str noun)
     for (size_t i = 0; i < NOUN_COUNT; i++)
         is_all &= !str_eq(noun, str_c(nouns[i].name));
     if (is_all)
-        fprintf(to, "  merpati serve [--config FILE] [--data DIR] [--port-offset N] [--workers N]\n      run the server\n");
+        fprintf(to, "  merpati serve [--config FILE] [--data DIR] [--port-offset N] [--workers "
+                    "N]\n      run the server\n");
     for (size_t i = 0; i < NOUN_COUNT; i++) {
         if (!is_all && !str_eq(noun, str_c(nouns[i].name)))
             continue;
@@ -119,13 +122,14 @@ static int read_option(struct line *line, int *at, int argc, char **argv, struct
     int option = find_option(name);
 
     if (option < 0)
-        return fail(err, ERR_SYNTAX, "there is no option --%.*s: see \"merpati help\"", STR_ARG(name));
+        return fail(err, ERR_SYNTAX, "there is no option --%.*s: see \"merpati help\"",
+                    STR_ARG(name));
     if (has_value && options[option].value == NULL)
         return fail(err, ERR_SYNTAX, "--%s takes no value", options[option].name);
     if (!has_value && options[option].value != NULL) {
         if (*at + 1 >= argc)
-            return fail(err, ERR_SYNTAX, "--%s needs a value: --%s %s", options[option].name, options[option].name,
-                        options[option].value);
+            return fail(err, ERR_SYNTAX, "--%s needs a value: --%s %s", options[option].name,
+                        options[option].name, options[option].value);
         text = argv[++*at];
     }
     line->options[option] = text;
@@ -139,7 +143,7 @@ static int read_option(struct line *line, int *at, int argc, char **argv, struct
 
 static int read_line(struct line *line, int argc, char **argv, struct error *err)
 {
-    bool is_over = false;               /* behind "--" everything is a word */
+    bool is_over = false; /* behind "--" everything is a word */
 
     for (int i = 1; i < argc; i++) {
         struct str word = str_c(argv[i]);
@@ -173,7 +177,8 @@ static size_t match_verb(const struct line *line, const char *verb)
     return count;
 }
 
-static const struct cli_command *find_command(const struct line *line, size_t *words_used, struct error *err)
+static const struct cli_command *find_command(const struct line *line, size_t *words_used,
+                                              struct error *err)
 {
     for (size_t i = 0; i < NOUN_COUNT; i++) {
         if (!str_eq(line->words[0], str_c(nouns[i].name)))
@@ -183,21 +188,23 @@ static const struct cli_command *find_command(const struct line *line, size_t *w
             if (*words_used > 1)
                 return c;
         }
-        return fail_null(err, ERR_SYNTAX, "%s what? See \"merpati help %s\"", nouns[i].name, nouns[i].name);
+        return fail_null(err, ERR_SYNTAX, "%s what? See \"merpati help %s\"", nouns[i].name,
+                         nouns[i].name);
     }
     return fail_null(err, ERR_SYNTAX, "there is no command \"%.*s\": see \"merpati help\"",
                      STR_ARG(str_head(line->words[0], 80)));
 }
 
-static int check_use(const struct line *line, const struct cli_command *command, size_t arg_count, struct error *err)
+static int check_use(const struct line *line, const struct cli_command *command, size_t arg_count,
+                     struct error *err)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++)
         if (line->options[i] != NULL && !((command->options | COMMON_OPTIONS) & (1u << i)))
             return fail(err, ERR_SYNTAX, "--%s does not belong to \"%.*s %s\"", options[i].name,
                         STR_ARG(line->words[0]), command->verb);
     if (arg_count < command->args_min || arg_count > command->args_max)
-        return fail(err, ERR_SYNTAX, "write: merpati %.*s %s%s%s", STR_ARG(line->words[0]), command->verb,
-                    command->arguments[0] != '\0' ? " " : "", command->arguments);
+        return fail(err, ERR_SYNTAX, "write: merpati %.*s %s%s%s", STR_ARG(line->words[0]),
+                    command->verb, command->arguments[0] != '\0' ? " " : "", command->arguments);
     return 0;
 }
 
@@ -231,7 +238,8 @@ static int apply_settings(struct arena *a, const struct line *line, struct error
     struct str name, value;
 
     config_defaults();
-    config.data_dir = absolute_path(a, line->options[OPTION_DATA] != NULL ? line->options[OPTION_DATA] : "var");
+    config.data_dir =
+        absolute_path(a, line->options[OPTION_DATA] != NULL ? line->options[OPTION_DATA] : "var");
     config.config_path = line->options[OPTION_CONFIG];
     if (config.config_path != NULL && read_config_file(config.config_path) < 0)
         return fail(err, ERR_SYNTAX, "the settings in %s have errors", config.config_path);
@@ -276,7 +284,8 @@ static int run(struct cli *c)
     return status < 0 ? EXIT_REFUSED : EXIT_DONE;
 }
 
-static void fill(struct cli *c, const struct line *line, const struct cli_command *command, size_t words_used)
+static void fill(struct cli *c, const struct line *line, const struct cli_command *command,
+                 size_t words_used)
 {
     c->command = command;
     c->is_json = line->options[OPTION_JSON] != NULL;

@@ -25,9 +25,12 @@ int cli_parse_quota(struct str text, int64_t *out, struct error *err)
         unit = str_index(STR("KMGT"), ascii_upper(text.p[text.n - 1]));
     if (unit >= 0)
         digits.n--;
-    if (!str_to_u64(digits, &number) || number == 0 || number > (uint64_t)INT64_MAX >> (10 * (unit + 1)))
-        return fail(err, ERR_SYNTAX, "\"%.*s\" is no limit: write a number with one of %s behind it, none, or default",
-                    STR_ARG(str_head(text, 40)), units);
+    if (!str_to_u64(digits, &number) || number == 0 ||
+        number > (uint64_t)INT64_MAX >> (10 * (unit + 1)))
+        return fail(
+            err, ERR_SYNTAX,
+            "\"%.*s\" is no limit: write a number with one of %s behind it, none, or default",
+            STR_ARG(str_head(text, 40)), units);
     *out = (int64_t)(number << (10 * (unit + 1)));
     return 0;
 }
@@ -36,7 +39,8 @@ static int type_twice(struct arena *a, struct str *out, struct error *err)
 {
     struct str again;
 
-    if (cli_read_hidden(a, "Password: ", out, err) < 0 || cli_read_hidden(a, "Once more: ", &again, err) < 0)
+    if (cli_read_hidden(a, "Password: ", out, err) < 0 ||
+        cli_read_hidden(a, "Once more: ", &again, err) < 0)
         return -1;
     if (!str_eq(*out, again))
         return fail(err, ERR_CONFLICT, "the two passwords differ");
@@ -61,7 +65,8 @@ static int parse_kind(struct str text, enum account_kind *out, struct error *err
         return 0;
     }
     if (!account_kind_parse(text, out))
-        return fail(err, ERR_SYNTAX, "\"%.*s\" is no kind: write person, shared, group, room or equipment",
+        return fail(err, ERR_SYNTAX,
+                    "\"%.*s\" is no kind: write person, shared, group, room or equipment",
                     STR_ARG(str_head(text, 40)));
     return 0;
 }
@@ -70,7 +75,7 @@ static int parse_kind(struct str text, enum account_kind *out, struct error *err
 
 struct additions {
     struct account_new *v;
-    size_t *lines;                                      /* of the file; NULL when there is none */
+    size_t *lines; /* of the file; NULL when there is none */
     size_t count, size;
 };
 
@@ -82,9 +87,11 @@ static int prepare_one(struct cli *c, struct additions *all, struct error *err)
         return fail(err, ERR_SYNTAX, "write: merpati account add ADDRESS, or --from-csv FILE");
     if (parse_kind(cli_value(c, OPTION_KIND), &n->kind, err) < 0)
         return -1;
-    if (cli_has(c, OPTION_QUOTA) && cli_parse_quota(cli_value(c, OPTION_QUOTA), &n->quota_bytes, err) < 0)
+    if (cli_has(c, OPTION_QUOTA) &&
+        cli_parse_quota(cli_value(c, OPTION_QUOTA), &n->quota_bytes, err) < 0)
         return -1;
-    if (cli_has(c, OPTION_MESSAGES) && cli_parse_quota(cli_value(c, OPTION_MESSAGES), &n->quota_messages, err) < 0)
+    if (cli_has(c, OPTION_MESSAGES) &&
+        cli_parse_quota(cli_value(c, OPTION_MESSAGES), &n->quota_messages, err) < 0)
         return -1;
     n->address = c->args[0];
     n->name = cli_value(c, OPTION_NAME);
@@ -97,9 +104,18 @@ static int prepare_one(struct cli *c, struct additions *all, struct error *err)
     return 0;
 }
 
-enum column { COLUMN_ADDRESS, COLUMN_NAME, COLUMN_PASSWORD, COLUMN_PASSWORD_HASH, COLUMN_KIND, COLUMN_QUOTA, COLUMN_COUNT };
+enum column {
+    COLUMN_ADDRESS,
+    COLUMN_NAME,
+    COLUMN_PASSWORD,
+    COLUMN_PASSWORD_HASH,
+    COLUMN_KIND,
+    COLUMN_QUOTA,
+    COLUMN_COUNT
+};
 
-static const char *const column_names[COLUMN_COUNT] = {"address", "name", "password", "password_hash", "kind", "quota"};
+static const char *const column_names[COLUMN_COUNT] = {"address",       "name", "password",
+                                                       "password_hash", "kind", "quota"};
 
 struct header {
     enum column columns[CSV_FIELDS_MAX];
@@ -116,16 +132,21 @@ static int read_header(struct csv *csv, struct arena *a, struct header *header, 
         return -1;
     for (size_t i = 0; status > 0 && i < row.count; i++) {
         int column = 0;
-        while (column < COLUMN_COUNT && !str_ieq(str_trim(row.fields[i]), str_c(column_names[column])))
+        while (column < COLUMN_COUNT &&
+               !str_ieq(str_trim(row.fields[i]), str_c(column_names[column])))
             column++;
         if (column == COLUMN_COUNT)
-            return fail(err, ERR_SYNTAX, "line %zu: \"%.*s\" is no column: the first line names some of "
-                        "address,name,password,password_hash,kind,quota", csv->line, STR_ARG(str_head(row.fields[i], 40)));
+            return fail(err, ERR_SYNTAX,
+                        "line %zu: \"%.*s\" is no column: the first line names some of "
+                        "address,name,password,password_hash,kind,quota",
+                        csv->line, STR_ARG(str_head(row.fields[i], 40)));
         header->columns[i] = (enum column)column;
         has_address |= column == COLUMN_ADDRESS;
         header->count = i + 1;
     }
-    return has_address ? 0 : fail(err, ERR_SYNTAX, "the first line must name the columns, and address among them");
+    return has_address ? 0
+                       : fail(err, ERR_SYNTAX,
+                              "the first line must name the columns, and address among them");
 }
 
 static int set_field(struct account_new *n, enum column column, struct str value, struct error *err)
@@ -153,14 +174,14 @@ static int set_field(struct account_new *n, enum column column, struct str value
     return 0;
 }
 
-static int read_account(const struct csv *csv, const struct header *header, const struct csv_row *row,
-                        struct account_new *n, struct error *err)
+static int read_account(const struct csv *csv, const struct header *header,
+                        const struct csv_row *row, struct account_new *n, struct error *err)
 {
     struct error cause = {0};
 
     if (row->count != header->count)
-        return fail(err, ERR_SYNTAX, "line %zu: %zu fields where the first line names %zu", csv->line, row->count,
-                    header->count);
+        return fail(err, ERR_SYNTAX, "line %zu: %zu fields where the first line names %zu",
+                    csv->line, row->count, header->count);
     for (size_t i = 0; i < row->count; i++)
         if (set_field(n, header->columns[i], row->fields[i], &cause) < 0)
             return fail(err, ERR_SYNTAX, "line %zu: %s", csv->line, cause.text);
@@ -221,7 +242,8 @@ static int add_from_csv(struct cli *c, const struct additions *all, struct error
     size_t done;
 
     if (account_add_many(all->v, all->count, &done, &cause) < 0)
-        return fail(err, cause.kind, "line %zu: %s (%zu before it were added)", all->lines[done], cause.text, done);
+        return fail(err, cause.kind, "line %zu: %s (%zu before it were added)", all->lines[done],
+                    cause.text, done);
     cli_row(out);
     cli_number(out, "added", (int64_t)done);
     cli_print_done(out, "Added %zu accounts.", done);
@@ -237,7 +259,8 @@ static int add(struct cli *c, struct error *err)
 
     if (cli_has(c, OPTION_FROM_CSV))
         return add_from_csv(c, all, err);
-    if (account_add(all->v, &account_id, err) < 0 || directory_get_account(c->arena, account_id, &account, err) < 0)
+    if (account_add(all->v, &account_id, err) < 0 ||
+        directory_get_account(c->arena, account_id, &account, err) < 0)
         return -1;
     cli_row(out);
     cli_number(out, "account_id", account_id);
@@ -249,7 +272,8 @@ static int add(struct cli *c, struct error *err)
 
 /* --- remove, restore, show, list ------------------------------------------------------------------- */
 
-int cli_remove_account(struct cli *c, struct str address, unsigned kinds, const char *what, struct error *err)
+int cli_remove_account(struct cli *c, struct str address, unsigned kinds, const char *what,
+                       struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
     struct account account;
@@ -263,8 +287,8 @@ int cli_remove_account(struct cli *c, struct str address, unsigned kinds, const 
     cli_row(out);
     cli_number(out, "account_id", account.account_id);
     cli_text(out, "address", account.address);
-    cli_print_done(out, "Removed %.*s; \"merpati account restore %lld\" brings it back.", STR_ARG(account.address),
-                   (long long)account.account_id);
+    cli_print_done(out, "Removed %.*s; \"merpati account restore %lld\" brings it back.",
+                   STR_ARG(account.address), (long long)account.account_id);
     return 0;
 }
 
@@ -279,7 +303,8 @@ static int prepare_restore(struct cli *c, struct error *err)
 
     c->prepared = number;
     if (!str_to_u64(c->args[0], number) || *number > INT64_MAX)
-        return fail(err, ERR_SYNTAX, "\"%.*s\" is not an account's number: see \"merpati account list --removed\"",
+        return fail(err, ERR_SYNTAX,
+                    "\"%.*s\" is not an account's number: see \"merpati account list --removed\"",
                     STR_ARG(str_head(c->args[0], 80)));
     return 0;
 }
@@ -300,7 +325,8 @@ static int restore(struct cli *c, struct error *err)
     return 0;
 }
 
-static void put_account(struct cli_output *out, const struct account *account, const struct account_usage *usage)
+static void put_account(struct cli_output *out, const struct account *account,
+                        const struct account_usage *usage)
 {
     cli_row(out);
     cli_text(out, "address", account->address);
@@ -341,7 +367,8 @@ int cli_list_accounts(struct cli *c, unsigned kinds, struct error *err)
     size_t count;
 
     do {
-        if (account_list(c->arena, cli_value(c, OPTION_DOMAIN), after, PAGE_SIZE, &accounts, &usage, &count, err) < 0)
+        if (account_list(c->arena, cli_value(c, OPTION_DOMAIN), after, PAGE_SIZE, &accounts, &usage,
+                         &count, err) < 0)
             return -1;
         for (size_t i = 0; i < count; i++)
             if (kinds & KIND_BIT(accounts[i].kind))
@@ -406,14 +433,17 @@ static int name(struct cli *c, struct error *err)
     return account_set_name(c->args[0], c->args[1], err) < 0 ? -1 : say_changed(c, "name changed");
 }
 
-struct limits { int64_t bytes, messages; };
+struct limits {
+    int64_t bytes, messages;
+};
 
 static int prepare_quota(struct cli *c, struct error *err)
 {
     struct limits *limits = ARENA_NEW(c->arena, struct limits);
 
     c->prepared = limits;
-    if (cli_has(c, OPTION_MESSAGES) && cli_parse_quota(cli_value(c, OPTION_MESSAGES), &limits->messages, err) < 0)
+    if (cli_has(c, OPTION_MESSAGES) &&
+        cli_parse_quota(cli_value(c, OPTION_MESSAGES), &limits->messages, err) < 0)
         return -1;
     return cli_parse_quota(c->args[1], &limits->bytes, err);
 }
@@ -438,15 +468,20 @@ static int prepare_password(struct cli *c, struct error *err)
         return 0;
     if (cli_read_password(c, password, err) < 0)
         return -1;
-    return password->n > 0 ? 0 : fail(err, ERR_SYNTAX, "say where the password comes from: --password-stdin or --password-hash");
+    return password->n > 0
+               ? 0
+               : fail(err, ERR_SYNTAX,
+                      "say where the password comes from: --password-stdin or --password-hash");
 }
 
 static int find_who_logs_in(struct cli *c, struct account *out, struct error *err)
 {
     if (directory_find_account(c->arena, c->args[0], out, err) < 0)
         return -1;
-    return out->kind != ACCOUNT_GROUP ? 0 : fail(err, ERR_DENIED, "%.*s is a group: nobody logs in as a group",
-                                                 STR_ARG(out->address));
+    return out->kind != ACCOUNT_GROUP
+               ? 0
+               : fail(err, ERR_DENIED, "%.*s is a group: nobody logs in as a group",
+                      STR_ARG(out->address));
 }
 
 static int password(struct cli *c, struct error *err)
@@ -488,7 +523,8 @@ static int prepare_app_password_remove(struct cli *c, struct error *err)
 
     c->prepared = id;
     if (!str_to_u64(c->args[1], id) || *id > INT64_MAX)
-        return fail(err, ERR_SYNTAX, "\"%.*s\" is not a number: see \"merpati account app-password list\"",
+        return fail(err, ERR_SYNTAX,
+                    "\"%.*s\" is not a number: see \"merpati account app-password list\"",
                     STR_ARG(str_head(c->args[1], 80)));
     return 0;
 }
@@ -525,23 +561,33 @@ static int app_password_show(struct cli *c, struct error *err)
     return 0;
 }
 
-#define ADD_OPTIONS (TAKES(NAME) | TAKES(KIND) | TAKES(PASSWORD_STDIN) | TAKES(PASSWORD_HASH) | TAKES(QUOTA) | \
-                     TAKES(MESSAGES) | TAKES(FROM_CSV))
+#define ADD_OPTIONS                                                                                \
+    (TAKES(NAME) | TAKES(KIND) | TAKES(PASSWORD_STDIN) | TAKES(PASSWORD_HASH) | TAKES(QUOTA) |     \
+     TAKES(MESSAGES) | TAKES(FROM_CSV))
 #define PASSWORD_OPTIONS (TAKES(PASSWORD_STDIN) | TAKES(PASSWORD_HASH))
 
 const struct cli_command cli_account_commands[] = {
-    {"add", "[ADDRESS]", 0, 1, ADD_OPTIONS, prepare_add, add, false, "make an account; asks for a password at a terminal"},
-    {"remove", "ADDRESS", 1, 1, 0, NULL, remove_account, false, "remove an account; it can be restored"},
-    {"restore", "NUMBER", 1, 1, TAKES(AS), prepare_restore, restore, false, "bring a removed account back"},
-    {"list", "", 0, 0, TAKES(DOMAIN) | TAKES(REMOVED), NULL, list, false, "accounts with what they use"},
+    {"add", "[ADDRESS]", 0, 1, ADD_OPTIONS, prepare_add, add, false,
+     "make an account; asks for a password at a terminal"},
+    {"remove", "ADDRESS", 1, 1, 0, NULL, remove_account, false,
+     "remove an account; it can be restored"},
+    {"restore", "NUMBER", 1, 1, TAKES(AS), prepare_restore, restore, false,
+     "bring a removed account back"},
+    {"list", "", 0, 0, TAKES(DOMAIN) | TAKES(REMOVED), NULL, list, false,
+     "accounts with what they use"},
     {"show", "ADDRESS", 1, 1, 0, NULL, show, false, "one account, by any of its addresses"},
     {"disable", "ADDRESS", 1, 1, 0, NULL, disable, false, "no more log-ins; mail still arrives"},
     {"enable", "ADDRESS", 1, 1, 0, NULL, enable, false, "log-ins again"},
     {"name", "ADDRESS NAME", 2, 2, 0, NULL, name, false, "change the name that people see"},
-    {"quota", "ADDRESS SIZE", 2, 2, TAKES(MESSAGES), prepare_quota, quota, false, "set the limits: 5G, none, or default"},
-    {"password", "ADDRESS", 1, 1, PASSWORD_OPTIONS, prepare_password, password, false, "set the password"},
-    {"app-password add", "ADDRESS LABEL", 2, 2, 0, NULL, app_password_new, false, "make a password for one device"},
-    {"app-password remove", "ADDRESS ID", 2, 2, 0, prepare_app_password_remove, app_password_delete, false, "let it be valid no more"},
-    {"app-password list", "ADDRESS", 1, 1, 0, NULL, app_password_show, false, "passwords of devices, and when they were used"},
+    {"quota", "ADDRESS SIZE", 2, 2, TAKES(MESSAGES), prepare_quota, quota, false,
+     "set the limits: 5G, none, or default"},
+    {"password", "ADDRESS", 1, 1, PASSWORD_OPTIONS, prepare_password, password, false,
+     "set the password"},
+    {"app-password add", "ADDRESS LABEL", 2, 2, 0, NULL, app_password_new, false,
+     "make a password for one device"},
+    {"app-password remove", "ADDRESS ID", 2, 2, 0, prepare_app_password_remove, app_password_delete,
+     false, "let it be valid no more"},
+    {"app-password list", "ADDRESS", 1, 1, 0, NULL, app_password_show, false,
+     "passwords of devices, and when they were used"},
     {0},
 };

@@ -43,7 +43,8 @@ static int check(struct cli *c, struct error *err)
 }
 
 const struct cli_command cli_config_commands[] = {
-    {"print", "", 0, 0, 0, NULL, print, true, "every setting with its value, as a file that can be read back"},
+    {"print", "", 0, 0, 0, NULL, print, true,
+     "every setting with its value, as a file that can be read back"},
     {"docs", "", 0, 0, 0, NULL, docs, true, "every setting, as a page of the manual"},
     {"check", "FILE", 1, 1, 0, NULL, check, true, "read a file and say what is wrong in it"},
     {0},

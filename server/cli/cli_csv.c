@@ -52,12 +52,13 @@ static int quoted_field(struct csv *csv, struct arena *a, struct str *field, str
     for (size_t i = 0; i < (size_t)next_quote; i++) {
         to[n++] = s.p[i];
         csv->next_line += s.p[i] == '\n';
-        i += s.p[i] == '"';             /* the second of a pair */
+        i += s.p[i] == '"'; /* the second of a pair */
     }
     *field = str_of(to, n);
     csv->rest = str_from(s, (size_t)next_quote + 1);
     if (!at_line_end(csv->rest) && csv->rest.p[0] != ',')
-        return fail(err, ERR_SYNTAX, "line %zu: something follows the closing quote of a field", csv->line);
+        return fail(err, ERR_SYNTAX, "line %zu: something follows the closing quote of a field",
+                    csv->line);
     return 0;
 }
 
@@ -78,12 +79,13 @@ int csv_next(struct csv *csv, struct arena *a, struct csv_row *row, struct error
     csv->line = csv->next_line;
     for (row->count = 0;;) {
         if (row->count == CSV_FIELDS_MAX)
-            return fail(err, ERR_SYNTAX, "line %zu: more than %d fields", csv->line, CSV_FIELDS_MAX);
+            return fail(err, ERR_SYNTAX, "line %zu: more than %d fields", csv->line,
+                        CSV_FIELDS_MAX);
         if (read_field(csv, a, &row->fields[row->count++], err) < 0)
             return -1;
         if (at_line_end(csv->rest))
             break;
-        csv->rest = str_from(csv->rest, 1);             /* the comma */
+        csv->rest = str_from(csv->rest, 1); /* the comma */
     }
     skip_line_end(csv);
     return 1;

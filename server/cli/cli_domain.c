@@ -46,8 +46,10 @@ static int list(struct cli *c, struct error *err)
 }
 
 const struct cli_command cli_domain_commands[] = {
-    {"add", "DOMAIN...", 1, CLI_ARGS_MAX, 0, NULL, add, false, "be responsible for mail to a domain"},
-    {"remove", "DOMAIN", 1, 1, 0, NULL, remove_domain, false, "be no longer; its accounts and aliases must be gone"},
+    {"add", "DOMAIN...", 1, CLI_ARGS_MAX, 0, NULL, add, false,
+     "be responsible for mail to a domain"},
+    {"remove", "DOMAIN", 1, 1, 0, NULL, remove_domain, false,
+     "be no longer; its accounts and aliases must be gone"},
     {"list", "", 0, 0, 0, NULL, list, false, "the domains of this server"},
     {0},
 };

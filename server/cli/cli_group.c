@@ -4,7 +4,8 @@
 static int add(struct cli *c, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
-    struct account_new group = {.kind = ACCOUNT_GROUP, .address = c->args[0], .name = cli_value(c, OPTION_NAME)};
+    struct account_new group = {
+        .kind = ACCOUNT_GROUP, .address = c->args[0], .name = cli_value(c, OPTION_NAME)};
     int64_t account_id;
 
     if (account_add(&group, &account_id, err) < 0)
@@ -29,7 +30,8 @@ static int list(struct cli *c, struct error *err)
     return cli_list_accounts(c, KIND_BIT(ACCOUNT_GROUP), err);
 }
 
-static int each_member(struct cli *c, int (*change)(struct str group, struct str member, struct error *err),
+static int each_member(struct cli *c,
+                       int (*change)(struct str group, struct str member, struct error *err),
                        const char *done, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
@@ -74,8 +76,10 @@ const struct cli_command cli_group_commands[] = {
     {"add", "ADDRESS [MEMBER...]", 1, CLI_ARGS_MAX, TAKES(NAME), NULL, add, false, "make a group"},
     {"remove", "ADDRESS", 1, 1, 0, NULL, remove_group, false, "remove a group; its members stay"},
     {"list", "", 0, 0, TAKES(DOMAIN), NULL, list, false, "the groups"},
-    {"add-member", "GROUP MEMBER...", 2, CLI_ARGS_MAX, 0, NULL, add_member, false, "let mail to the group reach them too"},
-    {"remove-member", "GROUP MEMBER...", 2, CLI_ARGS_MAX, 0, NULL, remove_member, false, "let it not"},
+    {"add-member", "GROUP MEMBER...", 2, CLI_ARGS_MAX, 0, NULL, add_member, false,
+     "let mail to the group reach them too"},
+    {"remove-member", "GROUP MEMBER...", 2, CLI_ARGS_MAX, 0, NULL, remove_member, false,
+     "let it not"},
     {"members", "GROUP", 1, 1, 0, NULL, members, false, "who is in the group"},
     {0},
 };

@@ -11,11 +11,11 @@
 #include "server/cli/cli_output.h"
 
 #define COLUMNS_MAX 16
-#define GAP 2
+#define GAP         2
 
 struct cell {
-    enum { CELL_NULL, CELL_TEXT, CELL_NUMBER, CELL_FLAG, CELL_TEXTS } type;     /* in JSON */
-    struct str text;                                    /* for people */
+    enum { CELL_NULL, CELL_TEXT, CELL_NUMBER, CELL_FLAG, CELL_TEXTS } type; /* in JSON */
+    struct str text;                                                        /* for people */
     int64_t number;
     const struct str *texts;
     size_t text_count;
@@ -72,8 +72,10 @@ void cli_text(struct cli_output *out, const char *name, struct str value)
 
 void cli_number(struct cli_output *out, const char *name, int64_t value)
 {
-    add(out, name, (struct cell){.type = CELL_NUMBER, .number = value,
-                                 .text = arena_printf(out->arena, "%lld", (long long)value)});
+    add(out, name,
+        (struct cell){.type = CELL_NUMBER,
+                      .number = value,
+                      .text = arena_printf(out->arena, "%lld", (long long)value)});
 }
 
 static struct str bytes_text(struct arena *a, int64_t value)
@@ -86,12 +88,14 @@ static struct str bytes_text(struct arena *a, int64_t value)
         return arena_printf(a, "%lld", (long long)value);
     for (; scaled >= 1024 && units[unit + 1] != '\0'; unit++)
         scaled /= 1024;
-    return arena_printf(a, scaled < 10 && scaled != (int)scaled ? "%.1f%c" : "%.0f%c", scaled, units[unit]);
+    return arena_printf(a, scaled < 10 && scaled != (int)scaled ? "%.1f%c" : "%.0f%c", scaled,
+                        units[unit]);
 }
 
 void cli_bytes(struct cli_output *out, const char *name, int64_t value)
 {
-    add(out, name, (struct cell){.type = CELL_NUMBER, .number = value, .text = bytes_text(out->arena, value)});
+    add(out, name,
+        (struct cell){.type = CELL_NUMBER, .number = value, .text = bytes_text(out->arena, value)});
 }
 
 void cli_limit(struct cli_output *out, const char *name, int64_t value, bool is_bytes)
@@ -106,7 +110,8 @@ void cli_limit(struct cli_output *out, const char *name, int64_t value, bool is_
 
 void cli_flag(struct cli_output *out, const char *name, bool value)
 {
-    add(out, name, (struct cell){.type = CELL_FLAG, .number = value, .text = value ? STR("yes") : STR("no")});
+    add(out, name,
+        (struct cell){.type = CELL_FLAG, .number = value, .text = value ? STR("yes") : STR("no")});
 }
 
 void cli_time(struct cli_output *out, const char *name, int64_t unix_us)
@@ -128,8 +133,10 @@ void cli_texts(struct cli_output *out, const char *name, const struct str *value
     struct str joined = STR("");
 
     for (size_t i = 0; i < count; i++)
-        joined = arena_printf(out->arena, "%.*s%s%.*s", STR_ARG(joined), i > 0 ? ", " : "", STR_ARG(values[i]));
-    add(out, name, (struct cell){.type = CELL_TEXTS, .text = joined, .texts = values, .text_count = count});
+        joined = arena_printf(out->arena, "%.*s%s%.*s", STR_ARG(joined), i > 0 ? ", " : "",
+                              STR_ARG(values[i]));
+    add(out, name,
+        (struct cell){.type = CELL_TEXTS, .text = joined, .texts = values, .text_count = count});
 }
 
 /* --- printing -------------------------------------------------------------------------------------- */
@@ -200,7 +207,7 @@ static json_t *json_text(struct str s)
 {
     json_t *value = json_stringn(s.p != NULL ? s.p : "", s.n);
 
-    return value != NULL ? value : json_null();         /* not UTF-8: such a thing is not in the database */
+    return value != NULL ? value : json_null(); /* not UTF-8: such a thing is not in the database */
 }
 
 static json_t *json_cell(const struct cell *cell)
@@ -292,5 +299,6 @@ void cli_print_error(const struct error *err, bool is_json)
 {
     fprintf(stderr, "merpati: %s\n", err->text);
     if (is_json)
-        print_json(json_pack("{s:s, s:s}", "error", error_kind_name(err->kind), "reason", err->text));
+        print_json(
+            json_pack("{s:s, s:s}", "error", error_kind_name(err->kind), "reason", err->text));
 }

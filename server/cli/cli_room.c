@@ -6,8 +6,10 @@
 static int add(struct cli *c, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
-    struct account_new room = {.kind = cli_has(c, OPTION_EQUIPMENT) ? ACCOUNT_EQUIPMENT : ACCOUNT_ROOM,
-                               .address = c->args[0], .name = cli_value(c, OPTION_NAME)};
+    struct account_new room = {.kind =
+                                   cli_has(c, OPTION_EQUIPMENT) ? ACCOUNT_EQUIPMENT : ACCOUNT_ROOM,
+                               .address = c->args[0],
+                               .name = cli_value(c, OPTION_NAME)};
     int64_t account_id;
 
     if (account_add(&room, &account_id, err) < 0)
@@ -31,7 +33,8 @@ static int list(struct cli *c, struct error *err)
 }
 
 const struct cli_command cli_room_commands[] = {
-    {"add", "ADDRESS", 1, 1, TAKES(NAME) | TAKES(EQUIPMENT), NULL, add, false, "make a room, or a thing, that can be booked"},
+    {"add", "ADDRESS", 1, 1, TAKES(NAME) | TAKES(EQUIPMENT), NULL, add, false,
+     "make a room, or a thing, that can be booked"},
     {"remove", "ADDRESS", 1, 1, 0, NULL, remove_room, false, "remove it; it can be restored"},
     {"list", "", 0, 0, TAKES(DOMAIN), NULL, list, false, "rooms and equipment"},
     {0},

@@ -1,7 +1,10 @@
 /* cli_session.c - finds or starts PostgreSQL, brings the schema up to date, runs one fiber. */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <libpq-fe.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -19,7 +22,7 @@
 #include "server/run/supervisor.h"
 
 #define CONNECTIONS      2
-#define STARTING_WAIT_MS 15000                          /* a server that holds the directory and is about to answer */
+#define STARTING_WAIT_MS 15000 /* a server that holds the directory and is about to answer */
 #define POLL_MS          100
 
 struct session {
@@ -60,6 +63,31 @@ static void sleep_ms(long ms)
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
+/* A command may use a cluster that another command has started, and the starter must not stop it under the user's
+ * hands: every command holds DIR/commands shared, and a starter waits until it holds it alone. */
+static int join_commands(int *fd, struct error *err)
+{
+    struct flock shared = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s/commands", config.data_dir);
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0)
+        return fail(err, ERR_DENIED, "cannot open %s: %s", path, strerror(errno));
+    while (fcntl(*fd, F_SETLKW, &shared) < 0)
+        if (errno != EINTR)
+            return fail(err, ERR_INTERNAL, "cannot lock %s: %s", path, strerror(errno));
+    return 0;
+}
+
+static void await_other_commands(int fd)
+{
+    struct flock alone = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    while (fcntl(fd, F_SETLKW, &alone) < 0 && errno == EINTR)
+        ;
+}
+
 /* Either a server has PostgreSQL running, or the data directory is ours; while neither is so, a server is
  * starting or stopping at this moment. */
 static int claim(bool *is_running, struct error *err)
@@ -83,7 +111,8 @@ static int claim(bool *is_running, struct error *err)
 static int become_owner(const struct stat *dir, struct error *err)
 {
     if (setgroups(0, NULL) < 0 || setgid(dir->st_gid) < 0 || setuid(dir->st_uid) < 0)
-        return fail(err, ERR_INTERNAL, "cannot become the owner of %s: %s", config.data_dir, strerror(errno));
+        return fail(err, ERR_INTERNAL, "cannot become the owner of %s: %s", config.data_dir,
+                    strerror(errno));
     return 0;
 }
 
@@ -91,7 +120,8 @@ static int enter_data_dir(struct error *err)
 {
     struct stat dir;
 
-    if (geteuid() == 0 && stat(config.data_dir, &dir) == 0 && S_ISDIR(dir.st_mode) && dir.st_uid != 0)
+    if (geteuid() == 0 && stat(config.data_dir, &dir) == 0 && S_ISDIR(dir.st_mode) &&
+        dir.st_uid != 0)
         return become_owner(&dir, err);
     if (data_dir_prepare(err) < 0)
         return -1;
@@ -101,10 +131,12 @@ static int enter_data_dir(struct error *err)
 static int run_with_cluster(struct session *s)
 {
     bool is_running;
+    int commands_fd;                    /* open until the process ends, like the directory's own lock */
     pid_t pid;
     int status;
 
-    if (enter_data_dir(s->err) < 0 || claim(&is_running, s->err) < 0)
+    if (enter_data_dir(s->err) < 0 || join_commands(&commands_fd, s->err) < 0 ||
+        claim(&is_running, s->err) < 0)
         return -1;
     if (is_running)
         return migrate_and_run(s);
@@ -112,6 +144,7 @@ static int run_with_cluster(struct session *s)
     if (pid < 0)
         return -1;
     status = migrate_and_run(s);
+    await_other_commands(commands_fd);
     cluster_stop(pid);
     return status;
 }

@@ -29,9 +29,10 @@
 
 /* Verified when there is no account or it has no password, so that the time of the answer does not tell.
  * The yescrypt of random bytes that nobody kept, at the cost of those that we make. */
-#define NOBODYS_HASH STR("$y$j9T$3ZbUYNs4GqYvPp2Yb3zL81$vjxRNdFTl2kTNDmkXHuBK63eiHzdCsxltiTD8mCoSk7")
+#define NOBODYS_HASH                                                                               \
+    STR("$y$j9T$3ZbUYNs4GqYvPp2Yb3zL81$vjxRNdFTl2kTNDmkXHuBK63eiHzdCsxltiTD8mCoSk7")
 
-static struct memo *verified;           /* (stored hash, password) pairs that matched */
+static struct memo *verified; /* (stored hash, password) pairs that matched */
 
 /* --- finding --------------------------------------------------------------------------------------- */
 
@@ -50,7 +51,8 @@ static void read_stored(struct arena *a, const struct pg_rows *rows, struct logi
     }
 }
 
-static int read_login(struct arena *a, const struct pg_rows *rows, struct login *login, struct error *err)
+static int read_login(struct arena *a, const struct pg_rows *rows, struct login *login,
+                      struct error *err)
 {
     login->name = arena_str(a, pg_get_str(rows, 0, "limiter_name"));
     login->is_known = !pg_is_null(rows, 0, "account_id");
@@ -61,7 +63,8 @@ static int read_login(struct arena *a, const struct pg_rows *rows, struct login 
     return limiter_judge(rows, err);
 }
 
-int login_find(struct arena *a, struct str typed, const struct login_origin *origin, struct login *out, struct error *err)
+int login_find(struct arena *a, struct str typed, const struct login_origin *origin,
+               struct login *out, struct error *err)
 {
     struct error limit = {0};
     struct pg_rows rows;
@@ -71,9 +74,11 @@ int login_find(struct arena *a, struct str typed, const struct login_origin *ori
     *out = (struct login){.arena = a, .origin = origin};
     out->name = login_name(a, typed, &is_bare);
     if (pg_run(pg_pool(), &sql_credential_find,
-               PG_ARGS(pg_text(out->name), pg_bool(is_bare), pg_text(limiter_network(a, origin->address)),
-                       pg_i64(limiter_window_s()), pg_i64(config.auth_guesses_account_max),
-                       pg_i64(config.auth_guesses_network_max)), &rows, err) < 0)
+               PG_ARGS(pg_text(out->name), pg_bool(is_bare),
+                       pg_text(limiter_network(a, origin->address)), pg_i64(limiter_window_s()),
+                       pg_i64(config.auth_guesses_account_max),
+                       pg_i64(config.auth_guesses_network_max)),
+               &rows, err) < 0)
         return -1;
     status = read_login(a, &rows, out, &limit);
     pg_rows_free(&rows);
@@ -90,12 +95,13 @@ static struct str mechanism_of(const struct login *login)
     return login->origin->mechanism.n > 0 ? login->origin->mechanism : STR("PASSWORD");
 }
 
-static void log_end(const struct login *login, enum log_level level, const char *event, const char *reason)
+static void log_end(const struct login *login, enum log_level level, const char *event,
+                    struct log_field detail)
 {
     const struct log_field fields[] = {
         KV("account", login->name),
         KV("mechanism", mechanism_of(login)),
-        KV("reason", reason),
+        detail,
         /* A connection's own context names these already. */
         KV("service", login->origin->service),
         KV("peer", login->origin->address),
@@ -108,7 +114,7 @@ static void log_end(const struct login *login, enum log_level level, const char 
 void login_succeeded(struct login *login, const struct stored *used, struct str guess)
 {
     metric_inc(METRIC_logins_ok);
-    log_end(login, LOG_LEVEL_INFO, "login_ok", used->id == 0 ? "password" : "app_password");
+    log_end(login, LOG_LEVEL_INFO, "login_ok", KV("credential", used->id));
     limiter_succeeded(login->name, guess, login->origin);
     if (used->id != 0 && used->is_use_due)
         pg_run(pg_pool(), &sql_credential_used,
@@ -118,7 +124,7 @@ void login_succeeded(struct login *login, const struct stored *used, struct str 
 int login_failed(struct login *login, const char *reason, struct error *err)
 {
     metric_inc(METRIC_logins_failed);
-    log_end(login, LOG_LEVEL_INFO, "login_failed", reason);
+    log_end(login, LOG_LEVEL_INFO, "login_failed", KV("reason", reason));
     limiter_pause();
     return fail(err, ERR_AUTH, "the name or the password is wrong");
 }
@@ -126,7 +132,7 @@ int login_failed(struct login *login, const char *reason, struct error *err)
 int login_limited(const struct login *login, const struct error *err)
 {
     metric_inc(METRIC_logins_limited);
-    log_end(login, LOG_LEVEL_WARN, "login_limited", err->text);
+    log_end(login, LOG_LEVEL_WARN, "login_limited", KV_ERR(err));
     limiter_pause();
     return -1;
 }
@@ -148,7 +154,8 @@ static void remember(struct str hash, struct str password)
 static bool looks_like_app_password(struct str password)
 {
     for (size_t i = 0; i < password.n; i++)
-        if (!(password.p[i] >= 'a' && password.p[i] <= 'z') && !(password.p[i] >= '2' && password.p[i] <= '9'))
+        if (!(password.p[i] >= 'a' && password.p[i] <= 'z') &&
+            !(password.p[i] >= '2' && password.p[i] <= '9'))
             return false;
     return password.n == APP_PASSWORD_SIZE;
 }
@@ -165,7 +172,8 @@ static size_t candidates(const struct login *login, struct str password, const s
     return n;
 }
 
-static const struct stored *find_remembered(const struct stored **tried, size_t count, struct str password)
+static const struct stored *find_remembered(const struct stored **tried, size_t count,
+                                            struct str password)
 {
     for (size_t i = 0; i < count; i++)
         if (is_verified(tried[i]->crypt, password))
@@ -173,8 +181,8 @@ static const struct stored *find_remembered(const struct stored **tried, size_t 
     return NULL;
 }
 
-static const struct stored *find_by_hashing(struct arena *a, const struct stored **tried, size_t count,
-                                            struct str password)
+static const struct stored *find_by_hashing(struct arena *a, const struct stored **tried,
+                                            size_t count, struct str password)
 {
     struct str *hashes = ARENA_ARRAY(a, count + 1, struct str);
     ptrdiff_t match;
@@ -214,27 +222,28 @@ static void renew(const struct login *login, const struct stored *s, struct str 
         return;
     if (pg_run(pg_pool(), &sql_credential_renew,
                PG_ARGS(pg_i64(login->account.account_id), pg_text(s->crypt), pg_text(forms.crypt),
-                       forms.scram.n > 0 ? pg_text(forms.scram) : pg_null()), NULL, NULL) == 0)
+                       forms.scram.n > 0 ? pg_text(forms.scram) : pg_null()),
+               NULL, NULL) == 0)
         remember(forms.crypt, password);
 }
 
 /* A verification that is under way. A client that opens ten connections at once, or ten thousand clients after
  * a restart, must not cost ten hashes each: who asks the same meanwhile waits for this answer. */
 struct flight {
-    struct list link;                                   /* in flights until it has landed */
+    struct list link; /* in flights until it has landed */
     unsigned refs;
-    struct str name, password;                          /* of the fiber that verifies */
+    struct str name, password; /* of the fiber that verifies */
     struct wait_queue landed;
     bool has_landed;
-    char match[CRYPT_SIZE_MAX + 1];                     /* the hash that matched; empty: none did */
-    struct error error;                                 /* why it could not be tried */
+    char match[CRYPT_SIZE_MAX + 1]; /* the hash that matched; empty: none did */
+    struct error error;             /* why it could not be tried */
 };
 
 static struct list flights = {&flights, &flights};
 
 static struct flight *find_flight(struct str name, struct str password)
 {
-    LIST_EACH(at, &flights) {
+    LIST_EACH (at, &flights) {
         struct flight *f = CONTAINER_OF(at, struct flight, link);
         if (str_eq(f->name, name) && f->password.n == password.n &&
             bytes_equal_constant_time(f->password.p, password.p, password.n))
@@ -275,10 +284,10 @@ static void flight_land(struct flight *f, const struct stored *used, const struc
 struct attempt {
     struct login *login;
     struct str password;
-    const struct stored **tried;                        /* the credentials it may belong to */
+    const struct stored **tried; /* the credentials it may belong to */
     size_t tried_count;
-    const struct stored *used;                          /* the one it does; NULL: wrong */
-    bool is_guess;                                      /* counted, and to be taken back when right */
+    const struct stored *used; /* the one it does; NULL: wrong */
+    bool is_guess;             /* counted, and to be taken back when right */
 };
 
 static int await_flight(struct attempt *t, struct flight *f, struct error *err)
@@ -342,8 +351,8 @@ static int verify(struct attempt *t, struct error *err)
     return status < 0 && err->kind == ERR_LIMIT ? login_limited(login, err) : status;
 }
 
-int credential_verify(struct arena *a, struct str name, struct str password, const struct login_origin *origin,
-                      struct account *out, struct error *err)
+int credential_verify(struct arena *a, struct str name, struct str password,
+                      const struct login_origin *origin, struct account *out, struct error *err)
 {
     struct attempt attempt = {.password = password};
     struct error cause = {0};
@@ -391,9 +400,10 @@ static int store_password(int64_t account_id, struct str crypt, struct str scram
 {
     struct error cause = {0};
 
-    if (pg_run(pg_pool(), &sql_credential_set,
-               PG_ARGS(pg_i64(account_id), pg_text(crypt), scram.n > 0 ? pg_text(scram) : pg_null()), NULL,
-               &cause) == 0)
+    if (pg_run(
+            pg_pool(), &sql_credential_set,
+            PG_ARGS(pg_i64(account_id), pg_text(crypt), scram.n > 0 ? pg_text(scram) : pg_null()),
+            NULL, &cause) == 0)
         return 0;
     if (cause.kind == ERR_NOT_FOUND)
         return fail(err, ERR_NOT_FOUND, "there is no such account");
@@ -407,7 +417,8 @@ static int set_password(struct arena *a, int64_t account_id, struct str password
 
     if (password.n == 0)
         return fail(err, ERR_SYNTAX, "the password is empty");
-    if (shared_salt(a, account_id, &forms.salt, err) < 0 || password_forms_make(a, &forms, 1, &done, err) < 0)
+    if (shared_salt(a, account_id, &forms.salt, err) < 0 ||
+        password_forms_make(a, &forms, 1, &done, err) < 0)
         return -1;
     return store_password(account_id, forms.crypt, forms.scram, err);
 }
@@ -435,23 +446,27 @@ int credential_set_hash(int64_t account_id, struct str crypt_string, struct erro
 
 /* --- app passwords --------------------------------------------------------------------------------- */
 
-static int store_app_password(int64_t account_id, struct str label, const struct password_forms *forms, int64_t *id,
-                              struct error *err)
+static int store_app_password(int64_t account_id, struct str label,
+                              const struct password_forms *forms, int64_t *id, struct error *err)
 {
     struct pg_rows rows;
     bool is_stored;
 
     if (pg_run(pg_pool(), &sql_app_password_insert,
-               PG_ARGS(pg_i64(account_id), pg_text(label), pg_text(forms->crypt), pg_text(forms->scram),
-                       pg_i64(APP_PASSWORDS_MAX)), &rows, err) < 0)
+               PG_ARGS(pg_i64(account_id), pg_text(label), pg_text(forms->crypt),
+                       pg_text(forms->scram), pg_i64(APP_PASSWORDS_MAX)),
+               &rows, err) < 0)
         return -1;
     is_stored = rows.count > 0;
     *id = is_stored ? pg_get_i64(&rows, 0, "credential_id") : 0;
     pg_rows_free(&rows);
-    return is_stored ? 0 : fail(err, ERR_LIMIT, "an account has at most %d passwords: remove one first", APP_PASSWORDS_MAX);
+    return is_stored ? 0
+                     : fail(err, ERR_LIMIT, "an account has at most %d passwords: remove one first",
+                            APP_PASSWORDS_MAX);
 }
 
-int app_password_add(struct arena *a, int64_t account_id, struct str label, int64_t *id, struct str *password, struct error *err)
+int app_password_add(struct arena *a, int64_t account_id, struct str label, int64_t *id,
+                     struct str *password, struct error *err)
 {
     char text[APP_PASSWORD_SIZE + 1];
     struct password_forms forms = {.is_random = true};
@@ -464,7 +479,8 @@ int app_password_add(struct arena *a, int64_t account_id, struct str label, int6
     random_text(text, APP_PASSWORD_SIZE);
     *password = arena_str(a, str_c(text));
     forms.password = *password;
-    if (shared_salt(a, account_id, &forms.salt, err) < 0 || password_forms_make(a, &forms, 1, &done, err) < 0)
+    if (shared_salt(a, account_id, &forms.salt, err) < 0 ||
+        password_forms_make(a, &forms, 1, &done, err) < 0)
         return -1;
     return store_app_password(account_id, label, &forms, id, err);
 }
@@ -474,14 +490,18 @@ int app_password_remove(int64_t account_id, int64_t id, struct error *err)
     struct pg_rows rows;
     bool is_gone;
 
-    if (pg_run(pg_pool(), &sql_app_password_delete, PG_ARGS(pg_i64(account_id), pg_i64(id)), &rows, err) < 0)
+    if (pg_run(pg_pool(), &sql_app_password_delete, PG_ARGS(pg_i64(account_id), pg_i64(id)), &rows,
+               err) < 0)
         return -1;
     is_gone = rows.count > 0;
     pg_rows_free(&rows);
-    return is_gone ? 0 : fail(err, ERR_NOT_FOUND, "the account has no app password with the number %lld", (long long)id);
+    return is_gone ? 0
+                   : fail(err, ERR_NOT_FOUND,
+                          "the account has no app password with the number %lld", (long long)id);
 }
 
-int app_password_list(struct arena *a, int64_t account_id, struct app_password **out, size_t *count, struct error *err)
+int app_password_list(struct arena *a, int64_t account_id, struct app_password **out, size_t *count,
+                      struct error *err)
 {
     struct pg_rows rows;
 

@@ -14,12 +14,12 @@
 #include "server/run/channel.h"
 #include "server/run/offload.h"
 
-#define YESCRYPT_PREFIX   "$y$"
+#define YESCRYPT_PREFIX "$y$"
 /* App passwords hold 120 random bits: stretching them adds nothing but CPU to every log-in. */
-#define RANDOM_PREFIX     "$5$"
-#define RANDOM_ROUNDS     1000
-#define SCRAM_TEXT_SIZE   256
-#define HASHERS           4                             /* fibers that keep the helper threads busy */
+#define RANDOM_PREFIX   "$5$"
+#define RANDOM_ROUNDS   1000
+#define SCRAM_TEXT_SIZE 256
+#define HASHERS         4 /* fibers that keep the helper threads busy */
 
 /* --- what libcrypt can verify ---------------------------------------------------------------------- */
 
@@ -28,8 +28,8 @@ static const struct {
     struct str prefix;
     size_t tail_size;
 } shapes[] = {
-    {{"$y$", 3}, 43},  {{"$gy$", 4}, 43}, {{"$7$", 3}, 43},  {{"$2a$", 4}, 53},  {{"$2b$", 4}, 53},
-    {{"$2x$", 4}, 53}, {{"$2y$", 4}, 53}, {{"$6$", 3}, 86},  {{"$5$", 3}, 43},   {{"$1$", 3}, 22},
+    {{"$y$", 3}, 43},  {{"$gy$", 4}, 43},   {{"$7$", 3}, 43}, {{"$2a$", 4}, 53}, {{"$2b$", 4}, 53},
+    {{"$2x$", 4}, 53}, {{"$2y$", 4}, 53},   {{"$6$", 3}, 86}, {{"$5$", 3}, 43},  {{"$1$", 3}, 22},
     {{"$md5", 4}, 22}, {{"$sha1$", 6}, 28}, {{"$3$", 3}, 32},
 };
 
@@ -54,7 +54,7 @@ static bool has_whole_digest(struct str hash)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (str_starts(hash, shapes[i].prefix))
             return tail.n == shapes[i].tail_size;
-    return tail.n > 0;                  /* a scheme newer than this table: libcrypt decides */
+    return tail.n > 0; /* a scheme newer than this table: libcrypt decides */
 }
 
 bool password_hash_supported(struct str crypt_string)
@@ -75,9 +75,9 @@ bool password_hash_supported(struct str crypt_string)
 /* Takes "{BLF-CRYPT}" off. The schemes whose value is a crypt(3) string, by Dovecot's names. */
 static bool strip_scheme(struct str *hash, struct str *scheme)
 {
-    static const char *const crypt_schemes[] = {"CRYPT",        "BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT",
-                                                "MD5-CRYPT",    "DES-CRYPT", "ARGON2ID",     "ARGON2I",
-                                                "YESCRYPT"};
+    static const char *const crypt_schemes[] = {"CRYPT",        "BLF-CRYPT", "SHA512-CRYPT",
+                                                "SHA256-CRYPT", "MD5-CRYPT", "DES-CRYPT",
+                                                "ARGON2ID",     "ARGON2I",   "YESCRYPT"};
     ptrdiff_t end;
 
     *scheme = STR_NULL;
@@ -103,7 +103,8 @@ static struct str scheme_name(struct str scheme, struct str hash)
     return str_head(name, 40);
 }
 
-int password_hash_import(struct arena *a, struct str given, struct str *crypt_string, struct error *err)
+int password_hash_import(struct arena *a, struct str given, struct str *crypt_string,
+                         struct error *err)
 {
     struct str hash = str_trim(given), scheme, name;
     bool is_crypt = strip_scheme(&hash, &scheme);
@@ -114,8 +115,10 @@ int password_hash_import(struct arena *a, struct str given, struct str *crypt_st
     }
     name = scheme_name(scheme, hash);
     return fail(err, ERR_UNSUPPORTED,
-                "password hashes of the scheme \"%.*s\" cannot be verified by this system's libcrypt, or the hash "
-                "is cut short: set a new password instead", STR_ARG(name));
+                "password hashes of the scheme \"%.*s\" cannot be verified by this system's "
+                "libcrypt, or the hash "
+                "is cut short: set a new password instead",
+                STR_ARG(name));
 }
 
 /* --- comparing ------------------------------------------------------------------------------------- */
@@ -164,7 +167,8 @@ static void compare_on_thread(void *arg)
 /* crypt(3) takes a C string: what does not fit one is nobody's password. */
 static bool is_hashable(struct str password)
 {
-    return password.n > 0 && password.n <= PASSWORD_SIZE_MAX && memchr(password.p, '\0', password.n) == NULL;
+    return password.n > 0 && password.n <= PASSWORD_SIZE_MAX &&
+           memchr(password.p, '\0', password.n) == NULL;
 }
 
 ptrdiff_t password_find_match(struct str password, const struct str *hashes, size_t count)
@@ -190,7 +194,7 @@ struct making {
     char password[PASSWORD_SIZE_MAX + 1];
     struct str salt;
     bool is_random;
-    char crypt[CRYPT_OUTPUT_SIZE];      /* empty: failed */
+    char crypt[CRYPT_OUTPUT_SIZE]; /* empty: failed */
     char scram[SCRAM_TEXT_SIZE];
 };
 
@@ -201,8 +205,9 @@ static void make_crypt(struct making *m)
     char setting[CRYPT_GENSALT_OUTPUT_SIZE];
     const char *result = NULL;
 
-    if (crypt_gensalt_rn(m->is_random ? RANDOM_PREFIX : YESCRYPT_PREFIX, m->is_random ? RANDOM_ROUNDS : 0,
-                         NULL, 0, setting, sizeof setting) != NULL)
+    if (crypt_gensalt_rn(m->is_random ? RANDOM_PREFIX : YESCRYPT_PREFIX,
+                         m->is_random ? RANDOM_ROUNDS : 0, NULL, 0, setting,
+                         sizeof setting) != NULL)
         result = crypt_ra(m->password, setting, &room, &room_size);
     if (result != NULL && result[0] != '*' && strlen(result) < sizeof m->crypt)
         strcpy(m->crypt, result);
@@ -216,8 +221,8 @@ static void make_scram(struct making *m)
 
     random_bytes(fresh, sizeof fresh);
     buf_init(&text, sizeof m->scram - 1);
-    if (scram_verifier_add(&text, str_c(m->password), m->salt.n > 0 ? m->salt : str_of(fresh, sizeof fresh),
-                           SCRAM_ITERATIONS))
+    if (scram_verifier_add(&text, str_c(m->password),
+                           m->salt.n > 0 ? m->salt : str_of(fresh, sizeof fresh), SCRAM_ITERATIONS))
         strcpy(m->scram, buf_c(&text));
     buf_fini(&text);
 }
@@ -263,10 +268,10 @@ struct crew {
     struct arena *arena;
     struct password_forms *forms;
     size_t next;
-    size_t refused;                     /* index of the first that failed; at first: how many there are */
+    size_t refused; /* index of the first that failed; at first: how many there are */
     unsigned busy;
     struct wait_queue ended;
-    struct error error;                 /* of that one */
+    struct error error; /* of that one */
 };
 
 static void hash_for_crew(void *arg)
@@ -285,7 +290,8 @@ static void hash_for_crew(void *arg)
     wait_queue_wake_all(&crew->ended);
 }
 
-int password_forms_make(struct arena *a, struct password_forms *forms, size_t count, size_t *done, struct error *err)
+int password_forms_make(struct arena *a, struct password_forms *forms, size_t count, size_t *done,
+                        struct error *err)
 {
     struct crew crew = {.arena = a, .forms = forms, .refused = count};
 
@@ -316,7 +322,8 @@ int password_hash(struct arena *a, struct str password, struct str *crypt_string
     return 0;
 }
 
-int scram_verifier_make(struct arena *a, struct str password, struct str *verifier, struct error *err)
+int scram_verifier_make(struct arena *a, struct str password, struct str *verifier,
+                        struct error *err)
 {
     char salt[SCRAM_SALT_SIZE];
     struct buf text;
@@ -327,5 +334,6 @@ int scram_verifier_make(struct arena *a, struct str password, struct str *verifi
     is_made = scram_verifier_add(&text, password, str_of(salt, sizeof salt), SCRAM_ITERATIONS);
     *verifier = arena_str(a, buf_str(&text));
     buf_fini(&text);
-    return is_made ? 0 : fail(err, ERR_SYNTAX, "the password holds characters that SASLprep forbids");
+    return is_made ? 0
+                   : fail(err, ERR_SYNTAX, "the password holds characters that SASLprep forbids");
 }

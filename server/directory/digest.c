@@ -15,11 +15,13 @@ void sha256(struct str data, uint8_t out[DIGEST_SIZE])
 
 void hmac_sha256(struct str key, struct str data, uint8_t out[DIGEST_SIZE])
 {
-    if (HMAC(EVP_sha256(), key.p, (int)key.n, (const unsigned char *)data.p, data.n, out, NULL) == NULL)
+    if (HMAC(EVP_sha256(), key.p, (int)key.n, (const unsigned char *)data.p, data.n, out, NULL) ==
+        NULL)
         memory_exhausted("hmac_sha256", data.n);
 }
 
-void hmac_sha256_list(struct str key, const struct str *parts, size_t count, uint8_t out[DIGEST_SIZE])
+void hmac_sha256_list(struct str key, const struct str *parts, size_t count,
+                      uint8_t out[DIGEST_SIZE])
 {
     struct buf joined;
 
@@ -30,6 +32,6 @@ void hmac_sha256_list(struct str key, const struct str *parts, size_t count, uin
         buf_add(&joined, parts[i]);
     }
     hmac_sha256(key, buf_str(&joined), out);
-    OPENSSL_cleanse(joined.p, joined.n);                /* parts may be passwords */
+    OPENSSL_cleanse(joined.p, joined.n); /* parts may be passwords */
     buf_fini(&joined);
 }

@@ -29,7 +29,8 @@ bool account_kind_parse(struct str name, enum account_kind *out)
 }
 
 /* NULL in the database means the server's setting. */
-static int64_t quota_read(const struct pg_rows *rows, size_t row, const char *column, int64_t setting)
+static int64_t quota_read(const struct pg_rows *rows, size_t row, const char *column,
+                          int64_t setting)
 {
     return pg_is_null(rows, row, column) ? setting : pg_get_i64(rows, row, column);
 }
@@ -55,7 +56,8 @@ void account_read(struct arena *a, const struct pg_rows *rows, size_t row, struc
     account_kind_parse(pg_get_str(rows, row, "kind"), &out->kind);
 }
 
-static int read_one_account(struct arena *a, struct pg_rows *rows, struct account *out, struct error *err)
+static int read_one_account(struct arena *a, struct pg_rows *rows, struct account *out,
+                            struct error *err)
 {
     bool is_found = rows->count > 0;
 
@@ -65,7 +67,8 @@ static int read_one_account(struct arena *a, struct pg_rows *rows, struct accoun
     return is_found ? 0 : fail(err, ERR_NOT_FOUND, "there is no such account");
 }
 
-int directory_find_account(struct arena *a, struct str address, struct account *out, struct error *err)
+int directory_find_account(struct arena *a, struct str address, struct account *out,
+                           struct error *err)
 {
     struct pg_rows rows;
     struct str canonical;
@@ -77,7 +80,8 @@ int directory_find_account(struct arena *a, struct str address, struct account *
     return read_one_account(a, &rows, out, err);
 }
 
-int directory_get_account(struct arena *a, int64_t account_id, struct account *out, struct error *err)
+int directory_get_account(struct arena *a, int64_t account_id, struct account *out,
+                          struct error *err)
 {
     struct pg_rows rows;
 
@@ -95,8 +99,9 @@ int directory_has_domain(struct str domain, bool *out, struct error *err)
 
     *out = false;
     if (domain_canonical(a, domain, &canonical, NULL) < 0) {
-        status = 0;                     /* what is no domain is none of ours */
-    } else if (pg_run(pg_pool(), &sql_domain_exists, PG_ARGS(pg_text(canonical)), &rows, err) == 0) {
+        status = 0; /* what is no domain is none of ours */
+    } else if (pg_run(pg_pool(), &sql_domain_exists, PG_ARGS(pg_text(canonical)), &rows, err) ==
+               0) {
         *out = pg_get_bool(&rows, 0, "is_ours");
         pg_rows_free(&rows);
         status = 0;
@@ -128,8 +133,8 @@ int directory_may_send_as(int64_t account_id, struct str address, bool *out, str
 /* --- where mail goes ------------------------------------------------------------------------------- */
 
 struct wanted {
-    struct str whole;                   /* canonical, with the detail */
-    struct str base;                    /* the same without; equal to whole when there is none */
+    struct str whole; /* canonical, with the detail */
+    struct str base;  /* the same without; equal to whole when there is none */
     struct str domain;
     struct str detail;
     bool is_for_postmaster;
@@ -140,7 +145,8 @@ static bool leads_to_postmaster(struct str local)
     return str_eq(local, STR("postmaster")) || str_eq(local, STR("abuse"));
 }
 
-static int split_detail(struct arena *a, struct str local, struct str domain, struct wanted *w, struct error *err)
+static int split_detail(struct arena *a, struct str local, struct str domain, struct wanted *w,
+                        struct error *err)
 {
     struct str base_local, delimiter = str_c(config.recipient_delimiter);
     ptrdiff_t at;
@@ -163,14 +169,20 @@ static int split_detail(struct arena *a, struct str local, struct str domain, st
 static void read_recipients(struct arena *a, const struct pg_rows *rows, const struct wanted *w,
                             struct recipients *out)
 {
-    int id_column = pg_column(rows, "account_id");
+    int id_column = pg_column(rows, "account_id"), room_column = pg_column(rows, "room");
     struct str address = arena_str(a, pg_get_str(rows, 0, "address"));
     struct str detail = str_eq(address, w->whole) ? STR_NULL : w->detail;
 
     out->v = ARENA_ARRAY(a, rows->count, struct recipient);
     out->n = rows->count;
     for (size_t i = 0; i < rows->count; i++)
-        out->v[i] = (struct recipient){pg_i64_at(rows, i, id_column), address, detail};
+        out->v[i] = (struct recipient){
+            .account_id = pg_i64_at(rows, i, id_column),
+            .address = address,
+            .detail = detail,
+            .bytes_free =
+                pg_null_at(rows, i, room_column) ? INT64_MAX : pg_i64_at(rows, i, room_column),
+        };
 }
 
 static int judge_recipients(struct arena *a, const struct pg_rows *rows, const struct wanted *w,
@@ -187,7 +199,8 @@ static int judge_recipients(struct arena *a, const struct pg_rows *rows, const s
     return 0;
 }
 
-int directory_resolve(struct arena *a, struct str local, struct str domain, struct recipients *out, struct error *err)
+int directory_resolve(struct arena *a, struct str local, struct str domain, struct recipients *out,
+                      struct error *err)
 {
     struct pg_rows rows;
     struct wanted w;
@@ -198,7 +211,9 @@ int directory_resolve(struct arena *a, struct str local, struct str domain, stru
         return -1;
     if (pg_run(pg_pool(), &sql_directory_resolve,
                PG_ARGS(pg_text(w.whole), pg_text(w.base), pg_text(w.domain),
-                       pg_bool(w.is_for_postmaster), pg_i64(RECIPIENTS_MAX + 1)), &rows, err) < 0)
+                       pg_bool(w.is_for_postmaster), pg_i64(RECIPIENTS_MAX + 1),
+                       pg_i64(config.quota_bytes), pg_i64(config.quota_messages)),
+               &rows, err) < 0)
         return -1;
     status = judge_recipients(a, &rows, &w, out, err);
     pg_rows_free(&rows);

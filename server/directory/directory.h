@@ -44,6 +44,7 @@ struct recipient {
     int64_t account_id;
     struct str address;                                 /* as it was found, canonical */
     struct str detail;                                  /* "shop" of ani+shop, or empty */
+    int64_t bytes_free;                                 /* until the quota; INT64_MAX: without limit; <= 0: full */
 };
 struct recipients { struct recipient *v; size_t n; };
 #define RECIPIENTS_MAX 10000                            /* of one address, groups followed; more is ERR_LIMIT */

@@ -11,7 +11,7 @@
 #include "server/base/utf8.h"
 #include "server/directory/directory_internal.h"
 
-#define LOCAL_SIZE_MAX  64                              /* RFC 5321, 4.5.3.1.1 */
+#define LOCAL_SIZE_MAX  64 /* RFC 5321, 4.5.3.1.1 */
 #define DOMAIN_SIZE_MAX 253
 #define LABEL_SIZE_MAX  63
 
@@ -69,7 +69,8 @@ static int domain_to_ascii(struct arena *a, struct str domain, struct str *out, 
         return fail(err, ERR_SYNTAX, "the domain is not valid UTF-8");
     status = idn2_to_ascii_8z(arena_c(a, domain), &ascii, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
     if (status != IDN2_OK)
-        return fail(err, ERR_SYNTAX, "the domain is not a valid international name: %s", idn2_strerror(status));
+        return fail(err, ERR_SYNTAX, "the domain is not a valid international name: %s",
+                    idn2_strerror(status));
     *out = arena_lower(a, str_c(ascii));
     idn2_free(ascii);
     return 0;
@@ -147,13 +148,16 @@ int local_part_canonical(struct arena *a, struct str local, struct str *out, str
     if (!str_is_ascii(local)) {
         if (fold_local(a, local, out, err) < 0)
             return -1;
-        return out->n <= LOCAL_SIZE_MAX ? 0 : fail(err, ERR_SYNTAX, "the local part is longer than 64 bytes");
+        return out->n <= LOCAL_SIZE_MAX
+                   ? 0
+                   : fail(err, ERR_SYNTAX, "the local part is longer than 64 bytes");
     }
     *out = arena_lower(a, local);
     return 0;
 }
 
-int address_canonical(struct arena *a, struct str local, struct str domain, struct str *out, struct error *err)
+int address_canonical(struct arena *a, struct str local, struct str domain, struct str *out,
+                      struct error *err)
 {
     struct str canonical_local, canonical_domain;
 
@@ -164,7 +168,8 @@ int address_canonical(struct arena *a, struct str local, struct str domain, stru
     return 0;
 }
 
-int address_split(struct arena *a, struct str address, struct str *out, struct str *domain, struct error *err)
+int address_split(struct arena *a, struct str address, struct str *out, struct str *domain,
+                  struct error *err)
 {
     struct str local, host;
 
@@ -177,7 +182,6 @@ int address_split(struct arena *a, struct str address, struct str *out, struct s
         str_rcut(*out, '@', &local, domain);
     return 0;
 }
-
 
 #define LOGIN_NAME_SIZE_MAX 320
 

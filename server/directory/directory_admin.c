@@ -17,12 +17,14 @@ static int no_account(struct str address, struct error *err)
 
 static int no_domain(struct str domain, struct error *err)
 {
-    return fail(err, ERR_NOT_FOUND, "%.*s is not a domain of this server: add it with \"merpati domain add %.*s\"",
+    return fail(err, ERR_NOT_FOUND,
+                "%.*s is not a domain of this server: add it with \"merpati domain add %.*s\"",
                 STR_ARG(domain), STR_ARG(domain));
 }
 
 /* Runs a statement that answers with a row when it found what it should change. */
-static int change_one(const struct sql_query *query, struct pg_args args, bool *is_changed, struct error *err)
+static int change_one(const struct sql_query *query, struct pg_args args, bool *is_changed,
+                      struct error *err)
 {
     struct pg_rows rows;
 
@@ -34,7 +36,8 @@ static int change_one(const struct sql_query *query, struct pg_args args, bool *
 }
 
 /* Says a kind of failure in words of its own and leaves the others as they are. */
-static int say(struct error *err, struct error *cause, enum error_kind kind, const char *sentence, struct str subject)
+static int say(struct error *err, struct error *cause, enum error_kind kind, const char *sentence,
+               struct str subject)
 {
     if (cause->kind == kind)
         return fail(err, kind, sentence, STR_ARG(subject));
@@ -50,7 +53,8 @@ int domain_add(struct str name, struct error *err)
     struct str canonical;
     int status = domain_canonical(a, name, &canonical, err);
 
-    if (status == 0 && pg_run(pg_pool(), &sql_domain_insert, PG_ARGS(pg_text(canonical)), NULL, &cause) < 0)
+    if (status == 0 &&
+        pg_run(pg_pool(), &sql_domain_insert, PG_ARGS(pg_text(canonical)), NULL, &cause) < 0)
         status = say(err, &cause, ERR_EXISTS, "the domain %.*s is there already", canonical);
     arena_free(&a);
     return status;
@@ -61,7 +65,8 @@ static int judge_domain_removal(const struct pg_rows *rows, struct str domain, s
     if (pg_get_bool(rows, 0, "is_gone"))
         return 0;
     if (pg_get_i64(rows, 0, "addresses") > 0)
-        return fail(err, ERR_CONFLICT, "%lld addresses are in %.*s: remove its accounts and aliases first",
+        return fail(err, ERR_CONFLICT,
+                    "%lld addresses are in %.*s: remove its accounts and aliases first",
                     (long long)pg_get_i64(rows, 0, "addresses"), STR_ARG(domain));
     return fail(err, ERR_NOT_FOUND, "%.*s is not a domain of this server", STR_ARG(domain));
 }
@@ -83,7 +88,8 @@ int domain_remove(struct str name, struct error *err)
     return status;
 }
 
-static struct str *read_texts(struct arena *a, struct pg_rows *rows, const char *name, size_t *count)
+static struct str *read_texts(struct arena *a, struct pg_rows *rows, const char *name,
+                              size_t *count)
 {
     struct str *texts = ARENA_ARRAY(a, rows->count, struct str);
     int column = pg_column(rows, name);
@@ -122,13 +128,14 @@ static int check_name(struct str name, struct error *err)
 struct draft {
     const struct account_new *given;
     struct str address, domain;
-    struct str crypt, scram;                            /* empty: no password */
+    struct str crypt, scram; /* empty: no password */
 };
 
-#define CALLS_PER_ACCOUNT 4
+#define CALLS_PER_ACCOUNT        4
 #define ACCOUNTS_PER_TRANSACTION 100
 
-static int draft_check(struct arena *a, const struct account_new *given, struct draft *out, struct error *err)
+static int draft_check(struct arena *a, const struct account_new *given, struct draft *out,
+                       struct error *err)
 {
     *out = (struct draft){.given = given};
     if (address_split(a, given->address, &out->address, &out->domain, err) < 0)
@@ -136,9 +143,11 @@ static int draft_check(struct arena *a, const struct account_new *given, struct 
     if (check_name(given->name, err) < 0)
         return -1;
     if (given->password.n > 0 && given->password_hash.n > 0)
-        return fail(err, ERR_SYNTAX, "give %.*s a password or a hash, not both", STR_ARG(out->address));
+        return fail(err, ERR_SYNTAX, "give %.*s a password or a hash, not both",
+                    STR_ARG(out->address));
     if (given->kind == ACCOUNT_GROUP && given->password.n + given->password_hash.n > 0)
-        return fail(err, ERR_SYNTAX, "the group %.*s cannot have a password: nobody logs in as a group",
+        return fail(err, ERR_SYNTAX,
+                    "the group %.*s cannot have a password: nobody logs in as a group",
                     STR_ARG(out->address));
     if (given->password_hash.n > 0)
         return password_hash_import(a, given->password_hash, &out->crypt, err);
@@ -174,8 +183,8 @@ static size_t draft_calls(struct arena *a, const struct draft *d, struct pg_call
     return n;
 }
 
-static int write_drafts(struct arena *a, const struct draft *drafts, size_t count, int64_t *account_id,
-                        struct error *err)
+static int write_drafts(struct arena *a, const struct draft *drafts, size_t count,
+                        int64_t *account_id, struct error *err)
 {
     struct pg_call *calls = ARENA_ARRAY(a, count * CALLS_PER_ACCOUNT, struct pg_call);
     struct pg_rows *rows = ARENA_ARRAY(a, count * CALLS_PER_ACCOUNT, struct pg_rows);
@@ -192,7 +201,8 @@ static int write_drafts(struct arena *a, const struct draft *drafts, size_t coun
     return 0;
 }
 
-static int write_draft(struct arena *a, const struct draft *d, int64_t *account_id, struct error *err)
+static int write_draft(struct arena *a, const struct draft *d, int64_t *account_id,
+                       struct error *err)
 {
     struct error cause = {0};
 
@@ -204,7 +214,8 @@ static int write_draft(struct arena *a, const struct draft *d, int64_t *account_
 }
 
 /* Hashes the passwords of the drafts on all helper threads at once; distinct salts also for equal passwords. */
-static int hash_drafts(struct arena *a, struct draft *drafts, size_t count, size_t *done, struct error *err)
+static int hash_drafts(struct arena *a, struct draft *drafts, size_t count, size_t *done,
+                       struct error *err)
 {
     struct password_forms *forms = ARENA_ARRAY(a, count, struct password_forms);
     int status;
@@ -222,8 +233,8 @@ static int hash_drafts(struct arena *a, struct draft *drafts, size_t count, size
 }
 
 /* Writes the first `count`. When one is refused, those before it are written one by one, so that *done is exact. */
-static int write_or_find_refused(struct arena *a, const struct draft *drafts, size_t count, size_t *done,
-                                 struct error *err)
+static int write_or_find_refused(struct arena *a, const struct draft *drafts, size_t count,
+                                 size_t *done, struct error *err)
 {
     struct error cause = {0};
 
@@ -237,7 +248,8 @@ static int write_or_find_refused(struct arena *a, const struct draft *drafts, si
 }
 
 /* One transaction's worth. A refusal anywhere leaves everything before it done. */
-static int add_some(struct arena *a, const struct account_new *v, size_t count, size_t *done, struct error *err)
+static int add_some(struct arena *a, const struct account_new *v, size_t count, size_t *done,
+                    struct error *err)
 {
     struct draft *drafts = ARENA_ARRAY(a, count, struct draft);
     struct error refusal = {0};
@@ -327,11 +339,13 @@ int account_set_name(struct str address, struct str name, struct error *err)
 
 int account_set_quota(struct str address, int64_t bytes, int64_t messages, struct error *err)
 {
-    return change_account(&sql_account_set_quota, address, quota_arg(bytes), quota_arg(messages), err);
+    return change_account(&sql_account_set_quota, address, quota_arg(bytes), quota_arg(messages),
+                          err);
 }
 
 /* Where a removed account shall be found again: the address asked for, or the one it had. */
-static int restore_address(struct arena *a, int64_t account_id, struct str asked, struct str *out, struct error *err)
+static int restore_address(struct arena *a, int64_t account_id, struct str asked, struct str *out,
+                           struct error *err)
 {
     struct pg_rows rows;
 
@@ -339,7 +353,8 @@ static int restore_address(struct arena *a, int64_t account_id, struct str asked
         return -1;
     if (rows.count == 0) {
         pg_rows_free(&rows);
-        return fail(err, ERR_NOT_FOUND, "no removed account has the number %lld", (long long)account_id);
+        return fail(err, ERR_NOT_FOUND, "no removed account has the number %lld",
+                    (long long)account_id);
     }
     *out = asked.n > 0 ? asked : arena_str(a, pg_get_str(&rows, 0, "removed_address"));
     pg_rows_free(&rows);
@@ -354,9 +369,11 @@ static int restore_at(struct arena *a, int64_t account_id, struct str address, s
 
     if (address_split(a, address, &canonical, &domain, err) < 0)
         return -1;
-    if (change_one(&sql_account_restore, PG_ARGS(pg_i64(account_id), pg_text(canonical), pg_text(domain)),
-                   &is_back, &cause) < 0)
-        return say(err, &cause, ERR_EXISTS, "the address %.*s is taken by now: restore to another with --as", canonical);
+    if (change_one(&sql_account_restore,
+                   PG_ARGS(pg_i64(account_id), pg_text(canonical), pg_text(domain)), &is_back,
+                   &cause) < 0)
+        return say(err, &cause, ERR_EXISTS,
+                   "the address %.*s is taken by now: restore to another with --as", canonical);
     return is_back ? 0 : no_domain(domain, err);
 }
 
@@ -373,7 +390,8 @@ int account_restore(int64_t account_id, struct str address, struct error *err)
 }
 
 int account_list(struct arena *a, struct str domain, struct str after, size_t count_max,
-                 struct account **out, struct account_usage **usage, size_t *count, struct error *err)
+                 struct account **out, struct account_usage **usage, size_t *count,
+                 struct error *err)
 {
     struct str canonical = STR_NULL;
     struct pg_rows rows;
@@ -381,7 +399,8 @@ int account_list(struct arena *a, struct str domain, struct str after, size_t co
     if (domain.n > 0 && domain_canonical(a, domain, &canonical, err) < 0)
         return -1;
     if (pg_run(pg_pool(), &sql_account_page,
-               PG_ARGS(pg_text(canonical), pg_text(after), pg_i64((int64_t)count_max)), &rows, err) < 0)
+               PG_ARGS(pg_text(canonical), pg_text(after), pg_i64((int64_t)count_max)), &rows,
+               err) < 0)
         return -1;
     *count = rows.count;
     *out = ARENA_ARRAY(a, rows.count, struct account);
@@ -407,7 +426,8 @@ int account_get_usage(int64_t account_id, struct account_usage *out, struct erro
     return 0;
 }
 
-int account_list_addresses(struct arena *a, int64_t account_id, struct str **out, size_t *count, struct error *err)
+int account_list_addresses(struct arena *a, int64_t account_id, struct str **out, size_t *count,
+                           struct error *err)
 {
     struct pg_rows rows;
 
@@ -417,7 +437,8 @@ int account_list_addresses(struct arena *a, int64_t account_id, struct str **out
     return 0;
 }
 
-int account_list_removed(struct arena *a, struct account_removed **out, size_t *count, struct error *err)
+int account_list_removed(struct arena *a, struct account_removed **out, size_t *count,
+                         struct error *err)
 {
     struct pg_rows rows;
 
@@ -455,9 +476,11 @@ static int alias_write(struct arena *a, struct str alias, struct str target, str
     struct error cause = {0};
     bool is_made;
 
-    if (address_split(a, alias, &from, &domain, err) < 0 || address_split(a, target, &to, NULL, err) < 0)
+    if (address_split(a, alias, &from, &domain, err) < 0 ||
+        address_split(a, target, &to, NULL, err) < 0)
         return -1;
-    if (change_one(&sql_alias_insert, PG_ARGS(pg_text(from), pg_text(domain), pg_text(to)), &is_made, &cause) < 0)
+    if (change_one(&sql_alias_insert, PG_ARGS(pg_text(from), pg_text(domain), pg_text(to)),
+                   &is_made, &cause) < 0)
         return say(err, &cause, ERR_EXISTS, "the address %.*s is taken already", from);
     return is_made ? 0 : alias_refused(domain, to, err);
 }
@@ -486,7 +509,8 @@ int alias_remove(struct str alias, struct error *err)
     return status;
 }
 
-int alias_list(struct arena *a, struct str domain, struct alias **out, size_t *count, struct error *err)
+int alias_list(struct arena *a, struct str domain, struct alias **out, size_t *count,
+               struct error *err)
 {
     struct str canonical = STR_NULL;
     struct pg_rows rows;
@@ -507,12 +531,14 @@ int alias_list(struct arena *a, struct str domain, struct alias **out, size_t *c
 
 /* --- groups ---------------------------------------------------------------------------------------- */
 
-static int judge_joining(const struct pg_rows *rows, struct str group, struct str member, struct error *err)
+static int judge_joining(const struct pg_rows *rows, struct str group, struct str member,
+                         struct error *err)
 {
     if (pg_get_bool(rows, 0, "is_joined"))
         return 0;
     if (pg_is_null(rows, 0, "kind"))
-        return fail(err, ERR_NOT_FOUND, "there is no group %.*s: add it with \"merpati group add %.*s\"",
+        return fail(err, ERR_NOT_FOUND,
+                    "there is no group %.*s: add it with \"merpati group add %.*s\"",
                     STR_ARG(group), STR_ARG(group));
     if (!str_eq(pg_get_str(rows, 0, "kind"), STR("group")))
         return fail(err, ERR_DENIED, "%.*s is not a group", STR_ARG(group));
@@ -520,7 +546,8 @@ static int judge_joining(const struct pg_rows *rows, struct str group, struct st
         return no_account(member, err);
     if (str_eq(group, member))
         return fail(err, ERR_DENIED, "a group cannot be its own member");
-    return fail(err, ERR_EXISTS, "%.*s is a member of %.*s already", STR_ARG(member), STR_ARG(group));
+    return fail(err, ERR_EXISTS, "%.*s is a member of %.*s already", STR_ARG(member),
+                STR_ARG(group));
 }
 
 static int group_join(struct arena *a, struct str group, struct str member, struct error *err)
@@ -529,9 +556,11 @@ static int group_join(struct arena *a, struct str group, struct str member, stru
     struct pg_rows rows;
     int status;
 
-    if (address_split(a, group, &house, NULL, err) < 0 || address_split(a, member, &guest, NULL, err) < 0)
+    if (address_split(a, group, &house, NULL, err) < 0 ||
+        address_split(a, member, &guest, NULL, err) < 0)
         return -1;
-    if (pg_run(pg_pool(), &sql_group_member_insert, PG_ARGS(pg_text(house), pg_text(guest)), &rows, err) < 0)
+    if (pg_run(pg_pool(), &sql_group_member_insert, PG_ARGS(pg_text(house), pg_text(guest)), &rows,
+               err) < 0)
         return -1;
     status = judge_joining(&rows, house, guest, err);
     pg_rows_free(&rows);
@@ -552,11 +581,15 @@ static int group_leave(struct arena *a, struct str group, struct str member, str
     struct str house, guest;
     bool is_gone;
 
-    if (address_split(a, group, &house, NULL, err) < 0 || address_split(a, member, &guest, NULL, err) < 0)
+    if (address_split(a, group, &house, NULL, err) < 0 ||
+        address_split(a, member, &guest, NULL, err) < 0)
         return -1;
-    if (change_one(&sql_group_member_delete, PG_ARGS(pg_text(house), pg_text(guest)), &is_gone, err) < 0)
+    if (change_one(&sql_group_member_delete, PG_ARGS(pg_text(house), pg_text(guest)), &is_gone,
+                   err) < 0)
         return -1;
-    return is_gone ? 0 : fail(err, ERR_NOT_FOUND, "%.*s is not a member of %.*s", STR_ARG(guest), STR_ARG(house));
+    return is_gone ? 0
+                   : fail(err, ERR_NOT_FOUND, "%.*s is not a member of %.*s", STR_ARG(guest),
+                          STR_ARG(house));
 }
 
 int group_remove_member(struct str group, struct str member, struct error *err)
@@ -568,7 +601,8 @@ int group_remove_member(struct str group, struct str member, struct error *err)
     return status;
 }
 
-int group_list_members(struct arena *a, struct str group, struct str **out, size_t *count, struct error *err)
+int group_list_members(struct arena *a, struct str group, struct str **out, size_t *count,
+                       struct error *err)
 {
     struct account account;
     struct pg_rows rows;

@@ -14,13 +14,13 @@
 #include "server/run/loop.h"
 #include "sql_queries.h"
 
-#define SUCCESS_INTERVAL_MAX_MS (60 * 60 * 1000)        /* between two notes of the same good log-in */
+#define SUCCESS_INTERVAL_MAX_MS (60 * 60 * 1000) /* between two notes of the same good log-in */
 #define FORGET_INTERVAL_MS      (10 * 60 * 1000)
 #define SUCCESSES_REMEMBERED    10000
 #define IPV6_NETWORK_BYTES      8
 
 static struct {
-    struct memo *noted;                                 /* (network, name) whose success is in the database */
+    struct memo *noted; /* (network, name) whose success is in the database */
     int64_t forget_at_ms;
 } limiter;
 
@@ -57,7 +57,8 @@ static int refuse(int64_t wait_s, struct error *err)
 
     if (wait_s < 60)
         return fail(err, ERR_LIMIT, "too many wrong passwords: try again in a minute");
-    return fail(err, ERR_LIMIT, "too many wrong passwords: try again in %lld minutes", (long long)minutes);
+    return fail(err, ERR_LIMIT, "too many wrong passwords: try again in %lld minutes",
+                (long long)minutes);
 }
 
 int limiter_judge(const struct pg_rows *rows, struct error *err)
@@ -71,14 +72,16 @@ int limiter_judge(const struct pg_rows *rows, struct error *err)
     return 0;
 }
 
-static int admit(struct arena *a, struct str name, const struct login_origin *origin, struct error *err)
+static int admit(struct arena *a, struct str name, const struct login_origin *origin,
+                 struct error *err)
 {
     struct pg_rows rows;
     int status;
 
     if (pg_run(pg_pool(), &sql_limiter_standing,
-               PG_ARGS(pg_text(limiter_network(a, origin->address)), pg_text(name), pg_i64(limiter_window_s()),
-                       pg_i64(config.auth_guesses_account_max), pg_i64(config.auth_guesses_network_max)),
+               PG_ARGS(pg_text(limiter_network(a, origin->address)), pg_text(name),
+                       pg_i64(limiter_window_s()), pg_i64(config.auth_guesses_account_max),
+                       pg_i64(config.auth_guesses_network_max)),
                &rows, err) < 0)
         return -1;
     status = limiter_judge(&rows, err);
@@ -110,7 +113,8 @@ static void forget_old(void)
     pg_run(pg_pool(), &sql_limiter_forget, PG_ARGS(pg_i64(limiter_window_s())), NULL, NULL);
 }
 
-static int digest_guess(struct str name, struct str password, uint8_t out[DIGEST_SIZE], struct error *err)
+static int digest_guess(struct str name, struct str password, uint8_t out[DIGEST_SIZE],
+                        struct error *err)
 {
     uint8_t key[DIGEST_SIZE];
 
@@ -121,10 +125,11 @@ static int digest_guess(struct str name, struct str password, uint8_t out[DIGEST
 }
 
 /* Writes the guess down and looks how many there are with it: one more than the limit is one too many. */
-static int count_guess(struct arena *a, struct str name, struct str password, const struct login_origin *origin,
-                       struct error *err)
+static int count_guess(struct arena *a, struct str name, struct str password,
+                       const struct login_origin *origin, struct error *err)
 {
-    struct pg_arg network = pg_text(limiter_network(a, origin->address)), window = pg_i64(limiter_window_s());
+    struct pg_arg network = pg_text(limiter_network(a, origin->address)),
+                  window = pg_i64(limiter_window_s());
     uint8_t digest[DIGEST_SIZE];
     struct pg_rows rows[2];
     int status;
@@ -133,9 +138,9 @@ static int count_guess(struct arena *a, struct str name, struct str password, co
         return -1;
     struct pg_call calls[] = {
         {&sql_limiter_guess, PG_ARGS(network, pg_text(name), pg_bytea(digest_str(digest)), window)},
-        {&sql_limiter_standing, PG_ARGS(network, pg_text(name), window,
-                                        pg_i64(config.auth_guesses_account_max + 1),
-                                        pg_i64(config.auth_guesses_network_max + 1))},
+        {&sql_limiter_standing,
+         PG_ARGS(network, pg_text(name), window, pg_i64(config.auth_guesses_account_max + 1),
+                 pg_i64(config.auth_guesses_network_max + 1))},
     };
     if (pg_run_batch(pg_pool(), calls, 2, rows, err) < 0)
         return -1;
@@ -145,7 +150,8 @@ static int count_guess(struct arena *a, struct str name, struct str password, co
     return status;
 }
 
-int limiter_guess(struct str name, struct str password, const struct login_origin *origin, struct error *err)
+int limiter_guess(struct str name, struct str password, const struct login_origin *origin,
+                  struct error *err)
 {
     struct arena *a;
     int status;
@@ -192,7 +198,8 @@ static void note_success(struct str network, struct str name)
         limiter.noted = memo_new(SUCCESSES_REMEMBERED);
     if (memo_holds(limiter.noted, key, 2))
         return;
-    if (pg_run(pg_pool(), &sql_limiter_success, PG_ARGS(pg_text(network), pg_text(name)), NULL, NULL) == 0)
+    if (pg_run(pg_pool(), &sql_limiter_success, PG_ARGS(pg_text(network), pg_text(name)), NULL,
+               NULL) == 0)
         memo_add(limiter.noted, key, 2, success_interval_ms());
 }
 

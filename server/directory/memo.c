@@ -19,7 +19,7 @@ struct entry {
 struct memo {
     uint8_t key[DIGEST_SIZE];
     struct map *entries;
-    struct list by_age;                                 /* the oldest first */
+    struct list by_age; /* the oldest first */
     size_t count_max;
 };
 
@@ -48,7 +48,7 @@ void memo_free(struct memo **m)
     while (!list_is_empty(&(*m)->by_age))
         forget(*m, CONTAINER_OF((*m)->by_age.next, struct entry, link));
     map_free(&(*m)->entries);
-    OPENSSL_cleanse((*m)->key, sizeof (*m)->key);
+    OPENSSL_cleanse((*m)->key, sizeof(*m)->key);
     free(*m);
     *m = NULL;
 }

@@ -19,25 +19,26 @@
 #include "server/directory/secret.h"
 #include "server/run/conn.h"
 
-#define SASL_MAGIC      0x5a51c0de
-#define NONCE_SIZE      18                              /* bytes; 24 characters on the wire */
-#define NAME_SIZE_MAX   1024
+#define SASL_MAGIC       0x5a51c0de
+#define NONCE_SIZE       18 /* bytes; 24 characters on the wire */
+#define NAME_SIZE_MAX    1024
 #define BINDING_SIZE_MAX 1024
 
-typedef enum sasl_status state_fn(struct sasl *s, struct str input, struct str *challenge, struct error *err);
+typedef enum sasl_status state_fn(struct sasl *s, struct str input, struct str *challenge,
+                                  struct error *err);
 
 struct mechanism {
     const char *name;
     state_fn *start;
-    const char *first_challenge;                        /* when the client sent nothing at first */
-    bool needs_secrecy;                                 /* the password travels */
-    bool needs_tls;                                     /* binds to the channel */
+    const char *first_challenge; /* when the client sent nothing at first */
+    bool needs_secrecy;          /* the password travels */
+    bool needs_tls;              /* binds to the channel */
 };
 
 struct scram {
     struct login login;
-    struct scram_verifier verifier;                     /* the one whose salt was shown */
-    bool is_fake;                                       /* no verifier: nothing can match */
+    struct scram_verifier verifier; /* the one whose salt was shown */
+    bool is_fake;                   /* no verifier: nothing can match */
     struct scram_client_first first;
     struct str nonce, server_first;
     struct str binding_expected;
@@ -49,8 +50,8 @@ struct sasl {
     struct conn *conn;
     struct login_origin origin;
     const struct mechanism *mechanism;
-    state_fn *state;                                    /* NULL: it is over */
-    struct str name;                                    /* LOGIN: while waiting for the password */
+    state_fn *state; /* NULL: it is over */
+    struct str name; /* LOGIN: while waiting for the password */
     struct scram scram;
     struct account account;
 };
@@ -70,15 +71,16 @@ static int check_authzid(struct sasl *s, struct str authzid, struct error *err)
     name = login_name(s->arena, authzid, &is_bare);
     if (str_eq(name, s->account.address))
         return 0;
-    if (directory_find_account(s->arena, name, &wanted, &cause) == 0 && wanted.account_id == s->account.account_id)
+    if (directory_find_account(s->arena, name, &wanted, &cause) == 0 &&
+        wanted.account_id == s->account.account_id)
         return 0;
     if (cause.kind == ERR_TRY_LATER)
         return fail(err, cause.kind, "%s", cause.text);
     return fail(err, ERR_DENIED, "you may not log in as somebody else");
 }
 
-static enum sasl_status verify_password(struct sasl *s, struct str authzid, struct str name, struct str password,
-                                        struct error *err)
+static enum sasl_status verify_password(struct sasl *s, struct str authzid, struct str name,
+                                        struct str password, struct error *err)
 {
     if (credential_verify(s->arena, name, password, &s->origin, &s->account, err) < 0 ||
         check_authzid(s, authzid, err) < 0)
@@ -92,7 +94,8 @@ int sasl_parse_plain(struct str message, struct sasl_plain *out, struct error *e
 {
     struct str rest;
 
-    if (!str_cut(message, '\0', &out->authzid, &rest) || !str_cut(rest, '\0', &out->name, &out->password))
+    if (!str_cut(message, '\0', &out->authzid, &rest) ||
+        !str_cut(rest, '\0', &out->name, &out->password))
         return fail(err, ERR_SYNTAX, "malformed PLAIN message");
     if (str_index(out->password, '\0') >= 0)
         return fail(err, ERR_SYNTAX, "malformed PLAIN message");
@@ -103,7 +106,8 @@ int sasl_parse_plain(struct str message, struct sasl_plain *out, struct error *e
     return 0;
 }
 
-static enum sasl_status plain_message(struct sasl *s, struct str input, struct str *challenge, struct error *err)
+static enum sasl_status plain_message(struct sasl *s, struct str input, struct str *challenge,
+                                      struct error *err)
 {
     struct sasl_plain plain;
 
@@ -114,12 +118,14 @@ static enum sasl_status plain_message(struct sasl *s, struct str input, struct s
 
 /* --- LOGIN ----------------------------------------------------------------------------------------- */
 
-static enum sasl_status login_password(struct sasl *s, struct str input, struct str *challenge, struct error *err)
+static enum sasl_status login_password(struct sasl *s, struct str input, struct str *challenge,
+                                       struct error *err)
 {
     return verify_password(s, STR_NULL, s->name, input, err);
 }
 
-static enum sasl_status login_name_given(struct sasl *s, struct str input, struct str *challenge, struct error *err)
+static enum sasl_status login_name_given(struct sasl *s, struct str input, struct str *challenge,
+                                         struct error *err)
 {
     if (input.n == 0 || input.n > NAME_SIZE_MAX) {
         fail(err, ERR_SYNTAX, "the name is empty or too long");
@@ -240,18 +246,21 @@ static struct str make_nonce(struct sasl *s)
     random_bytes(bytes, sizeof bytes);
     buf_init(&text, 64);
     base64_encode(&text, str_of(bytes, sizeof bytes));
-    nonce = arena_printf(s->arena, "%.*s%.*s", STR_ARG(s->scram.first.nonce), STR_ARG(buf_str(&text)));
+    nonce =
+        arena_printf(s->arena, "%.*s%.*s", STR_ARG(s->scram.first.nonce), STR_ARG(buf_str(&text)));
     buf_fini(&text);
     return nonce;
 }
 
-static enum sasl_status scram_end(struct sasl *s, struct str input, struct str *challenge, struct error *err)
+static enum sasl_status scram_end(struct sasl *s, struct str input, struct str *challenge,
+                                  struct error *err)
 {
     return SASL_DONE;
 }
 
 /* Which of the account's passwords made the proof: all share the salt that was shown. */
-static const struct stored *find_proven(struct sasl *s, struct str auth_message, const uint8_t *proof)
+static const struct stored *find_proven(struct sasl *s, struct str auth_message,
+                                        const uint8_t *proof)
 {
     struct scram *scram = &s->scram;
     struct scram_verifier v;
@@ -301,7 +310,8 @@ static int accept_proof(struct sasl *s, const struct stored *used, struct error 
     return 0;
 }
 
-static enum sasl_status scram_final(struct sasl *s, struct str input, struct str *challenge, struct error *err)
+static enum sasl_status scram_final(struct sasl *s, struct str input, struct str *challenge,
+                                    struct error *err)
 {
     struct scram *scram = &s->scram;
     struct scram_client_final final;
@@ -314,7 +324,8 @@ static enum sasl_status scram_final(struct sasl *s, struct str input, struct str
         login_failed(&scram->login, "wrong_nonce_or_binding", err);
         return SASL_FAILED;
     }
-    auth_message = scram_auth_message(s->arena, scram->first.bare, scram->server_first, final.without_proof);
+    auth_message =
+        scram_auth_message(s->arena, scram->first.bare, scram->server_first, final.without_proof);
     used = scram->is_fake ? NULL : find_proven(s, auth_message, final.proof);
     if (used == NULL ? refuse_proof(s, final.proof, err) < 0 : accept_proof(s, used, err) < 0)
         return SASL_FAILED;
@@ -323,21 +334,25 @@ static enum sasl_status scram_final(struct sasl *s, struct str input, struct str
     return SASL_CONTINUE;
 }
 
-static enum sasl_status scram_first(struct sasl *s, struct str input, struct str *challenge, struct error *err)
+static enum sasl_status scram_first(struct sasl *s, struct str input, struct str *challenge,
+                                    struct error *err)
 {
     struct scram *scram = &s->scram;
     struct str name;
 
     /* The message is part of what is signed, and the caller's buffer does not wait for us. */
     input = arena_str(s->arena, input);
-    if (scram_parse_client_first(s->arena, input, &scram->first, err) < 0 || settle_binding(s, err) < 0)
+    if (scram_parse_client_first(s->arena, input, &scram->first, err) < 0 ||
+        settle_binding(s, err) < 0)
         return SASL_FAILED;
     name = scram->first.name;
-    if (prepare_name(s, &name, err) < 0 || login_find(s->arena, name, &s->origin, &scram->login, err) < 0 ||
+    if (prepare_name(s, &name, err) < 0 ||
+        login_find(s->arena, name, &s->origin, &scram->login, err) < 0 ||
         choose_verifier(s, err) < 0)
         return SASL_FAILED;
     scram->nonce = make_nonce(s);
-    scram->server_first = scram_server_first(s->arena, scram->nonce, scram->verifier.salt, scram->verifier.iterations);
+    scram->server_first = scram_server_first(s->arena, scram->nonce, scram->verifier.salt,
+                                             scram->verifier.iterations);
     *challenge = scram->server_first;
     s->state = scram_final;
     return SASL_CONTINUE;
@@ -348,10 +363,10 @@ static enum sasl_status scram_first(struct sasl *s, struct str input, struct str
 /* The strongest first: some clients take the first that they know. */
 static const struct mechanism mechanisms[] = {
     /* name                start             first challenge  secrecy  TLS */
-    {"SCRAM-SHA-256-PLUS", scram_first,      "",              false,   true},
-    {"SCRAM-SHA-256",      scram_first,      "",              false,   false},
-    {"PLAIN",              plain_message,    "",              true,    false},
-    {"LOGIN",              login_name_given, "Username:",     true,    false},
+    {"SCRAM-SHA-256-PLUS", scram_first, "", false, true},
+    {"SCRAM-SHA-256", scram_first, "", false, false},
+    {"PLAIN", plain_message, "", true, false},
+    {"LOGIN", login_name_given, "Username:", true, false},
 };
 #define MECHANISM_COUNT (sizeof mechanisms / sizeof *mechanisms)
 
@@ -382,7 +397,8 @@ static const struct mechanism *find_mechanism(struct str name)
     return NULL;
 }
 
-struct sasl *sasl_new(struct arena *a, struct str mechanism, struct conn *c, struct str service, struct error *err)
+struct sasl *sasl_new(struct arena *a, struct str mechanism, struct conn *c, struct str service,
+                      struct error *err)
 {
     const struct mechanism *m = find_mechanism(mechanism);
     struct sasl *s;
@@ -395,14 +411,17 @@ struct sasl *sasl_new(struct arena *a, struct str mechanism, struct conn *c, str
     s->magic = SASL_MAGIC;
     s->arena = a;
     s->conn = c;
-    s->origin = (struct login_origin){.service = service, .address = conn_peer_text(c), .log = conn_log(c),
+    s->origin = (struct login_origin){.service = service,
+                                      .address = conn_peer_text(c),
+                                      .log = conn_log(c),
                                       .mechanism = str_c(m->name)};
     s->mechanism = m;
     s->state = m->start;
     return s;
 }
 
-enum sasl_status sasl_step(struct sasl *s, bool has_input, struct str input, struct str *challenge, struct error *err)
+enum sasl_status sasl_step(struct sasl *s, bool has_input, struct str input, struct str *challenge,
+                           struct error *err)
 {
     enum sasl_status status;
 

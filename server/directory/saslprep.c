@@ -18,8 +18,8 @@ static const struct range mapped_to_nothing[] = {
 
 /* RFC 3454, C.2.2 and C.4 to C.9 where the general category does not tell. */
 static const struct range prohibited[] = {
-    {0x0340, 0x0341}, {0x06dd, 0x06dd}, {0x070f, 0x070f}, {0x180e, 0x180e}, {0x200e, 0x200f},
-    {0x2028, 0x202e}, {0x2061, 0x2063}, {0x206a, 0x206f}, {0x2ff0, 0x2ffb}, {0xfff9, 0xfffd},
+    {0x0340, 0x0341},   {0x06dd, 0x06dd},   {0x070f, 0x070f},   {0x180e, 0x180e}, {0x200e, 0x200f},
+    {0x2028, 0x202e},   {0x2061, 0x2063},   {0x206a, 0x206f},   {0x2ff0, 0x2ffb}, {0xfff9, 0xfffd},
     {0x1d173, 0x1d17a}, {0xe0001, 0xe0001}, {0xe0020, 0xe007f},
 };
 
@@ -36,10 +36,10 @@ static bool is_in(uint32_t code_point, const struct range *ranges, size_t count)
 static bool is_prohibited(uint32_t code_point)
 {
     switch (utf8proc_category((utf8proc_int32_t)code_point)) {
-    case UTF8PROC_CATEGORY_CC:          /* C.2: controls      */
-    case UTF8PROC_CATEGORY_CO:          /* C.3: private use   */
-    case UTF8PROC_CATEGORY_CS:          /* C.5: surrogates    */
-    case UTF8PROC_CATEGORY_CN:          /* C.4 and unassigned */
+    case UTF8PROC_CATEGORY_CC: /* C.2: controls      */
+    case UTF8PROC_CATEGORY_CO: /* C.3: private use   */
+    case UTF8PROC_CATEGORY_CS: /* C.5: surrogates    */
+    case UTF8PROC_CATEGORY_CN: /* C.4 and unassigned */
         return true;
     default:
         return is_in(code_point, prohibited, COUNT_OF(prohibited));
@@ -62,8 +62,9 @@ static void map_characters(struct str in, struct buf *out)
 static bool normalise(struct buf *text)
 {
     utf8proc_uint8_t *composed;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text->p, (utf8proc_ssize_t)text->n, &composed,
-                                      UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
+    utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)text->p, (utf8proc_ssize_t)text->n, &composed,
+                     UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
     if (n < 0)
         return false;
     buf_clear(text);

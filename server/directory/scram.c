@@ -44,7 +44,8 @@ bool scram_verifier_parse(struct arena *a, struct str text, struct scram_verifie
            out->iterations > 0 && out->iterations <= SCRAM_ITERATIONS_MAX &&
            str_cut(text, '$', &salt, &text) && decode(a, salt, &out->salt) && out->salt.n > 0 &&
            str_cut(text, ':', &stored_key, &server_key) &&
-           decode_digest(a, stored_key, out->stored_key) && decode_digest(a, server_key, out->server_key);
+           decode_digest(a, stored_key, out->stored_key) &&
+           decode_digest(a, server_key, out->server_key);
 }
 
 static void derive_keys(struct str prepared, struct str salt, uint32_t iterations,
@@ -167,7 +168,8 @@ static bool is_message(struct str message)
            memchr(message.p, '\0', message.n) == NULL;
 }
 
-int scram_parse_client_first(struct arena *a, struct str message, struct scram_client_first *out, struct error *err)
+int scram_parse_client_first(struct arena *a, struct str message, struct scram_client_first *out,
+                             struct error *err)
 {
     struct str rest = message, name;
 
@@ -183,7 +185,8 @@ int scram_parse_client_first(struct arena *a, struct str message, struct scram_c
     return 0;
 }
 
-int scram_parse_client_final(struct arena *a, struct str message, struct scram_client_final *out, struct error *err)
+int scram_parse_client_final(struct arena *a, struct str message, struct scram_client_final *out,
+                             struct error *err)
 {
     struct str rest = message, binding, proof;
     ptrdiff_t at;
@@ -204,7 +207,8 @@ int scram_parse_client_final(struct arena *a, struct str message, struct scram_c
     return 0;
 }
 
-struct str scram_server_first(struct arena *a, struct str nonce, struct str salt, uint32_t iterations)
+struct str scram_server_first(struct arena *a, struct str nonce, struct str salt,
+                              uint32_t iterations)
 {
     struct buf message;
     struct str out;
@@ -218,15 +222,16 @@ struct str scram_server_first(struct arena *a, struct str nonce, struct str salt
     return out;
 }
 
-struct str scram_auth_message(struct arena *a, struct str client_first_bare, struct str server_first,
-                              struct str client_final_without_proof)
+struct str scram_auth_message(struct arena *a, struct str client_first_bare,
+                              struct str server_first, struct str client_final_without_proof)
 {
     return arena_printf(a, "%.*s,%.*s,%.*s", STR_ARG(client_first_bare), STR_ARG(server_first),
                         STR_ARG(client_final_without_proof));
 }
 
 /* The proof is ClientKey XOR HMAC(StoredKey, AuthMessage), and StoredKey is the hash of ClientKey (RFC 5802, 3). */
-bool scram_proof_matches(const struct scram_verifier *v, struct str auth_message, const uint8_t proof[DIGEST_SIZE])
+bool scram_proof_matches(const struct scram_verifier *v, struct str auth_message,
+                         const uint8_t proof[DIGEST_SIZE])
 {
     uint8_t client_key[DIGEST_SIZE], stored_key[DIGEST_SIZE];
 
@@ -238,7 +243,8 @@ bool scram_proof_matches(const struct scram_verifier *v, struct str auth_message
     return bytes_equal_constant_time(stored_key, v->stored_key, DIGEST_SIZE);
 }
 
-struct str scram_server_final(struct arena *a, const struct scram_verifier *v, struct str auth_message)
+struct str scram_server_final(struct arena *a, const struct scram_verifier *v,
+                              struct str auth_message)
 {
     uint8_t signature[DIGEST_SIZE];
     struct buf message;

@@ -137,6 +137,43 @@ static bool leftovers_end(const char *real_dir, int64_t wait_ms)
     return true;
 }
 
+/* Of a process that is ending only the number and the name are left. */
+static bool is_dying_postgres(pid_t pid)
+{
+    char path[64];
+    char text[32] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/cwd", (int)pid);
+    if (readlink(path, text, sizeof text) >= 0 || errno != ENOENT)
+        return false;
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+    f = fopen(path, "re");
+    if (f == NULL)
+        return false;
+    if (fgets(text, sizeof text, f) == NULL)
+        text[0] = '\0';
+    fclose(f);
+    return strncmp(text, "postgres", 8) == 0;
+}
+
+/* A killed postmaster keeps its number until somebody has waited for it, and its successor takes a number in use
+ * for a sign of life. Where nobody waits, as in a container without init, the lock file has to go. */
+static void bury(pid_t postmaster)
+{
+    int64_t end_ms = now_ms() + QUIT_MAX_MS;
+    char path[CLUSTER_PATH_MAX];
+
+    if (postmaster <= 1)
+        return;
+    while (is_dying_postgres(postmaster) && now_ms() < end_ms)
+        sleep_ms(POLL_MS);
+    if (!is_dying_postgres(postmaster))
+        return;
+    cluster_path(path, "pg/postmaster.pid");
+    unlink(path);
+}
+
 /* The postmaster is asked to end in good order; without one its children have nothing to finish. */
 static int stop_leftovers(struct error *err)
 {
@@ -145,8 +182,10 @@ static int stop_leftovers(struct error *err)
     pid_t postmaster = postmaster_pid();
 
     cluster_path(dir, "pg");
-    if (realpath(dir, real_dir) == NULL || signal_leftovers(real_dir, 0) == 0)
+    if (realpath(dir, real_dir) == NULL || signal_leftovers(real_dir, 0) == 0) {
+        bury(postmaster);
         return 0;
+    }
     log_warn(NULL, "cluster_leftover", KV("dir", real_dir), KV("pid", postmaster));
     if (postmaster > 1 && works_in(postmaster, real_dir)) {
         kill(postmaster, SIGINT);

@@ -19,7 +19,7 @@
 #define TOPICS_PER_NOTICE  370 /* 20 digits and a comma each: below the 8000 bytes allowed */
 #define CONNECT_TIMEOUT_MS 10000
 #define BACKOFF_MIN_MS     50
-#define BACKOFF_MAX_MS     2000
+#define BACKOFF_MAX_MS     500
 #define STOP_TIMEOUT_MS    1000
 
 static struct list buckets[1 << BUCKET_BITS];

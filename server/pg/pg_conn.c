@@ -25,6 +25,14 @@ bool pg_conn_is_alive(const struct pg_conn *c)
     return !c->is_broken && PQstatus(c->pq) == CONNECTION_OK;
 }
 
+struct str pg_conn_reason(const struct pg_conn *c)
+{
+    struct str line, rest;
+
+    str_cut(str_trim(str_c(PQerrorMessage(c->pq))), '\n', &line, &rest);
+    return line.n > 0 ? line : STR("the server ended it");
+}
+
 /* ---- waiting ------------------------------------------------------------------------------------- */
 
 static void conn_ready(struct loop_fd *lfd, uint32_t events)

@@ -34,6 +34,7 @@ struct pg_conn {
 PARKS struct pg_conn *pg_conn_open(const char *conninfo, int64_t deadline_ms, struct error *err);
 void pg_conn_close(struct pg_conn **c);
 bool pg_conn_is_alive(const struct pg_conn *c);
+struct str pg_conn_reason(const struct pg_conn *c); /* why it ended, in one line, for the log */
 
 /* Parks until the server sent something, and takes it in; sends on meanwhile what is still to be sent. */
 PARKS enum wake pg_conn_wait(struct pg_conn *c, int64_t deadline_ms);

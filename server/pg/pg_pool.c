@@ -15,7 +15,7 @@
 
 #define CONNECT_TIMEOUT_MS 10000
 #define BACKOFF_MIN_MS     50
-#define BACKOFF_MAX_MS     2000
+#define BACKOFF_MAX_MS     500
 #define FINI_TIMEOUT_MS    5000
 
 struct pool_waiter {
@@ -71,10 +71,7 @@ static void conn_drop(struct pg_conn *c)
 
 static void conn_lost(struct pg_conn *c)
 {
-    struct str reason = str_trim(str_c(PQerrorMessage(c->pq)));
-
-    log_warn(NULL, "pg_connection_lost",
-             KV("reason", reason.n > 0 ? reason : STR("the server ended it")));
+    log_warn(NULL, "pg_connection_lost", KV("reason", pg_conn_reason(c)));
     pool.lost_count++;
     conn_drop(c);
 }

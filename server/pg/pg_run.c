@@ -207,7 +207,7 @@ static enum outcome read_calls(struct pg_conn *c, const struct pg_call *calls, s
     read_sync(&a);
     if (a.outcome == UNKNOWN)
         log_warn(NULL, "pg_answer_lost", KV("query", calls[0].query->name),
-                 KV("reason", str_trim(str_c(PQerrorMessage(c->pq)))));
+                 KV("reason", pg_conn_reason(c)));
     return a.outcome;
 }
 

@@ -244,8 +244,7 @@ bool conn_poll_input(struct conn *c)
     return c->failure == ERR_NONE && !c->is_detached && receive_into_buffer(c) == IO_DONE;
 }
 
-/* Sends until all is out or the socket is full; says what to wait for (0: nothing). */
-static unsigned send_pending(struct conn *c)
+unsigned conn_send_pending(struct conn *c)
 {
     while (c->out.n > 0 && c->failure == ERR_NONE) {
         struct str s = conn_buffer_str(&c->out);
@@ -349,7 +348,7 @@ static int wait_input(struct conn *c, void *to, size_t size, size_t *got, struct
             return failed_conn(c, err);
         if (check_rest(c, err) < 0)
             return -1;
-        waits_for |= send_pending(c);
+        waits_for |= conn_send_pending(c);
         wake = conn_park(c, waits_for, c->deadline_ms);
         if (wake != WAKE_READY)
             return failed_wait(c, wake, err);
@@ -500,7 +499,7 @@ static void send_down_to(struct conn *c, size_t left_max)
 
     while (c->out.n > left_max && c->failure == ERR_NONE) {
         size_t before = c->out.n;
-        unsigned waits_for = send_pending(c);
+        unsigned waits_for = conn_send_pending(c);
         enum wake wake;
 
         if (c->out.n < before && deadline_ms < loop_deadline(c->deadline_duration_ms))
@@ -520,7 +519,7 @@ PARKS void conn_write(struct conn *c, struct str s)
         size_t room;
 
         if (c->out.n >= OUTPUT_BATCH) {
-            send_pending(c);
+            conn_send_pending(c);
             fiber_pause();
         }
         if (c->out.n >= OUTPUT_MAX)
@@ -619,7 +618,7 @@ PARKS int conn_wait_event(struct conn *c, struct error *err)
             return -1;
         if (is_there)
             return 0;
-        waits_for = WAIT_READ | WAIT_EVENT | send_pending(c);
+        waits_for = WAIT_READ | WAIT_EVENT | conn_send_pending(c);
         wake = conn_park(c, waits_for, conn_rest_deadline(c));
         if (wake == WAKE_TIMED_OUT)
             c->rest_since_ms = loop_now_ms();

@@ -83,6 +83,8 @@ void conn_ready(struct loop_fd *lfd, uint32_t events);
 PARKS enum wake conn_park(struct conn *c, unsigned waits_for, int64_t deadline_ms);
 /* Takes what is there without waiting. True when `in` grew. */
 bool conn_poll_input(struct conn *c);
+/* Sends until all is out or the socket is full; says what to wait for (0: nothing). */
+unsigned conn_send_pending(struct conn *c);
 /* Waits for more input in the buffer. */
 PARKS int conn_more(struct conn *c, struct error *err);
 /* One attempt at the socket itself: bytes, 0 at its end, -1 with errno. */

@@ -279,6 +279,23 @@ static bool has_to_step(struct conn *c)
     return c->in.n > 0 || c->wake != NO_WAKE || c->rest_timed_out || is_over(c);
 }
 
+/* Between steps, with replies that the client has not taken yet. Its next commands are read all the same: it
+ * may be one that sends all of them before it reads. */
+static void send_or_receive(struct conn *c)
+{
+    size_t before = c->out.n;
+    unsigned waits_for = conn_send_pending(c);
+    enum wake wake;
+
+    if (c->out.n == 0 || c->failure != ERR_NONE)
+        return;
+    if (c->out.n < before)
+        c->deadline_ms = loop_deadline(c->deadline_duration_ms);
+    wake = conn_park(c, WAIT_READ | WAIT_EVENT | waits_for, c->deadline_ms);
+    if (wake != WAKE_READY)
+        conn_break(c, wake == WAKE_TIMED_OUT ? ERR_TIMED_OUT : ERR_CANCELLED);
+}
+
 /* Returns true when it may rest. */
 static bool conn_serve(struct conn *c)
 {
@@ -288,7 +305,7 @@ static bool conn_serve(struct conn *c)
                 return false;
             fiber_pause();
         } else if (c->out.n > 0) {
-            conn_flush(c, NULL);        /* others ran meanwhile: look again */
+            send_or_receive(c);
         } else {
             return true;
         }

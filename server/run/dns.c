@@ -17,8 +17,10 @@
 
 #include "server/base/log.h"
 #include "server/base/memory.h"
+#include "server/run/channel.h"
 #include "server/run/config.h"
 #include "server/run/loop.h"
+#include "server/run/offload.h"
 
 #define NAME_MAX_SIZE  253
 #define LABEL_MAX_SIZE 63
@@ -30,6 +32,8 @@ static const char *const root_keys[] = {"/usr/share/dns/root.key", "/var/lib/unb
 static struct {
     struct ub_ctx *context;
     struct loop_fd io;
+    bool is_opening;
+    struct wait_queue opened;
 } dns;
 
 struct query {
@@ -156,6 +160,7 @@ static struct ub_ctx *context_new(void)
 
     if (context == NULL)
         return NULL;
+    ub_ctx_debugout(context, NULL);     /* what it would say on standard error is no log line of ours */
     ub_ctx_async(context, 1);           /* a thread: our loop waits for nothing but its pipe */
     set_option(context, "do-not-query-localhost:", "no");
     set_option(context, "unblock-lan-zones:", "yes");
@@ -174,40 +179,81 @@ static void answers_came(struct loop_fd *lfd, uint32_t events)
     ub_process(dns.context);
 }
 
-static int context_open(struct error *err)
-{
-    struct error setting = {0};
+/* libunbound parses records in buffers larger than a fiber's stack, so a helper thread makes the context. */
+struct opening {
+    struct ub_ctx *context;
+    struct error err;                   /* of dns_override */
+};
 
-    if (dns.context != NULL)
-        return 0;
-    dns.context = context_new();
-    if (dns.context == NULL)
+static void opening_run(void *arg)
+{
+    struct opening *opening = arg;
+
+    opening->context = context_new();
+    if (opening->context != NULL)
+        add_overrides(opening->context, &opening->err);
+}
+
+static int context_start(struct error *err)
+{
+    struct opening opening = {0};
+
+    offload(opening_run, &opening);
+    if (opening.context == NULL)
         return fail(err, ERR_TRY_LATER, "names cannot be looked up now");
-    if (add_overrides(dns.context, &setting) < 0)
-        log_error(NULL, "dns_override_refused", KV_ERR(&setting));
+    if (opening.err.kind != ERR_NONE)
+        log_error(NULL, "dns_override_refused", KV_ERR(&opening.err));
+    dns.context = opening.context;
     dns.io = (struct loop_fd){.fd = ub_fd(dns.context), .ready = answers_came};
     loop_fd_set(&dns.io, EPOLLIN);
     return 0;
 }
 
-int dns_check_settings(struct error *err)
+/* Who comes while it is being made waits for the first one. */
+static int context_open(int64_t deadline_ms, struct error *err)
 {
-    char forward[INET6_ADDRSTRLEN + 8];
-    struct ub_ctx *context;
     int status;
 
-    if (config.dns_server[0] != '\0' &&
-        !forward_text(str_c(config.dns_server), forward, sizeof forward))
-        return fail(err, ERR_SYNTAX, "dns_server: \"%.80s\" is not an address; write 192.0.2.53 "
-                    "or [2001:db8::53]:5353", config.dns_server);
+    if (dns.opened.waiters.next == NULL)
+        wait_queue_init(&dns.opened);
+    while (dns.context == NULL && dns.is_opening)
+        if (fiber_wake_error(wait_queue_wait(&dns.opened, deadline_ms), err) < 0)
+            return -1;
+    if (dns.context != NULL)
+        return 0;
+    dns.is_opening = true;
+    status = context_start(err);
+    dns.is_opening = false;
+    wait_queue_wake_all(&dns.opened);
+    return status;
+}
+
+static bool server_is_bad(void)
+{
+    char forward[INET6_ADDRSTRLEN + 8];
+
+    return config.dns_server[0] != '\0' &&
+           !forward_text(str_c(config.dns_server), forward, sizeof forward);
+}
+
+int dns_check_settings(struct error *err)
+{
+    struct opening opening = {0};
+
+    if (server_is_bad())
+        return fail(err, ERR_SYNTAX,
+                    "dns_server: \"%.80s\" is not an address; write 192.0.2.53 or "
+                    "[2001:db8::53]:5353",
+                    config.dns_server);
     if (config.dns_override[0] == '\0')
         return 0;
-    context = context_new();
-    if (context == NULL)
+    offload(opening_run, &opening);
+    if (opening.context == NULL)
         return fail(err, ERR_INTERNAL, "libunbound does not start");
-    status = add_overrides(context, err);
-    ub_ctx_delete(context);
-    return status;
+    ub_ctx_delete(opening.context);
+    if (opening.err.kind != ERR_NONE)
+        return fail(err, opening.err.kind, "%s", opening.err.text);
+    return 0;
 }
 
 void dns_fini(void)
@@ -251,7 +297,8 @@ static bool name_is_possible(struct str name)
     return true;
 }
 
-static int query_start(struct query *q, struct str name, enum dns_type type, struct error *err)
+static int query_start(struct query *q, struct str name, enum dns_type type, int64_t deadline_ms,
+                       struct error *err)
 {
     char text[NAME_MAX_SIZE + 2];
     int status;
@@ -261,7 +308,7 @@ static int query_start(struct query *q, struct str name, enum dns_type type, str
         return fail(err, ERR_SYNTAX, "this is no domain name");
     memcpy(text, name.p, name.n);
     text[name.n] = '\0';
-    if (context_open(err) < 0)
+    if (context_open(deadline_ms, err) < 0)
         return -1;
     status = ub_resolve_async(dns.context, text, (int)type, 1, q, query_answered, &q->id);
     if (status == 0)
@@ -288,6 +335,7 @@ static int query_wait(struct query *q, int64_t deadline_ms, struct error *err)
 
 static void copy_rdata(struct arena *a, const struct ub_result *result, struct dns_answer *out)
 {
+    out->status = DNS_FOUND;
     while (result->data[out->count] != NULL)
         out->count++;
     out->rdata = ARENA_ARRAY(a, out->count, struct str);
@@ -327,8 +375,8 @@ PARKS int dns_lookup(struct arena *a, struct str name, enum dns_type type, struc
     int64_t deadline_ms = loop_deadline(config.dns_timeout);
     struct query q;
 
-    *out = (struct dns_answer){.status = DNS_FOUND};
-    if (query_start(&q, name, type, err) < 0 || query_wait(&q, deadline_ms, err) < 0)
+    *out = (struct dns_answer){.status = DNS_NO_DATA};
+    if (query_start(&q, name, type, deadline_ms, err) < 0 || query_wait(&q, deadline_ms, err) < 0)
         return -1;
     return query_finish(a, &q, out, err);
 }
@@ -478,9 +526,9 @@ static int lookup_both(struct arena *a, struct str host, struct dns_answer *v4,
     struct error err4 = {0}, err6 = {0};
     int status4, status6;
 
-    if (query_start(&q4, host, DNS_A, err) < 0)
+    if (query_start(&q4, host, DNS_A, deadline_ms, err) < 0)
         return -1;
-    status6 = query_start(&q6, host, DNS_AAAA, &err6);
+    status6 = query_start(&q6, host, DNS_AAAA, deadline_ms, &err6);
     status4 = query_wait(&q4, deadline_ms, &err4);
     if (status6 == 0)
         status6 = query_wait(&q6, deadline_ms, &err6);

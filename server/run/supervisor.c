@@ -306,6 +306,7 @@ static void drain(void)
     sd_notify(0, "STOPPING=1");
     log_info(&sup.log, "draining");
     signal_workers(SIGTERM);
+    listener_fini();                    /* who comes now is refused at once, not left to wait */
     while (workers_alive() > 0 && monotonic_ms() < end_ms) {
         int status;
         pid_t pid;

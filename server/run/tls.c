@@ -35,16 +35,15 @@ static struct {
     struct file_identity cert, key;     /* when they were last looked at */
 } store;
 
+/* The first error of the queue is the cause, what follows is where it was noticed. */
 const char *tls_error_text(void)
 {
-    unsigned long code = ERR_peek_last_error();
-    const char *text = ERR_reason_error_string(code);
+    unsigned long code = ERR_peek_error();
+    const char *text = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code))
+                                              : ERR_reason_error_string(code);
 
-    if (text == NULL)
-        text = code != 0 && ERR_GET_LIB(code) == ERR_LIB_SYS ? strerror(ERR_GET_REASON(code))
-                                                             : "closed in the middle";
     ERR_clear_error();
-    return text;
+    return text == NULL ? "closed in the middle" : text;
 }
 
 /* ---- tickets ------------------------------------------------------------------------------- */

@@ -4,6 +4,9 @@
 -- everything that earlier writers committed (READ COMMITTED takes a snapshot per statement), and nobody else writes until
 -- the end of the transaction, so that modseqs, UIDs and counters are exact. Transactions that touch several accounts
 -- must take them in ascending order.
+--
+-- Functions that are given arrays keep one generic plan: by itself PostgreSQL would plan them anew at each call, because it
+-- takes an array of unknown length for a long one, and that would cost half as much as the delivery itself.
 
 CREATE TABLE blob (
     blob_id    bigint      PRIMARY KEY,               -- from blob_id_block
@@ -55,7 +58,7 @@ CREATE INDEX mailbox_removed_modseq ON mailbox_removed (account_id, modseq);
 COMMENT ON TABLE mailbox_removed IS 'account: tombstones of folders';
 
 -- Narrow and mutable; what never changes is in message_meta. The tables below have no foreign keys: only the functions
--- of this file write them, under the account's lock, and a check for every row costs a fifth of the delivery rate.
+-- of this file write them, under the account's lock, and checks of every row cost a delivery a quarter of its time.
 -- flags: 1 \Seen, 2 \Answered, 4 \Flagged, 8 \Deleted, 16 \Draft (mail/store/message.h)
 CREATE TABLE message (
     account_id     bigint      NOT NULL,
@@ -147,13 +150,14 @@ INSERT INTO store_upkeep (task) VALUES ('purge'), ('forget'), ('audit');
 -- Files one message for one account; the blob's row is made by the caller in the same transaction and counts this use.
 -- status: 0 delivered, 1 over quota, 2 no such mailbox, 3 no such account (mail/store/delivery.h). A refusal is an answer
 -- and no error, so that other recipients of the same transaction get theirs.
+-- p_quota_*: the server's settings, for accounts without limits of their own; -1: no limit applies, not even the account's.
 CREATE FUNCTION mail_deliver(
     p_account_id bigint, p_mailbox_id bigint, p_flags integer, p_keywords text[], p_received_at timestamptz,
     p_blob_id bigint, p_size bigint, p_sent_at timestamptz, p_envelope bytea, p_structure bytea, p_headers bytea,
     p_refs bigint[], p_subject_hash bigint, p_quota_bytes bigint, p_quota_messages bigint,
     OUT status integer, OUT uid_validity bigint, OUT uid bigint, OUT message_id bigint, OUT thread_id bigint,
     OUT modseq bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_thread_id bigint;
@@ -162,9 +166,9 @@ BEGIN
        SET modseq = s.modseq + 1, next_message_id = next_message_id + 1,
            bytes_used = bytes_used + p_size, message_count = message_count + 1
      WHERE account_id = p_account_id
-       AND (coalesce(quota_bytes, p_quota_bytes) = 0
+       AND (p_quota_bytes < 0 OR coalesce(quota_bytes, p_quota_bytes) = 0
             OR bytes_used + p_size <= coalesce(quota_bytes, p_quota_bytes))
-       AND (coalesce(quota_messages, p_quota_messages) = 0
+       AND (p_quota_messages < 0 OR coalesce(quota_messages, p_quota_messages) = 0
             OR message_count < coalesce(quota_messages, p_quota_messages))
     RETURNING s.modseq, next_message_id - 1 INTO modseq, message_id;
     IF NOT FOUND THEN
@@ -274,7 +278,7 @@ CREATE FUNCTION mail_store_flags(
     p_account_id bigint, p_mailbox_id bigint, p_uids bigint[], p_change integer, p_flags integer, p_keywords text[],
     p_unchanged_since bigint)
 RETURNS TABLE (uid bigint, modseq bigint, flags integer, keywords text[], is_changed boolean, is_conflict boolean)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_modseq bigint := mail_begin_change(p_account_id);
@@ -335,7 +339,7 @@ CREATE FUNCTION mail_copy(
     p_account_id bigint, p_from_mailbox_id bigint, p_to_mailbox_id bigint, p_uids bigint[],
     p_quota_bytes bigint, p_quota_messages bigint,
     OUT uid_validity bigint, OUT first_uid bigint, OUT uids bigint[])
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_modseq bigint := mail_begin_change(p_account_id);
@@ -392,7 +396,7 @@ END $$;
 
 -- Counts uses up or down, one for each time an id stands in the array. Rows are locked in one order everywhere.
 CREATE FUNCTION mail_use_blobs(p_blob_ids bigint[], p_by integer) RETURNS void
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     PERFORM FROM blob WHERE blob_id = ANY (p_blob_ids) ORDER BY blob_id FOR NO KEY UPDATE;
     UPDATE blob b SET uses = uses + p_by * u.n
@@ -404,7 +408,7 @@ END $$;
 CREATE FUNCTION mail_move(
     p_account_id bigint, p_from_mailbox_id bigint, p_to_mailbox_id bigint, p_uids bigint[],
     OUT uid_validity bigint, OUT first_uid bigint, OUT uids bigint[])
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_modseq bigint := mail_begin_change(p_account_id);
@@ -453,7 +457,7 @@ $$;
 CREATE FUNCTION mail_expunge(
     p_account_id bigint, p_mailbox_id bigint, p_uids bigint[], p_only_deleted boolean, p_limit integer,
     OUT uids bigint[], OUT modseq bigint)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_modseq bigint := mail_begin_change(p_account_id);
@@ -664,7 +668,7 @@ END $$;
 
 -- Ends the restorability of what was removed before p_before; the rows stay as tombstones. Returns how many.
 CREATE FUNCTION mail_purge_removed(p_account_id bigint, p_before timestamptz, p_limit integer) RETURNS integer
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_message_ids bigint[];
     v_blob_ids bigint[];

@@ -37,7 +37,8 @@ SELECT account.account_id, account.kind, account.name, account.is_active, main.a
 -- name: directory_resolve :many
 -- Everything that RCPT asks, at once: is the domain ours (no row: it is not), which address is it ($1 whole, else
 -- $2 without its detail), and who receives (groups followed; UNION drops accounts seen before, so that circles end).
--- $4: postmaster or abuse, which lead to somebody always. $5 bounds the answer.
+-- $4: postmaster or abuse, which lead to somebody always. $5 bounds the answer. room: the bytes that still fit (NULL: any
+-- number), by the account's own limits or else by the server's, $6 bytes and $7 messages.
 WITH RECURSIVE found AS MATERIALIZED (
     SELECT address, account_id FROM address WHERE address IN ($1, $2) ORDER BY address <> $1 LIMIT 1
 ), start AS MATERIALIZED (
@@ -57,11 +58,14 @@ WITH RECURSIVE found AS MATERIALIZED (
     SELECT group_member.member_account_id
       FROM reached JOIN group_member ON group_member.account_id = reached.account_id
 )
-SELECT receiver.account_id, receiver.address
+SELECT receiver.account_id, receiver.address, receiver.room
   FROM domain
-  LEFT JOIN (SELECT account.account_id, start.address
+  LEFT JOIN (SELECT account.account_id, start.address,
+                    CASE WHEN state.message_count >= nullif(coalesce(state.quota_messages, $7), 0) THEN 0
+                         ELSE nullif(coalesce(state.quota_bytes, $6), 0) - state.bytes_used END AS room
                FROM start, reached
                JOIN account ON account.account_id = reached.account_id
+               JOIN account_state state ON state.account_id = reached.account_id
               WHERE account.kind <> 'group' AND account.removed_at IS NULL) AS receiver ON true
  WHERE domain.name = $3
  LIMIT $5;

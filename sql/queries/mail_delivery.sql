@@ -11,10 +11,18 @@ SELECT data FROM blob WHERE blob_id = $1;
 -- $2 counts from 1.
 SELECT substring(data FROM $2::integer FOR $3::integer) AS data FROM blob WHERE blob_id = $1;
 
--- name: mail_deliver :one
+-- name: mail_deliver :maybe
 SELECT status, uid_validity, uid, message_id, thread_id, modseq
   FROM mail_deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
--- name: mail_append :one
+-- name: mail_append :maybe
 SELECT status, uid_validity, uid, message_id, thread_id, modseq
   FROM mail_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+
+-- name: mail_delivery_find :maybe
+-- What became of a delivery whose commit was never answered. Rare: blob_id needs no index.
+SELECT 0 AS status, b.uid_validity, m.uid, m.message_id, m.thread_id, m.created_modseq AS modseq
+  FROM message m JOIN mailbox b USING (account_id, mailbox_id)
+ WHERE m.account_id = $1 AND m.blob_id = $2
+ ORDER BY m.message_id
+ LIMIT 1;

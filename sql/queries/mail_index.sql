@@ -17,9 +17,15 @@ SELECT uid, keywords
  LIMIT $4;
 
 -- name: index_changed :many
+-- In two steps, so that it is always the index by modseq that is read, whatever the planner thinks of $3.
+WITH changed AS MATERIALIZED (
+    SELECT mailbox_id, uid, message_id, modseq, flags, keywords
+      FROM message
+     WHERE account_id = $1 AND modseq > $3
+)
 SELECT uid, message_id, modseq, flags, keywords
-  FROM message
- WHERE account_id = $1 AND mailbox_id = $2 AND modseq > $3
+  FROM changed
+ WHERE mailbox_id = $2
  ORDER BY uid
  LIMIT $4;
 

@@ -127,7 +127,8 @@ class AwayTest(ServerTest):
         psql = subprocess.Popen(["psql", "-XqAt", "-h", str(self.server.data / "run"), "-U", "merpati", "-d", "merpati"],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
-            psql.stdin.write("BEGIN;\nSELECT 'held' FROM account ORDER BY account_id LIMIT 1 FOR UPDATE;\n")
+            psql.stdin.write("BEGIN;\nSELECT 'held' FROM account_state WHERE account_id IN (SELECT account_id FROM "
+                             "address WHERE address = 'alice@example.test') FOR UPDATE;\n")
             psql.stdin.flush()
             self.assertEqual(psql.stdout.readline().strip(), "held")
             self.assertRegex(self.letters.deliver() or b"", rb"^4\d\d ")

@@ -91,6 +91,22 @@ class SmtpTest(ServerTest):
         self.assertTrue(self.say(s, "MAIL FROM:<a@b.test> FROB=1").startswith("555 5.5.4"))
         self.assertTrue(self.say(s, "MAIL FROM:<a@b.test> SIZE=1000 BODY=8BITMIME").startswith("250"))
 
+    def test_full_mailbox_is_refused_at_rcpt(self):
+        self.server.cli("account", "quota", "carol@example.test", "2K")
+        s = self.session()
+        self.say(s, "EHLO client.test")
+        self.say(s, "MAIL FROM:<a@b.test> SIZE=5000")
+        self.assertTrue(self.say(s, "RCPT TO:<carol@example.test>").startswith("452 4.2.2"))
+        self.say(s, "RSET")
+        self.say(s, "MAIL FROM:<a@b.test>")
+        self.assertTrue(self.say(s, "RCPT TO:<carol@example.test>").startswith("250"))
+        self.say(s, "DATA")
+        s.send(b"Subject: big\r\n\r\n" + b"x" * 3000 + b"\r\n.\r\n")
+        self.assertTrue(s.reply().startswith(b"250"), "what was admitted is not refused at its end")
+        self.say(s, "MAIL FROM:<a@b.test>")
+        self.assertTrue(self.say(s, "RCPT TO:<carol@example.test>").startswith("452 4.2.2"))
+        self.assertTrue(self.say(s, "RCPT TO:<alice@example.test>").startswith("250"))
+
     def test_one_copy_for_an_account_named_twice(self):
         self.server.deliver(["alice@example.test", "alice+x@example.test", "bob@example.test"], MESSAGE % b"copies")
         self.assertEqual(self.subjects("alice").count("copies"), 1)

@@ -166,9 +166,13 @@ class Thunderbird:
                                                     : server.performExpand(null);""", self.address, self.host)
 
     def folders(self):
+        """The server's name of the folder that Thunderbird took for each purpose (SPECIAL-USE)."""
         return self.control.run("""
-            const server = MailServices.accounts.findServer(args[0], args[1], "imap");
-            return server.rootFolder.descendants.map(f => f.prettyName ?? f.localizedName);""", self.address, self.host)
+            const root = MailServices.accounts.findServer(args[0], args[1], "imap").rootFolder;
+            const of = flag => root.getFolderWithFlags(flag)?.URI.split("/").pop();
+            const { Inbox, SentMail, Drafts, Trash, Junk, Archive } = Ci.nsMsgFolderFlags;
+            return { inbox: of(Inbox), sent: of(SentMail), drafts: of(Drafts), trash: of(Trash), junk: of(Junk), archive: of(Archive) };""",
+                                self.address, self.host)
 
     def subjects(self):
         """Of the INBOX as Thunderbird has it: the headers that it fetched."""

@@ -1,4 +1,5 @@
-/* store_fixture.h - the mail store on a private PostgreSQL: accounts to write to, and the rules that its counters keep. */
+/* store_fixture.h - the mail store on a private PostgreSQL: accounts to write to, and the rules
+ * that its counters keep. */
 #pragma once
 #include "tests/unit/pg_fixture.h"
 
@@ -16,7 +17,7 @@
 #define DRAFTS         2
 #define SENT           3
 
-static struct arena *store_arena;    /* of one case */
+static struct arena *store_arena; /* of one case */
 
 static int store_start(void **state)
 {
@@ -41,7 +42,8 @@ static void store_run_case(void *arg)
 /* Each case runs in a fiber with STORE_ACCOUNTS new accounts, numbered from 1. */
 static void store_in_fiber(void (*body)(void))
 {
-    fixture_sql("SET client_min_messages = warning; TRUNCATE account, blob, message, message_meta, message_vanished, message_removed, thread_ref "
+    fixture_sql("SET client_min_messages = warning; TRUNCATE account, blob, message, message_meta, "
+                "message_vanished, message_removed, thread_ref "
                 "RESTART IDENTITY CASCADE");
     fixture_sql("INSERT INTO account (kind) SELECT 'person' FROM generate_series(1, 12);"
                 "SELECT mail_account_prepare(account_id) FROM account");
@@ -75,7 +77,7 @@ static void store_in_fiber(void (*body)(void))
     do {                                                                                           \
         struct error err = {0};                                                                    \
         if ((call) < 0)                                                                            \
-            broken("%s: %s", #call, err.text);                                                   \
+            broken("%s: %s", #call, err.text);                                                     \
     } while (0)
 
 #define assert_refused(call, expected_kind)                                                        \
@@ -100,11 +102,14 @@ static inline struct message_prepared store_message(const char *text)
     return m;
 }
 
-static inline uint32_t store_append(int64_t account_id, int64_t mailbox_id, uint32_t flags, const char *text)
+static inline uint32_t store_append(int64_t account_id, int64_t mailbox_id, uint32_t flags,
+                                    const char *text)
 {
     struct message_prepared m = store_message(text);
-    struct delivery d = {
-        .account_id = account_id, .mailbox_id = mailbox_id, .flags = flags, .received_us = time_now_us()};
+    struct delivery d = {.account_id = account_id,
+                         .mailbox_id = mailbox_id,
+                         .flags = flags,
+                         .received_us = time_now_us()};
 
     assert_done(mail_append(&m, &d, 1, &err));
     return d.uid;
@@ -113,35 +118,45 @@ static inline uint32_t store_append(int64_t account_id, int64_t mailbox_id, uint
 /* What the counters say is what the rows say. */
 static inline void assert_store_is_consistent(void)
 {
-    static const struct { const char *what, *sql; } rules[] = {
-        {"mailbox counters",
-         "SELECT count(*) FROM mailbox b WHERE (message_count, unseen_count, deleted_count, bytes) IS DISTINCT FROM "
-         "(SELECT (count(*)::int, (count(*) FILTER (WHERE flags & 1 = 0))::int, (count(*) FILTER (WHERE flags & 8 <> "
-         "0))::int, coalesce(sum(size), 0)::bigint) FROM message m WHERE m.account_id = b.account_id AND m.mailbox_id = b.mailbox_id)"},
-        {"uid_next", "SELECT count(*) FROM mailbox b JOIN message m USING (account_id, mailbox_id) WHERE uid >= uid_next"},
-        {"mailbox modseq",
-         "SELECT count(*) FROM mailbox b JOIN account_state s USING (account_id) WHERE b.modseq > s.modseq OR b.modseq < "
-         "(SELECT max(m.modseq) FROM message m WHERE m.account_id = b.account_id AND m.mailbox_id = b.mailbox_id)"},
+    static const struct {
+        const char *what, *sql;
+    } rules[] = {
+        {"mailbox counters", "SELECT count(*) FROM mailbox b WHERE (message_count, unseen_count, "
+                             "deleted_count, bytes) IS DISTINCT FROM "
+                             "(SELECT (count(*)::int, (count(*) FILTER (WHERE flags & 1 = "
+                             "0))::int, (count(*) FILTER (WHERE flags & 8 <> "
+                             "0))::int, coalesce(sum(size), 0)::bigint) FROM message m WHERE "
+                             "m.account_id = b.account_id AND m.mailbox_id = b.mailbox_id)"},
+        {"uid_next", "SELECT count(*) FROM mailbox b JOIN message m USING (account_id, mailbox_id) "
+                     "WHERE uid >= uid_next"},
+        {"mailbox modseq", "SELECT count(*) FROM mailbox b JOIN account_state s USING (account_id) "
+                           "WHERE b.modseq > s.modseq OR b.modseq < "
+                           "(SELECT max(m.modseq) FROM message m WHERE m.account_id = b.account_id "
+                           "AND m.mailbox_id = b.mailbox_id)"},
         {"account counters",
          "SELECT count(*) FROM account_state s WHERE (message_count, bytes_used) IS DISTINCT FROM "
-         "(SELECT (count(*), coalesce(sum(size), 0)::bigint) FROM message m WHERE m.account_id = s.account_id)"},
-        {"blob uses",
-         "SELECT count(*) FROM blob b WHERE uses <> (SELECT count(*) FROM message m WHERE m.blob_id = b.blob_id) + "
-         "(SELECT count(*) FROM message_removed m WHERE m.blob_id = b.blob_id)"},
-        {"messages of no mailbox",
-         "SELECT count(*) FROM message m WHERE NOT EXISTS (SELECT FROM mailbox b WHERE b.account_id = m.account_id AND "
-         "b.mailbox_id = m.mailbox_id)"},
-        {"messages without a blob",
-         "SELECT count(*) FROM message m WHERE NOT EXISTS (SELECT FROM blob b WHERE b.blob_id = m.blob_id)"},
-        {"messages without their forms",
-         "SELECT count(*) FROM (SELECT account_id, message_id FROM message UNION ALL SELECT account_id, message_id FROM "
-         "message_removed WHERE blob_id IS NOT NULL) AS m FULL JOIN message_meta t USING (account_id, message_id) WHERE "
-         "t.envelope IS NULL OR m.* IS NULL"},
+         "(SELECT (count(*), coalesce(sum(size), 0)::bigint) FROM message m WHERE m.account_id = "
+         "s.account_id)"},
+        {"blob uses", "SELECT count(*) FROM blob b WHERE uses <> (SELECT count(*) FROM message m "
+                      "WHERE m.blob_id = b.blob_id) + "
+                      "(SELECT count(*) FROM message_removed m WHERE m.blob_id = b.blob_id)"},
+        {"messages of no mailbox", "SELECT count(*) FROM message m WHERE NOT EXISTS (SELECT FROM "
+                                   "mailbox b WHERE b.account_id = m.account_id AND "
+                                   "b.mailbox_id = m.mailbox_id)"},
+        {"messages without a blob", "SELECT count(*) FROM message m WHERE NOT EXISTS (SELECT FROM "
+                                    "blob b WHERE b.blob_id = m.blob_id)"},
+        {"messages without their forms", "SELECT count(*) FROM (SELECT account_id, message_id FROM "
+                                         "message UNION ALL SELECT account_id, message_id FROM "
+                                         "message_removed WHERE blob_id IS NOT NULL) AS m FULL "
+                                         "JOIN message_meta t USING (account_id, message_id) WHERE "
+                                         "t.envelope IS NULL OR m.* IS NULL"},
         {"UIDs both there and vanished",
          "SELECT count(*) FROM message JOIN message_vanished USING (account_id, mailbox_id, uid)"},
         {"UIDs neither there nor vanished",
-         "SELECT count(*) FROM mailbox b WHERE uid_next - 1 <> (SELECT count(*) FROM message m WHERE m.account_id = "
-         "b.account_id AND m.mailbox_id = b.mailbox_id) + (SELECT count(*) FROM message_vanished v WHERE v.account_id = "
+         "SELECT count(*) FROM mailbox b WHERE uid_next - 1 <> (SELECT count(*) FROM message m "
+         "WHERE m.account_id = "
+         "b.account_id AND m.mailbox_id = b.mailbox_id) + (SELECT count(*) FROM message_vanished v "
+         "WHERE v.account_id = "
          "b.account_id AND v.mailbox_id = b.mailbox_id)"},
     };
 

@@ -34,7 +34,8 @@ static const struct {
      "0123456789012345678901234567890123456789012345678901234567890123@a.test", NULL},
 
     {"", "example.test", NULL, "local part of the address is missing"},
-    {"01234567890123456789012345678901234567890123456789012345678901234", "a.test", NULL, "longer than 64"},
+    {"01234567890123456789012345678901234567890123456789012345678901234", "a.test", NULL,
+     "longer than 64"},
     {"a\tb", "example.test", NULL, "control character"},
     {"a\x7f", "example.test", NULL, "control character"},
     {"a\xc2\x85", "example.test", NULL, "control character"},
@@ -54,7 +55,8 @@ static const struct {
     {"ani", "b@example.test", NULL, "no domain may have"},
     {"ani", "b\xfc.test", NULL, "not valid UTF-8"},
     {"ani", "a\xe2\x80\xaa.test", NULL, "not a valid international name"},
-    {"ani", "0123456789012345678901234567890123456789012345678901234567890123.test", NULL, "longer than 63"},
+    {"ani", "0123456789012345678901234567890123456789012345678901234567890123.test", NULL,
+     "longer than 63"},
 };
 
 static void addresses_have_one_form(void **state)
@@ -62,7 +64,8 @@ static void addresses_have_one_form(void **state)
     for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
         struct error err = {0};
         struct str out = STR_NULL;
-        int status = address_canonical(arena, str_c(addresses[i].local), str_c(addresses[i].domain), &out, &err);
+        int status = address_canonical(arena, str_c(addresses[i].local), str_c(addresses[i].domain),
+                                       &out, &err);
 
         if (addresses[i].canonical != NULL) {
             assert_int_equal(err.kind, ERR_NONE);
@@ -96,7 +99,8 @@ static void a_nul_is_nowhere_accepted(void **state)
 
     assert_int_equal(address_canonical(arena, STR("a\0b"), STR("example.test"), &out, NULL), -1);
     assert_int_equal(address_canonical(arena, STR("a"), STR("exam\0ple.test"), &out, NULL), -1);
-    assert_int_equal(address_canonical(arena, STR("\xc3\xa4\0"), STR("example.test"), &out, NULL), -1);
+    assert_int_equal(address_canonical(arena, STR("\xc3\xa4\0"), STR("example.test"), &out, NULL),
+                     -1);
     assert_int_equal(address_canonical(arena, STR("a"), STR("b\xc3\xbc\0.test"), &out, NULL), -1);
 }
 
@@ -110,7 +114,10 @@ static void what_is_typed_at_a_login_is_always_printable(void **state)
         {STR("Ani@Example.Test"), "ani@example.test", false},
         {STR("Ani"), "ani", true},
         {STR("ani@"), "ani@", false},
-        {STR("a\0b"), "a\xef\xbf\xbd" "b", false},
+        {STR("a\0b"),
+         "a\xef\xbf\xbd"
+         "b",
+         false},
         {STR("\xff@example.test"), "\xef\xbf\xbd@example.test", false},
         {STR(""), "", false},
     };

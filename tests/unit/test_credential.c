@@ -25,12 +25,18 @@ CASE(any_address_of_the_account_logs_in)
         const char *name, *password;
         enum error_kind refusal;
     } rows[] = {
-        {"ani@example.test", "pencil", ERR_NONE},   {"ANI@Example.TEST", "pencil", ERR_NONE},
-        {"a.putri@other.test", "pencil", ERR_NONE}, {"ani@example.test", "Pencil", ERR_AUTH},
-        {"ani@example.test", "", ERR_AUTH},         {"budi@example.test", "pencil", ERR_AUTH},
-        {"ani", "pencil", ERR_AUTH},                {"", "pencil", ERR_AUTH},
-        {"ani@", "pencil", ERR_AUTH},               {"ani+x@example.test", "pencil", ERR_AUTH},
-        {"\xff", "pencil", ERR_AUTH},               {"room@example.test", "pencil", ERR_AUTH},
+        {"ani@example.test", "pencil", ERR_NONE},
+        {"ANI@Example.TEST", "pencil", ERR_NONE},
+        {"a.putri@other.test", "pencil", ERR_NONE},
+        {"ani@example.test", "Pencil", ERR_AUTH},
+        {"ani@example.test", "", ERR_AUTH},
+        {"budi@example.test", "pencil", ERR_AUTH},
+        {"ani", "pencil", ERR_AUTH},
+        {"", "pencil", ERR_AUTH},
+        {"ani@", "pencil", ERR_AUTH},
+        {"ani+x@example.test", "pencil", ERR_AUTH},
+        {"\xff", "pencil", ERR_AUTH},
+        {"room@example.test", "pencil", ERR_AUTH},
         {"all@example.test", "pencil", ERR_AUTH},
     };
 
@@ -104,9 +110,13 @@ CASE(a_foreign_hash_becomes_ours_at_the_first_login)
 
     assert_int_equal(account_add(&n, NULL, &err), 0);
     assert_int_equal(login("ani@example.test", "eraser"), ERR_AUTH);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM credential WHERE crypt LIKE '$1$%' AND scram IS NULL"), 1);
+    assert_int_equal(
+        fixture_sql("SELECT count(*) FROM credential WHERE crypt LIKE '$1$%' AND scram IS NULL"),
+        1);
     assert_int_equal(login("ani@example.test", "pencil"), ERR_NONE);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM credential WHERE crypt LIKE '$y$%' AND scram LIKE 'SCRAM-SHA-256$%'"), 1);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM credential WHERE crypt LIKE '$y$%' AND "
+                                 "scram LIKE 'SCRAM-SHA-256$%'"),
+                     1);
     assert_int_equal(login("ani@example.test", "pencil"), ERR_NONE);
     credential_fini();
     assert_int_equal(login("ani@example.test", "pencil"), ERR_NONE);
@@ -153,12 +163,19 @@ CASE(used_at_is_written_at_most_hourly)
     make_account("ani@example.test", ACCOUNT_PERSON, "pencil");
     assert_int_equal(app_password_add(arena, 1, STR("phone"), &id, &phone, NULL), 0);
     assert_int_equal(login("ani@example.test", phone.p), ERR_NONE);
-    fixture_sql("UPDATE credential SET used_at = now() - interval '50 minutes' WHERE credential_id = 1");
+    fixture_sql(
+        "UPDATE credential SET used_at = now() - interval '50 minutes' WHERE credential_id = 1");
     assert_int_equal(login("ani@example.test", phone.p), ERR_NONE);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM credential WHERE used_at < now() - interval '40 minutes'"), 1);
-    fixture_sql("UPDATE credential SET used_at = now() - interval '70 minutes' WHERE credential_id = 1");
+    assert_int_equal(
+        fixture_sql(
+            "SELECT count(*) FROM credential WHERE used_at < now() - interval '40 minutes'"),
+        1);
+    fixture_sql(
+        "UPDATE credential SET used_at = now() - interval '70 minutes' WHERE credential_id = 1");
     assert_int_equal(login("ani@example.test", phone.p), ERR_NONE);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM credential WHERE used_at > now() - interval '5 minutes'"), 1);
+    assert_int_equal(
+        fixture_sql("SELECT count(*) FROM credential WHERE used_at > now() - interval '5 minutes'"),
+        1);
 }
 
 /* --- many at once ---------------------------------------------------------------------------------- */

@@ -140,8 +140,11 @@ CASE(postmaster_always_leads_somewhere)
 
 CASE(an_account_is_found_by_each_of_its_addresses)
 {
-    struct account_new n = {.kind = ACCOUNT_SHARED, .address = STR("Info@EXAMPLE.test"), .name = STR("Büro"),
-                            .quota_bytes = 5 << 20, .quota_messages = QUOTA_UNLIMITED};
+    struct account_new n = {.kind = ACCOUNT_SHARED,
+                            .address = STR("Info@EXAMPLE.test"),
+                            .name = STR("Büro"),
+                            .quota_bytes = 5 << 20,
+                            .quota_messages = QUOTA_UNLIMITED};
     struct account found;
     struct error err = {0};
     int64_t account_id;
@@ -157,7 +160,8 @@ CASE(an_account_is_found_by_each_of_its_addresses)
     assert_str(found.name, "Büro");
     assert_int_equal(found.quota_bytes, 5 << 20);
     assert_int_equal(found.quota_messages, 0);
-    assert_int_equal(account_set_quota(STR("info@example.test"), QUOTA_DEFAULT, QUOTA_DEFAULT, &err), 0);
+    assert_int_equal(
+        account_set_quota(STR("info@example.test"), QUOTA_DEFAULT, QUOTA_DEFAULT, &err), 0);
     assert_int_equal(directory_get_account(arena, account_id, &found, &err), 0);
     assert_int_equal(found.quota_messages, 7);
 }
@@ -193,9 +197,15 @@ CASE(account_add_refuses)
         {{.address = STR("alias@example.test")}, ERR_EXISTS, "taken"},
         {{.address = STR("nonsense")}, ERR_SYNTAX, "name@domain"},
         {{.address = STR("x@example.test"), .name = STR("\xff")}, ERR_SYNTAX, "UTF-8"},
-        {{.address = STR("x@example.test"), .password = STR("p"), .password_hash = STR("$6$")}, ERR_SYNTAX, "not both"},
-        {{.address = STR("x@example.test"), .password_hash = STR("{SSHA}abc")}, ERR_UNSUPPORTED, "SSHA"},
-        {{.address = STR("x@example.test"), .kind = ACCOUNT_GROUP, .password = STR("p")}, ERR_SYNTAX, "group"},
+        {{.address = STR("x@example.test"), .password = STR("p"), .password_hash = STR("$6$")},
+         ERR_SYNTAX,
+         "not both"},
+        {{.address = STR("x@example.test"), .password_hash = STR("{SSHA}abc")},
+         ERR_UNSUPPORTED,
+         "SSHA"},
+        {{.address = STR("x@example.test"), .kind = ACCOUNT_GROUP, .password = STR("p")},
+         ERR_SYNTAX,
+         "group"},
     };
     struct error err = {0};
 
@@ -298,15 +308,19 @@ CASE(lists_come_in_pages)
     make_person("b@example.test");
     make_person("a@other.test");
     make_person("a@example.test");
-    assert_int_equal(account_list(arena, STR_NULL, STR_NULL, 2, &accounts, &usage, &count, &err), 0);
+    assert_int_equal(account_list(arena, STR_NULL, STR_NULL, 2, &accounts, &usage, &count, &err),
+                     0);
     assert_int_equal(count, 2);
     assert_str(accounts[0].address, "a@example.test");
     assert_str(accounts[1].address, "a@other.test");
-    assert_int_equal(account_list(arena, STR_NULL, accounts[1].address, 2, &accounts, &usage, &count, &err), 0);
+    assert_int_equal(
+        account_list(arena, STR_NULL, accounts[1].address, 2, &accounts, &usage, &count, &err), 0);
     assert_int_equal(count, 1);
-    assert_int_equal(account_list(arena, STR("OTHER.test"), STR_NULL, 10, &accounts, &usage, &count, &err), 0);
+    assert_int_equal(
+        account_list(arena, STR("OTHER.test"), STR_NULL, 10, &accounts, &usage, &count, &err), 0);
     assert_int_equal(count, 1);
-    assert_int_equal(account_list(arena, STR("nowhere.test"), STR_NULL, 10, &accounts, &usage, &count, &err), 0);
+    assert_int_equal(
+        account_list(arena, STR("nowhere.test"), STR_NULL, 10, &accounts, &usage, &count, &err), 0);
     assert_int_equal(count, 0);
 }
 
@@ -316,9 +330,12 @@ CASE(groups_tell_why_not)
         const char *group, *member;
         enum error_kind refusal;
     } rows[] = {
-        {"g@example.test", "a@example.test", ERR_NONE},        {"g@example.test", "a@example.test", ERR_EXISTS},
-        {"g@example.test", "g@example.test", ERR_DENIED},      {"a@example.test", "g@example.test", ERR_DENIED},
-        {"g@example.test", "nobody@example.test", ERR_NOT_FOUND}, {"nobody@example.test", "a@example.test", ERR_NOT_FOUND},
+        {"g@example.test", "a@example.test", ERR_NONE},
+        {"g@example.test", "a@example.test", ERR_EXISTS},
+        {"g@example.test", "g@example.test", ERR_DENIED},
+        {"a@example.test", "g@example.test", ERR_DENIED},
+        {"g@example.test", "nobody@example.test", ERR_NOT_FOUND},
+        {"nobody@example.test", "a@example.test", ERR_NOT_FOUND},
         {"nonsense", "a@example.test", ERR_SYNTAX},
     };
 

@@ -104,7 +104,8 @@ CASE(an_old_guess_made_again_counts_again)
     assert_int_equal(try("ani@example.test", "stale"), ERR_AUTH);
     fixture_sql("UPDATE login_guess SET at = at - interval '2 hours'");
     assert_int_equal(try("ani@example.test", "stale"), ERR_AUTH);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM login_guess WHERE at > now() - interval '1 minute'"), 1);
+    assert_int_equal(
+        fixture_sql("SELECT count(*) FROM login_guess WHERE at > now() - interval '1 minute'"), 1);
 }
 
 CASE(ipv6_counts_by_sixty_four_bits)
@@ -119,7 +120,8 @@ CASE(ipv6_counts_by_sixty_four_bits)
     assert_int_equal(try("ani@example.test", "pencil"), ERR_NONE);
     network = STR("::ffff:192.0.2.7");
     guess("ani@example.test", 1);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM login_guess WHERE network = '192.0.2.7'"), 1);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM login_guess WHERE network = '192.0.2.7'"),
+                     1);
 }
 
 CASE(a_right_password_leaves_no_guess_behind)
@@ -127,7 +129,8 @@ CASE(a_right_password_leaves_no_guess_behind)
     begin();
     assert_int_equal(try("ani@example.test", "pencil"), ERR_NONE);
     assert_int_equal(fixture_sql("SELECT count(*) FROM login_guess"), 0);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM login_success WHERE name = 'ani@example.test'"), 1);
+    assert_int_equal(
+        fixture_sql("SELECT count(*) FROM login_success WHERE name = 'ani@example.test'"), 1);
 }
 
 CASE(switched_off_it_counts_nothing)
@@ -149,7 +152,8 @@ static struct {
 
 static void guess_in_flood(void *arg)
 {
-    enum error_kind kind = try("ani@example.test", arena_printf(arena, "flood%d", flood.serial++).p);
+    enum error_kind kind =
+        try("ani@example.test", arena_printf(arena, "flood%d", flood.serial++).p);
 
     flood.admitted += kind == ERR_AUTH;
     flood.limited += kind == ERR_LIMIT;

@@ -1,5 +1,5 @@
-/* test_mail_store.c - the mail store against a real PostgreSQL: what goes in comes back, and after whatever was done the
- * counters say what the rows say. */
+/* test_mail_store.c - the mail store against a real PostgreSQL: what goes in comes back, and
+ * after whatever was done the counters say what the rows say. */
 #include "tests/unit/store_fixture.h"
 
 #include "mail/store/blob.h"
@@ -8,18 +8,21 @@
 #include "server/base/encode.h"
 
 #define LETTER(id, subject, more)                                                                  \
-    "Message-ID: <" id ">\r\nSubject: " subject "\r\nFrom: ani@example.test\r\nX-Other: no\r\n" more "\r\nHello\r\n"
+    "Message-ID: <" id ">\r\nSubject: " subject                                                    \
+    "\r\nFrom: ani@example.test\r\nX-Other: no\r\n" more "\r\nHello\r\n"
 
-static const char letter[] = LETTER("1@example.test", "Lunch", "Date: Mon, 23 Nov 2026 10:00:00 +0700\r\n");
+static const char letter[] =
+    LETTER("1@example.test", "Lunch", "Date: Mon, 23 Nov 2026 10:00:00 +0700\r\n");
 
-/* ---- preparing -------------------------------------------------------------------------------------- */
+/* ---- preparing ------------------------------------------------------------------------------- */
 
 CASE(preparing_keeps_the_fields_that_clients_ask_for)
 {
     struct message_prepared m = store_message(letter);
 
-    assert_str(m.headers, STR("Message-ID: <1@example.test>\r\nSubject: Lunch\r\nFrom: ani@example.test\r\n"
-                              "Date: Mon, 23 Nov 2026 10:00:00 +0700\r\n"));
+    assert_str(m.headers,
+               STR("Message-ID: <1@example.test>\r\nSubject: Lunch\r\nFrom: ani@example.test\r\n"
+                   "Date: Mon, 23 Nov 2026 10:00:00 +0700\r\n"));
     assert_int_equal(m.sent_us, INT64_C(1795402800) * 1000000);
     assert_int_equal(m.ref_count, 1);
     assert_true(m.envelope.n > 0 && m.envelope.p[0] == '(');
@@ -42,8 +45,15 @@ CASE(headers_out_of_proportion_are_left_to_the_reader)
 
 CASE(a_message_of_anything_can_be_prepared)
 {
-    static const char *const odd[] = {"", "\r\n", "\n", ":", "no header at all", "Subject: x", "Date: yesterday\r\n\r\n",
-                                      "Message-ID: \r\n\r\n", "References: <a@b> <a@b> <a@b>\r\n\r\n"};
+    static const char *const odd[] = {"",
+                                      "\r\n",
+                                      "\n",
+                                      ":",
+                                      "no header at all",
+                                      "Subject: x",
+                                      "Date: yesterday\r\n\r\n",
+                                      "Message-ID: \r\n\r\n",
+                                      "References: <a@b> <a@b> <a@b>\r\n\r\n"};
 
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
         struct message_prepared m = store_message(odd[i]);
@@ -76,12 +86,15 @@ CASE(cached_fields_are_known_by_name_in_any_case)
     assert_false(message_header_is_cached(STR("")));
 }
 
-/* ---- delivery ----------------------------------------------------------------------------------------- */
+/* ---- delivery -------------------------------------------------------------------------------- */
 
 CASE(one_message_reaches_many_accounts_with_one_blob)
 {
     struct message_prepared m = store_message(letter);
-    struct delivery v[] = {{.account_id = 7}, {.account_id = 2}, {.account_id = 2, .mailbox_id = SENT}, {.account_id = 5}};
+    struct delivery v[] = {{.account_id = 7},
+                           {.account_id = 2},
+                           {.account_id = 2, .mailbox_id = SENT},
+                           {.account_id = 5}};
 
     assert_done(mail_deliver(&m, v, 4, &err));
     for (size_t i = 0; i < 4; i++) {
@@ -97,7 +110,10 @@ CASE(one_message_reaches_many_accounts_with_one_blob)
 CASE(who_cannot_have_it_does_not_keep_it_from_others)
 {
     struct message_prepared m = store_message(letter);
-    struct delivery v[] = {{.account_id = 9}, {.account_id = 1}, {.account_id = 999}, {.account_id = 3, .mailbox_id = 77},
+    struct delivery v[] = {{.account_id = 9},
+                           {.account_id = 1},
+                           {.account_id = 999},
+                           {.account_id = 3, .mailbox_id = 77},
                            {.account_id = 4}};
 
     fixture_sql("UPDATE account_state SET quota_bytes = 10 WHERE account_id = 1");
@@ -114,6 +130,23 @@ CASE(who_cannot_have_it_does_not_keep_it_from_others)
 
     assert_done(mail_deliver(&m, v, 1, &err));
     assert_int_equal(v[0].status, DELIVERY_OVER_QUOTA);
+    assert_store_is_consistent();
+}
+
+CASE(what_was_admitted_before_may_exceed_the_quota)
+{
+    struct message_prepared m = store_message(letter);
+    struct delivery d = {.account_id = 1, .may_exceed_quota = true};
+
+    config.quota_messages = 1;
+    fixture_sql("UPDATE account_state SET quota_bytes = 10");
+    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_int_equal(d.status, DELIVERED);
+    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_int_equal(d.status, DELIVERED);
+    d.may_exceed_quota = false;
+    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_int_equal(d.status, DELIVERY_OVER_QUOTA);
     assert_store_is_consistent();
 }
 
@@ -134,8 +167,9 @@ CASE(a_message_that_nobody_could_have_is_collected)
 CASE(an_append_is_all_or_nothing)
 {
     struct message_prepared m[2] = {store_message(letter), store_message(letter)};
-    struct delivery v[2] = {{.account_id = 1, .mailbox_id = DRAFTS, .flags = FLAG_SEEN | FLAG_DRAFT},
-                            {.account_id = 1, .mailbox_id = DRAFTS}};
+    struct delivery v[2] = {
+        {.account_id = 1, .mailbox_id = DRAFTS, .flags = FLAG_SEEN | FLAG_DRAFT},
+        {.account_id = 1, .mailbox_id = DRAFTS}};
 
     assert_done(mail_append(m, v, 2, &err));
     assert_int_equal(v[0].uid, 1);
@@ -178,10 +212,11 @@ CASE(keywords_are_sorted_and_kept_once)
     struct delivery d = {.account_id = 1, .keywords = {given, 4}};
 
     assert_done(mail_append(&m, &d, 1, &err));
-    assert_int_equal(fixture_sql("SELECT count(*) FROM message WHERE keywords = '{$Forwarded,Alpha,work}'"), 1);
+    assert_int_equal(
+        fixture_sql("SELECT count(*) FROM message WHERE keywords = '{$Forwarded,Alpha,work}'"), 1);
 }
 
-/* ---- threads -------------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
 static int64_t thread_of(const char *text)
 {
@@ -220,9 +255,15 @@ CASE(a_message_that_joins_two_threads_goes_to_the_older)
     assert_int_equal(thread_of(LETTER("c@x", "Re: Lunch", "References: <b@x> <a@x>\r\n")), first);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
-struct seen { size_t index[64]; struct message m[64]; struct str blob[64]; size_t n; size_t stop_at; };
+struct seen {
+    size_t index[64];
+    struct message m[64];
+    struct str blob[64];
+    size_t n;
+    size_t stop_at;
+};
 
 static int note_message(void *arg, size_t index, const struct message *m, struct error *err)
 {
@@ -240,8 +281,12 @@ static int note_message(void *arg, size_t index, const struct message *m, struct
 static struct seen read_ids(const int64_t *ids, size_t count, unsigned columns)
 {
     struct seen s = {.stop_at = SIZE_MAX};
-    struct message_reader r = {
-        .account_id = 1, .ids = ids, .count = count, .columns = columns, .each = note_message, .arg = &s};
+    struct message_reader r = {.account_id = 1,
+                               .ids = ids,
+                               .count = count,
+                               .columns = columns,
+                               .each = note_message,
+                               .arg = &s};
 
     assert_done(message_read(&r, &err));
     return s;
@@ -287,8 +332,12 @@ CASE(reading_stops_when_told)
 {
     const int64_t ids[] = {1, 2, 3};
     struct seen s = {.stop_at = 2};
-    struct message_reader r = {
-        .account_id = 1, .ids = ids, .count = 3, .columns = MESSAGE_BLOB, .each = note_message, .arg = &s};
+    struct message_reader r = {.account_id = 1,
+                               .ids = ids,
+                               .count = 3,
+                               .columns = MESSAGE_BLOB,
+                               .each = note_message,
+                               .arg = &s};
 
     append_numbered(3);
     assert_refused(message_read(&r, &err), ERR_CLOSED);
@@ -310,8 +359,12 @@ CASE(blobs_are_read_in_portions)
     size_t size = 200000, n = 0;
     char *text = arena_alloc(store_arena, size + 1);
     int64_t ids[COUNT];
-    struct message_reader r = {
-        .account_id = 1, .ids = ids, .count = COUNT, .columns = MESSAGE_BLOB, .each = count_message, .arg = &n};
+    struct message_reader r = {.account_id = 1,
+                               .ids = ids,
+                               .count = COUNT,
+                               .columns = MESSAGE_BLOB,
+                               .each = count_message,
+                               .arg = &n};
 
     memset(text, 'y', size);
     for (int i = 0; i < COUNT; i++) {
@@ -347,7 +400,7 @@ CASE(a_blob_is_read_whole_or_in_part)
     buf_fini(&out);
 }
 
-/* ---- flags ------------------------------------------------------------------------------------------------ */
+/* ---- flags ----------------------------------------------------------------------------------- */
 
 static struct message_state *states;
 static size_t state_count, conflict_count;
@@ -356,8 +409,9 @@ static uint32_t *conflicts;
 static void store_flags(const uint32_t *uids, size_t count, enum flag_change change, uint32_t flags,
                         struct keywords keywords, uint64_t unchanged_since)
 {
-    assert_done(message_store_flags(store_arena, 1, INBOX, uids, count, change, flags, keywords, unchanged_since, &states,
-                                    &state_count, &conflicts, &conflict_count, &err));
+    assert_done(message_store_flags(store_arena, 1, INBOX, uids, count, change, flags, keywords,
+                                    unchanged_since, &states, &state_count, &conflicts,
+                                    &conflict_count, &err));
 }
 
 CASE(only_what_changes_gets_a_new_modseq)
@@ -421,7 +475,8 @@ CASE(keywords_keep_the_case_first_seen)
 
     append_numbered(1);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        store_flags(&uid, 1, rows[i].change, 0, (struct keywords){rows[i].given, rows[i].given_count}, UINT64_MAX);
+        store_flags(&uid, 1, rows[i].change, 0,
+                    (struct keywords){rows[i].given, rows[i].given_count}, UINT64_MAX);
         assert_int_equal(states[0].keywords.n, rows[i].expected_count);
         for (size_t k = 0; k < rows[i].expected_count; k++)
             assert_str(states[0].keywords.v[k], rows[i].expected[k]);
@@ -439,10 +494,12 @@ CASE(keywords_are_limited_in_number_and_size)
     for (size_t i = 0; i < KEYWORDS_PER_MESSAGE_MAX + 1; i++)
         many[i] = arena_printf(store_arena, "k%03zu", i);
     append_numbered(1);
-    store_flags(&uid, 1, FLAGS_ADD, 0, (struct keywords){many, KEYWORDS_PER_MESSAGE_MAX}, UINT64_MAX);
-#define REFUSED(set)                                                                                                   \
-    assert_refused(message_store_flags(store_arena, 1, INBOX, &uid, 1, FLAGS_ADD, 0, set, UINT64_MAX, &states,        \
-                                       &state_count, &conflicts, &conflict_count, &err),                               \
+    store_flags(&uid, 1, FLAGS_ADD, 0, (struct keywords){many, KEYWORDS_PER_MESSAGE_MAX},
+                UINT64_MAX);
+#define REFUSED(set)                                                                               \
+    assert_refused(message_store_flags(store_arena, 1, INBOX, &uid, 1, FLAGS_ADD, 0, set,          \
+                                       UINT64_MAX, &states, &state_count, &conflicts,              \
+                                       &conflict_count, &err),                                     \
                    ERR_LIMIT)
     REFUSED(((struct keywords){&one, 1}));
     REFUSED(((struct keywords){&too_long, 1}));
@@ -451,7 +508,7 @@ CASE(keywords_are_limited_in_number_and_size)
     assert_store_is_consistent();
 }
 
-/* ---- copies, moves, removals -------------------------------------------------------------------------------- */
+/* ---- copies, moves, removals ----------------------------------------------------------------- */
 
 static struct uid_pair *pairs;
 static size_t pair_count;
@@ -462,20 +519,25 @@ CASE(a_copy_is_a_new_message_with_the_same_blob)
     const uint32_t uids[] = {2, 3, 9};
 
     append_numbered(3);
-    assert_done(message_copy(store_arena, 1, INBOX, SENT, uids, 3, &pairs, &pair_count, &uid_validity, &err));
+    assert_done(message_copy(store_arena, 1, INBOX, SENT, uids, 3, &pairs, &pair_count,
+                             &uid_validity, &err));
     assert_int_equal(pair_count, 2);
     assert_int_equal(pairs[1].from, 3);
     assert_int_equal(pairs[1].to, 2);
-    assert_int_equal(uid_validity, fixture_sql("SELECT uid_validity FROM mailbox WHERE account_id = 1 AND mailbox_id = 3"));
+    assert_int_equal(
+        uid_validity,
+        fixture_sql("SELECT uid_validity FROM mailbox WHERE account_id = 1 AND mailbox_id = 3"));
     assert_int_equal(fixture_sql("SELECT count(DISTINCT message_id) FROM message"), 5);
     assert_int_equal(fixture_sql("SELECT count(*) FROM blob WHERE uses = 2"), 2);
     assert_store_is_consistent();
 
     config.quota_messages = 6;
-    assert_refused(message_copy(store_arena, 1, INBOX, SENT, uids, 3, &pairs, &pair_count, &uid_validity, &err),
+    assert_refused(message_copy(store_arena, 1, INBOX, SENT, uids, 3, &pairs, &pair_count,
+                                &uid_validity, &err),
                    ERR_OVER_QUOTA);
-    assert_refused(message_copy(store_arena, 1, INBOX, 77, uids, 3, &pairs, &pair_count, &uid_validity, &err),
-                   ERR_NOT_FOUND);
+    assert_refused(
+        message_copy(store_arena, 1, INBOX, 77, uids, 3, &pairs, &pair_count, &uid_validity, &err),
+        ERR_NOT_FOUND);
     assert_store_is_consistent();
 }
 
@@ -486,18 +548,22 @@ CASE(a_moved_message_stays_the_same_message)
 
     append_numbered(3);
     before = fixture_sql("SELECT sum(message_id) FROM message");
-    assert_done(message_move(store_arena, 1, INBOX, SENT, uids, 2, &pairs, &pair_count, &uid_validity, &err));
+    assert_done(message_move(store_arena, 1, INBOX, SENT, uids, 2, &pairs, &pair_count,
+                             &uid_validity, &err));
     assert_int_equal(pair_count, 2);
     assert_int_equal(pairs[1].to, 2);
     assert_int_equal(fixture_sql("SELECT sum(message_id) FROM message"), before);
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_vanished WHERE mailbox_id = 1"), 2);
     assert_store_is_consistent();
 
-    assert_done(message_move(store_arena, 1, INBOX, SENT, uids, 2, &pairs, &pair_count, &uid_validity, &err));
+    assert_done(message_move(store_arena, 1, INBOX, SENT, uids, 2, &pairs, &pair_count,
+                             &uid_validity, &err));
     assert_int_equal(pair_count, 0);
-    assert_refused(message_move(store_arena, 1, SENT, 77, uids, 2, &pairs, &pair_count, &uid_validity, &err),
-                   ERR_NOT_FOUND);
-    assert_done(message_move(store_arena, 1, SENT, SENT, uids, 1, &pairs, &pair_count, &uid_validity, &err));
+    assert_refused(
+        message_move(store_arena, 1, SENT, 77, uids, 2, &pairs, &pair_count, &uid_validity, &err),
+        ERR_NOT_FOUND);
+    assert_done(message_move(store_arena, 1, SENT, SENT, uids, 1, &pairs, &pair_count,
+                             &uid_validity, &err));
     assert_int_equal(pairs[0].to, 3);
     assert_store_is_consistent();
 }
@@ -510,19 +576,24 @@ CASE(an_expunge_removes_what_is_marked_and_keeps_it_restorable)
     uint64_t modseq;
 
     append_numbered(4);
-    store_flags((const uint32_t[]){2, 4}, 2, FLAGS_ADD, FLAG_DELETED, (struct keywords){0}, UINT64_MAX);
-    assert_done(message_expunge(store_arena, 1, INBOX, uids, 2, true, &removed, &count, &modseq, &err));
+    store_flags((const uint32_t[]){2, 4}, 2, FLAGS_ADD, FLAG_DELETED, (struct keywords){0},
+                UINT64_MAX);
+    assert_done(
+        message_expunge(store_arena, 1, INBOX, uids, 2, true, &removed, &count, &modseq, &err));
     assert_int_equal(count, 1);
     assert_int_equal(removed[0], 2);
     assert_int_equal(modseq, fixture_sql("SELECT modseq FROM account_state WHERE account_id = 1"));
     assert_store_is_consistent();
-    assert_done(message_expunge(store_arena, 1, INBOX, NULL, 0, true, &removed, &count, &modseq, &err));
+    assert_done(
+        message_expunge(store_arena, 1, INBOX, NULL, 0, true, &removed, &count, &modseq, &err));
     assert_int_equal(count, 1);
     assert_int_equal(removed[0], 4);
-    assert_done(message_expunge(store_arena, 1, INBOX, uids, 2, false, &removed, &count, &modseq, &err));
+    assert_done(
+        message_expunge(store_arena, 1, INBOX, uids, 2, false, &removed, &count, &modseq, &err));
     assert_int_equal(count, 1);
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed"), 3);
-    assert_done(message_expunge(store_arena, 1, INBOX, uids, 2, false, &removed, &count, &modseq, &err));
+    assert_done(
+        message_expunge(store_arena, 1, INBOX, uids, 2, false, &removed, &count, &modseq, &err));
     assert_int_equal(count, 0);
     assert_int_equal(modseq, 0);
     assert_store_is_consistent();
@@ -535,10 +606,11 @@ CASE(after_the_retention_only_tombstones_are_left)
     uint64_t modseq;
 
     append_numbered(3);
-    assert_done(message_expunge(store_arena, 1, INBOX, (const uint32_t[]){1, 2}, 2, false, &removed, &count, &modseq,
-                                &err));
+    assert_done(message_expunge(store_arena, 1, INBOX, (const uint32_t[]){1, 2}, 2, false, &removed,
+                                &count, &modseq, &err));
     assert_done(store_purge(3600 * 1000, &err));
-    assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed WHERE blob_id IS NOT NULL"), 2);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed WHERE blob_id IS NOT NULL"),
+                     2);
     assert_done(store_purge(-1000, &err));
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed WHERE blob_id IS NULL"), 2);
     assert_int_equal(fixture_sql("SELECT count(*) FROM blob WHERE uses = 0"), 2);
@@ -558,11 +630,13 @@ CASE(a_miscounted_blob_is_corrected)
     assert_int_equal(count, 0);
 }
 
-/* ---- mailboxes ------------------------------------------------------------------------------------------------ */
+/* ---- mailboxes ------------------------------------------------------------------------------- */
 
 CASE(paths_have_one_form)
 {
-    static const struct { const char *given, *canonical; } rows[] = {
+    static const struct {
+        const char *given, *canonical;
+    } rows[] = {
         {"INBOX", "INBOX"},
         {"inbox", "INBOX"},
         {"Inbox/Kids", "INBOX/Kids"},
@@ -579,7 +653,9 @@ CASE(paths_have_one_form)
         {"a\tb", NULL},
         {"a\x7f", NULL},
         {"\xff", NULL},
-        {"a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a", NULL},
+        {"a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/"
+         "a/a/a/a/a/a/a",
+         NULL},
     };
     struct str out;
 
@@ -612,15 +688,16 @@ CASE(a_new_account_has_its_folders)
     assert_str(list[0].role, STR("inbox"));
     assert_done(mailbox_find_role(store_arena, 1, STR("junk"), &box, &err));
     assert_str(box.path, STR("Junk"));
-    assert_int_equal(fixture_sql("SELECT count(DISTINCT uid_validity) FROM mailbox WHERE account_id = 1"), 6);
+    assert_int_equal(
+        fixture_sql("SELECT count(DISTINCT uid_validity) FROM mailbox WHERE account_id = 1"), 6);
     assert_refused(mailbox_find_role(store_arena, 1, STR("all"), &box, &err), ERR_NOT_FOUND);
     assert_refused(mailbox_get(store_arena, 1, 77, &box, &err), ERR_NOT_FOUND);
 }
 
 CASE(parents_are_made_and_children_known)
 {
-    static const char *const paths[] = {"INBOX", "INBOX/b", "Archive", "Drafts", "Junk", "Sent", "Trash",
-                                        "a",     "a/b",     "a/b/c",   "a b"};
+    static const char *const paths[] = {"INBOX", "INBOX/b", "Archive", "Drafts", "Junk", "Sent",
+                                        "Trash", "a",       "a/b",     "a/b/c",  "a b"};
     int64_t id;
 
     assert_done(mailbox_create(1, STR("a/b/c"), STR(""), &id, &err));
@@ -656,12 +733,14 @@ CASE(a_mailbox_goes_with_its_messages)
     assert_done(mailbox_create(1, STR("a/b"), STR(""), &id, &err));
     assert_done(mailbox_get(store_arena, 1, id, &box, &err));
     assert_int_equal(box.uid_next, 1);
-    assert_true(box.uid_validity > fixture_sql("SELECT max(uid_validity) FROM mailbox WHERE mailbox_id < 7"));
+    assert_true(box.uid_validity >
+                fixture_sql("SELECT max(uid_validity) FROM mailbox WHERE mailbox_id < 7"));
 }
 
 CASE(a_rename_takes_along_what_is_below)
 {
-    static const char *const paths[] = {"INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash", "ab", "x", "x/y", "x/y/b"};
+    static const char *const paths[] = {"INBOX", "Archive", "Drafts", "Junk", "Sent",
+                                        "Trash", "ab",      "x",      "x/y",  "x/y/b"};
     struct str deep = arena_printf(store_arena, "%0*d", MAILBOX_PATH_SIZE_MAX - 10, 0);
     int64_t id;
 
@@ -715,7 +794,7 @@ CASE(usage_shows_the_limits_in_force)
     assert_int_equal(usage.messages_max, 7);
 }
 
-/* ---- everything in any order -------------------------------------------------------------------------------------- */
+/* ---- everything in any order ----------------------------------------------------------------- */
 
 static uint32_t seed;
 
@@ -744,8 +823,10 @@ static void random_step(int64_t account_id)
 {
     static const char *const paths[] = {"x", "x/y", "x/z", "w"};
     struct message_prepared m = store_message(letter);
-    struct delivery v[3] = {{.account_id = account_id, .mailbox_id = pick_mailbox(), .flags = pick(32)},
-                            {.account_id = 1 + pick(4)}, {.account_id = 1 + pick(4), .flags = FLAG_SEEN}};
+    struct delivery v[3] = {
+        {.account_id = account_id, .mailbox_id = pick_mailbox(), .flags = pick(32)},
+        {.account_id = 1 + pick(4)},
+        {.account_id = 1 + pick(4), .flags = FLAG_SEEN}};
     size_t count, n;
     uint32_t *uids = pick_uids(&count), *removed;
     uint64_t modseq;
@@ -759,20 +840,21 @@ static void random_step(int64_t account_id)
         mail_append(&m, v, 1, NULL);
         break;
     case 3:
-        message_store_flags(store_arena, account_id, pick_mailbox(), uids, count, pick(3), pick(32), (struct keywords){0},
-                            UINT64_MAX, &states, &state_count, &conflicts, &conflict_count, NULL);
+        message_store_flags(store_arena, account_id, pick_mailbox(), uids, count, pick(3), pick(32),
+                            (struct keywords){0}, UINT64_MAX, &states, &state_count, &conflicts,
+                            &conflict_count, NULL);
         break;
     case 4:
-        message_copy(store_arena, account_id, pick_mailbox(), pick_mailbox(), uids, count, &pairs, &pair_count,
-                     &uid_validity, NULL);
+        message_copy(store_arena, account_id, pick_mailbox(), pick_mailbox(), uids, count, &pairs,
+                     &pair_count, &uid_validity, NULL);
         break;
     case 5:
-        message_move(store_arena, account_id, pick_mailbox(), pick_mailbox(), uids, count, &pairs, &pair_count,
-                     &uid_validity, NULL);
+        message_move(store_arena, account_id, pick_mailbox(), pick_mailbox(), uids, count, &pairs,
+                     &pair_count, &uid_validity, NULL);
         break;
     case 6:
-        message_expunge(store_arena, account_id, pick_mailbox(), pick(2) ? uids : NULL, count, pick(2) > 0, &removed, &n,
-                        &modseq, NULL);
+        message_expunge(store_arena, account_id, pick_mailbox(), pick(2) ? uids : NULL, count,
+                        pick(2) > 0, &removed, &n, &modseq, NULL);
         break;
     case 7:
         mailbox_create(account_id, str_c(paths[pick(4)]), STR(""), NULL, NULL);
@@ -781,7 +863,8 @@ static void random_step(int64_t account_id)
         if (pick(2))
             mailbox_remove(account_id, str_c(paths[pick(4)]), NULL);
         else
-            mailbox_rename(account_id, pick(4) ? str_c(paths[pick(4)]) : STR("INBOX"), str_c(paths[pick(4)]), NULL);
+            mailbox_rename(account_id, pick(4) ? str_c(paths[pick(4)]) : STR("INBOX"),
+                           str_c(paths[pick(4)]), NULL);
     }
 }
 
@@ -801,7 +884,7 @@ CASE(after_anything_the_counters_are_right)
     assert_store_is_consistent();
 }
 
-/* ---- at the same time ------------------------------------------------------------------------------------------------ */
+/* ---- at the same time ------------------------------------------------------------------------ */
 
 static unsigned fibers_left;
 
@@ -842,6 +925,7 @@ int main(void)
         cmocka_unit_test(cached_fields_are_known_by_name_in_any_case),
         cmocka_unit_test(one_message_reaches_many_accounts_with_one_blob),
         cmocka_unit_test(who_cannot_have_it_does_not_keep_it_from_others),
+        cmocka_unit_test(what_was_admitted_before_may_exceed_the_quota),
         cmocka_unit_test(a_message_that_nobody_could_have_is_collected),
         cmocka_unit_test(an_append_is_all_or_nothing),
         cmocka_unit_test(work_of_many_rounds_is_still_one_transaction),

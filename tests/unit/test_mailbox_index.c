@@ -1,16 +1,18 @@
-/* test_mailbox_index.c - views over one index against a naive client: whatever happens in the mailbox and whenever a session
- * asks, what it was told adds up to what is there. */
+/* test_mailbox_index.c - views over one index against a naive client: whatever happens in the
+ * mailbox and whenever a session asks, what it was told adds up to what is there. */
 #include "tests/unit/store_fixture.h"
 
 #include "server/run/metrics.h"
 
-/* ---- a client that believes what it is told ------------------------------------------------------------ */
+/* ---- a client that believes what it is told -------------------------------------------------- */
 
-struct belief { uint32_t uid, flags; };
+struct belief {
+    uint32_t uid, flags;
+};
 
 struct client {
     struct mailbox_view *view;
-    struct belief *messages;         /* by sequence number */
+    struct belief *messages; /* by sequence number */
     size_t count, cap;
     uint32_t woken;
 };
@@ -108,7 +110,8 @@ static void assert_client_knows_all(struct client *c, int64_t mailbox_id)
     client_take(c, true);
     assert_numbers_agree(c);
     assert_false(view_is_behind(c->view));
-    snprintf(sql, sizeof sql, "SELECT uid, flags FROM message WHERE account_id = 1 AND mailbox_id = %d ORDER BY uid",
+    snprintf(sql, sizeof sql,
+             "SELECT uid, flags FROM message WHERE account_id = 1 AND mailbox_id = %d ORDER BY uid",
              (int)mailbox_id);
     r = PQexec(pq, sql);
     assert_int_equal(PQntuples(r), c->count);
@@ -118,7 +121,8 @@ static void assert_client_knows_all(struct client *c, int64_t mailbox_id)
     }
     PQclear(r);
     PQfinish(pq);
-    snprintf(sql, sizeof sql, "SELECT modseq FROM mailbox WHERE account_id = 1 AND mailbox_id = %d", (int)mailbox_id);
+    snprintf(sql, sizeof sql, "SELECT modseq FROM mailbox WHERE account_id = 1 AND mailbox_id = %d",
+             (int)mailbox_id);
     assert_int_equal(fixture_sql(sql), view_highest_modseq(c->view));
 }
 
@@ -130,7 +134,7 @@ static void assert_cannot_open(int64_t mailbox_id)
     assert_int_equal(err.kind, ERR_NOT_FOUND);
 }
 
-/* ---- what happens in a mailbox ------------------------------------------------------------------------------ */
+/* ---- what happens in a mailbox --------------------------------------------------------------- */
 
 static void append(int count)
 {
@@ -144,14 +148,16 @@ static void append(int count)
 }
 
 /* The session of `c` does it and tells its client itself; nobody's, when c is NULL. */
-static void change_flags(struct client *c, const uint32_t *uids, size_t count, enum flag_change change, uint32_t flags)
+static void change_flags(struct client *c, const uint32_t *uids, size_t count,
+                         enum flag_change change, uint32_t flags)
 {
     struct message_state *states;
     size_t state_count, conflict_count;
     uint32_t *conflicts;
 
-    assert_done(message_store_flags(store_arena, 1, INBOX, uids, count, change, flags, (struct keywords){0}, UINT64_MAX,
-                                    &states, &state_count, &conflicts, &conflict_count, &err));
+    assert_done(message_store_flags(store_arena, 1, INBOX, uids, count, change, flags,
+                                    (struct keywords){0}, UINT64_MAX, &states, &state_count,
+                                    &conflicts, &conflict_count, &err));
     for (size_t i = 0; c != NULL && i < state_count; i++) {
         uint32_t seq = view_seq(c->view, states[i].uid);
 
@@ -168,7 +174,8 @@ static void expunge(const uint32_t *uids, size_t count)
     size_t removed_count;
     uint64_t modseq;
 
-    assert_done(message_expunge(store_arena, 1, INBOX, uids, count, false, &removed, &removed_count, &modseq, &err));
+    assert_done(message_expunge(store_arena, 1, INBOX, uids, count, false, &removed, &removed_count,
+                                &modseq, &err));
 }
 
 static void move(const uint32_t *uids, size_t count, int64_t to)
@@ -177,10 +184,11 @@ static void move(const uint32_t *uids, size_t count, int64_t to)
     size_t pair_count;
     uint32_t uid_validity;
 
-    assert_done(message_move(store_arena, 1, INBOX, to, uids, count, &pairs, &pair_count, &uid_validity, &err));
+    assert_done(message_move(store_arena, 1, INBOX, to, uids, count, &pairs, &pair_count,
+                             &uid_validity, &err));
 }
 
-/* ---- cases ------------------------------------------------------------------------------------------------------ */
+/* ---- cases ----------------------------------------------------------------------------------- */
 
 CASE(a_view_shows_the_mailbox_as_it_was_opened)
 {
@@ -329,8 +337,9 @@ CASE(keywords_are_known_from_loading_and_from_changes)
     assert_true(view_entry(c.view, 2, &e));
     assert_int_equal(e.keywords->n, 2);
     assert_str(e.keywords->v[0], STR("$Work"));
-    assert_done(message_store_flags(store_arena, 1, INBOX, (const uint32_t[]){1}, 1, FLAGS_ADD, 0, (struct keywords){one, 2},
-                                    UINT64_MAX, &states, &n, &conflicts, &n2, &err));
+    assert_done(message_store_flags(store_arena, 1, INBOX, (const uint32_t[]){1}, 1, FLAGS_ADD, 0,
+                                    (struct keywords){one, 2}, UINT64_MAX, &states, &n, &conflicts,
+                                    &n2, &err));
     assert_done(view_refresh(c.view, &err));
     assert_true(view_entry(c.view, 1, &e));
     assert_str(e.keywords->v[1], STR("x"));
@@ -384,7 +393,7 @@ CASE(a_view_far_behind_learns_of_every_change)
     client_close(&other);
 }
 
-/* ---- sharing one question --------------------------------------------------------------------------------------- */
+/* ---- sharing one question -------------------------------------------------------------------- */
 
 static unsigned opened, given_up, waiting;
 
@@ -425,27 +434,33 @@ CASE(who_opens_together_shares_one_load_that_survives_the_first)
     assert_int_equal(metrics_slot[METRIC_pg_queries] - before, 3);
 }
 
-/* ---- large mailboxes -------------------------------------------------------------------------------------------- */
+/* ---- large mailboxes ------------------------------------------------------------------------- */
 
 CASE(a_large_mailbox_is_loaded_in_slices_and_read_anew_after_much_change)
 {
     struct client c, other;
     struct view_changes changes;
 
-    fixture_sql("INSERT INTO message (account_id, message_id, mailbox_id, uid, modseq, created_modseq, thread_id, blob_id, "
-                "size, received_at, flags, keywords) SELECT 1, g, 1, g, 5, 5, g, 1, 1, now(), 0, CASE WHEN g % 2 = 0 THEN "
+    fixture_sql("INSERT INTO message (account_id, message_id, mailbox_id, uid, modseq, "
+                "created_modseq, thread_id, blob_id, "
+                "size, received_at, flags, keywords) SELECT 1, g, 1, g, 5, 5, g, 1, 1, now(), 0, "
+                "CASE WHEN g % 2 = 0 THEN "
                 "ARRAY['k'] END FROM generate_series(1, 45000) g;"
-                "UPDATE mailbox SET uid_next = 45001, modseq = 5, message_count = 45000 WHERE account_id = 1 AND "
-                "mailbox_id = 1; UPDATE account_state SET modseq = 5, next_message_id = 45001 WHERE account_id = 1");
+                "UPDATE mailbox SET uid_next = 45001, modseq = 5, message_count = 45000 WHERE "
+                "account_id = 1 AND "
+                "mailbox_id = 1; UPDATE account_state SET modseq = 5, next_message_id = 45001 "
+                "WHERE account_id = 1");
     client_open(&c, INBOX);
     client_open(&other, INBOX);
     assert_int_equal(view_count(c.view), 45000);
     assert_client_knows_all(&c, INBOX);
 
-    fixture_sql("UPDATE account_state SET modseq = 7 WHERE account_id = 1; UPDATE mailbox SET modseq = 7 WHERE account_id "
-                "= 1 AND mailbox_id = 1; UPDATE message SET flags = 1, modseq = 6 WHERE uid > 20000;"
-                "DELETE FROM message WHERE uid % 3 = 0;"
-                "INSERT INTO message_vanished SELECT 1, 1, g, 7 FROM generate_series(3, 45000, 3) g");
+    fixture_sql(
+        "UPDATE account_state SET modseq = 7 WHERE account_id = 1; UPDATE mailbox SET modseq = 7 "
+        "WHERE account_id "
+        "= 1 AND mailbox_id = 1; UPDATE message SET flags = 1, modseq = 6 WHERE uid > 20000;"
+        "DELETE FROM message WHERE uid % 3 = 0;"
+        "INSERT INTO message_vanished SELECT 1, 1, g, 7 FROM generate_series(3, 45000, 3) g");
     bus_publish(1);
     assert_done(view_refresh(c.view, &err));
     changes = client_take(&c, false);
@@ -460,7 +475,7 @@ CASE(a_large_mailbox_is_loaded_in_slices_and_read_anew_after_much_change)
     client_close(&other);
 }
 
-/* ---- QRESYNC ------------------------------------------------------------------------------------------------------- */
+/* ---- QRESYNC --------------------------------------------------------------------------------- */
 
 CASE(what_vanished_since_is_told_even_when_it_was_forgotten)
 {
@@ -481,15 +496,17 @@ CASE(what_vanished_since_is_told_even_when_it_was_forgotten)
         assert_done(mailbox_vanished_since(store_arena, 1, INBOX, modseq, &uids, &count, &err));
         assert_int_equal(count, 1);
         assert_memory_equal(uids, later, sizeof later);
-        fixture_sql("SELECT mail_forget_tombstones(1, (SELECT modseq - 1 FROM account_state WHERE account_id = 1))");
+        fixture_sql("SELECT mail_forget_tombstones(1, (SELECT modseq - 1 FROM account_state WHERE "
+                    "account_id = 1))");
         assert_int_equal(fixture_sql("SELECT count(*) FROM message_vanished"), 1);
     }
     assert_done(mailbox_vanished_since(store_arena, 1, INBOX, UINT64_MAX, &uids, &count, &err));
     assert_int_equal(count, 0);
-    assert_refused(mailbox_vanished_since(store_arena, 1, 77, 0, &uids, &count, &err), ERR_NOT_FOUND);
+    assert_refused(mailbox_vanished_since(store_arena, 1, 77, 0, &uids, &count, &err),
+                   ERR_NOT_FOUND);
 }
 
-/* ---- everything in any order ------------------------------------------------------------------------------------------ */
+/* ---- everything in any order ----------------------------------------------------------------- */
 
 #define CLIENTS 4
 

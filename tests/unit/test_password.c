@@ -20,8 +20,10 @@ static const char *const hashes[] = {
     "$2a$04$saltsaltsaltsaltsaltsOg6.7XlFws6Svp2e8YXuXRnFwyjfR.xK",
     "$2b$04$saltsaltsaltsaltsaltsOg6.7XlFws6Svp2e8YXuXRnFwyjfR.xK",
     "$2y$04$saltsaltsaltsaltsaltsOg6.7XlFws6Svp2e8YXuXRnFwyjfR.xK",
-    "$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0",
-    "$6$rounds=1000$saltsalt$bbY.T.ZpN43KapLdmlSbP6MmxBlkMSbhrh.Y1rmY0fYaRO/t.4sKqUiU.Z8byKf8Oa1yagMn/0fncuHSYrb9h.",
+    "$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/"
+    "vZO.kKdDSfUJb0",
+    "$6$rounds=1000$saltsalt$bbY.T.ZpN43KapLdmlSbP6MmxBlkMSbhrh.Y1rmY0fYaRO/"
+    "t.4sKqUiU.Z8byKf8Oa1yagMn/0fncuHSYrb9h.",
     "$5$saltsalt$hl9BvcGsj7AkON13nbqeQHDgRpHyFxt7WDzLoS.OCQ/",
     "$1$saltsalt$wCrc3hcrR95SV83Xh8Z.41",
     "abJ32bJMdTsnY",
@@ -89,7 +91,8 @@ CASE(a_crew_hashes_many_and_stops_at_the_first_refusal)
     size_t done;
 
     for (size_t i = 0; i < 9; i++)
-        forms[i] = (struct password_forms){.password = i == 2 ? STR_NULL : STR("pencil"), .is_random = true};
+        forms[i] = (struct password_forms){.password = i == 2 ? STR_NULL : STR("pencil"),
+                                           .is_random = true};
     assert_int_equal(password_forms_make(arena, forms, 9, &done, &err), 0);
     assert_int_equal(done, 9);
     assert_true(str_empty(forms[2].crypt));
@@ -112,8 +115,11 @@ CASE(foreign_hashes_are_taken_or_refused_by_name)
         {"{crypt}abJ32bJMdTsnY", "abJ32bJMdTsnY", NULL},
         {"{BLF-CRYPT}$2y$04$saltsaltsaltsaltsaltsOg6.7XlFws6Svp2e8YXuXRnFwyjfR.xK",
          "$2y$04$saltsaltsaltsaltsaltsOg6.7XlFws6Svp2e8YXuXRnFwyjfR.xK", NULL},
-        {"{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0",
-         "$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0", NULL},
+        {"{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/"
+         "4wWXDA6jV6/vZO.kKdDSfUJb0",
+         "$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/"
+         "vZO.kKdDSfUJb0",
+         NULL},
         {"{PLAIN}pencil", NULL, "\"PLAIN\""},
         {"{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", NULL, "\"SSHA\""},
         {"$pbkdf2-sha512$25000$abc$def", NULL, "\"pbkdf2-sha512\""},
@@ -145,7 +151,10 @@ CASE(foreign_hashes_are_taken_or_refused_by_name)
 /* Whatever this system's libcrypt says about argon2, the import says too. */
 CASE(argon2_is_taken_only_where_libcrypt_knows_it)
 {
-    struct str hash = STR("$argon2id$v=19$m=256,t=1,p=1$c2FsdHNhbHQ$J7bCUkSOlrWcgFvHGhNo2wmhQrhzAaBoYTGTMfSJ8lM"), out;
+    struct str
+        hash = STR(
+            "$argon2id$v=19$m=256,t=1,p=1$c2FsdHNhbHQ$J7bCUkSOlrWcgFvHGhNo2wmhQrhzAaBoYTGTMfSJ8lM"),
+        out;
     struct error err = {0};
 
     if (password_hash_import(arena, arena_printf(arena, "{ARGON2ID}%s", hash.p), &out, &err) == 0)

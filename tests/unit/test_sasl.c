@@ -18,10 +18,22 @@ struct conn {
 
 static struct conn connection;
 
-bool conn_is_tls(const struct conn *c) { return c->is_tls; }
-bool conn_is_secure(const struct conn *c) { return c->is_secure; }
-struct str conn_peer_text(const struct conn *c) { return STR("192.0.2.7"); }
-struct log *conn_log(struct conn *c) { return &c->log; }
+bool conn_is_tls(const struct conn *c)
+{
+    return c->is_tls;
+}
+bool conn_is_secure(const struct conn *c)
+{
+    return c->is_secure;
+}
+struct str conn_peer_text(const struct conn *c)
+{
+    return STR("192.0.2.7");
+}
+struct log *conn_log(struct conn *c)
+{
+    return &c->log;
+}
 
 bool conn_tls_binding(const struct conn *c, const char *type, struct buf *out)
 {
@@ -48,7 +60,8 @@ static struct str decoded(const char *base64)
 /* RFC 7677, 3. */
 CASE(the_example_of_the_rfc_holds)
 {
-    struct str nonce = STR("rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"), server_first, auth_message;
+    struct str nonce = STR("rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"), server_first,
+               auth_message;
     struct scram_client_first first;
     struct scram_client_final final;
     struct scram_verifier v;
@@ -56,20 +69,28 @@ CASE(the_example_of_the_rfc_holds)
     struct buf text;
 
     buf_init(&text, 1024);
-    assert_true(scram_verifier_add(&text, STR("pencil"), decoded("W22ZaJ0SNY7soEsUEjb6gQ=="), 4096));
+    assert_true(
+        scram_verifier_add(&text, STR("pencil"), decoded("W22ZaJ0SNY7soEsUEjb6gQ=="), 4096));
     assert_true(scram_verifier_parse(arena, buf_str(&text), &v));
-    assert_int_equal(scram_parse_client_first(arena, STR("n,,n=user,r=rOprNGfwEbeRWgbNEkqO"), &first, &err), 0);
+    assert_int_equal(
+        scram_parse_client_first(arena, STR("n,,n=user,r=rOprNGfwEbeRWgbNEkqO"), &first, &err), 0);
     assert_str(first.gs2_header, "n,,");
     assert_str(first.name, "user");
     server_first = scram_server_first(arena, nonce, v.salt, v.iterations);
-    assert_str(server_first, "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
-    assert_int_equal(scram_parse_client_final(
-        arena, STR("c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
-                   "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="), &final, &err), 0);
+    assert_str(
+        server_first,
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
+    assert_int_equal(
+        scram_parse_client_final(arena,
+                                 STR("c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+                                     "p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="),
+                                 &final, &err),
+        0);
     assert_str(final.binding, "n,,");
     auth_message = scram_auth_message(arena, first.bare, server_first, final.without_proof);
     assert_true(scram_proof_matches(&v, auth_message, final.proof));
-    assert_str(scram_server_final(arena, &v, auth_message), "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    assert_str(scram_server_final(arena, &v, auth_message),
+               "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     final.proof[7] ^= 1;
     assert_false(scram_proof_matches(&v, auth_message, final.proof));
     buf_fini(&text);
@@ -167,20 +188,27 @@ CASE(client_final_messages_are_checked)
         assert_int_equal(err.kind, rows[i].is_good ? ERR_NONE : ERR_SYNTAX);
     }
     struct scram_client_final final;
-    assert_int_equal(scram_parse_client_final(arena, STR("c=biws,r=a\0,p=" PROOF), &final, NULL), -1);
+    assert_int_equal(scram_parse_client_final(arena, STR("c=biws,r=a\0,p=" PROOF), &final, NULL),
+                     -1);
 }
 
 CASE(damaged_verifiers_are_not_read)
 {
     static const char *const rows[] = {
-        "", "SCRAM-SHA-256$", "SCRAM-SHA-1$4096:c2FsdA==$" PROOF ":" PROOF, "SCRAM-SHA-256$0:c2FsdA==$" PROOF ":" PROOF,
-        "SCRAM-SHA-256$-1:c2FsdA==$" PROOF ":" PROOF, "SCRAM-SHA-256$4096:$" PROOF ":" PROOF,
-        "SCRAM-SHA-256$4096:c2FsdA==$" PROOF, "SCRAM-SHA-256$4096:c2FsdA==$AAAA:" PROOF,
+        "",
+        "SCRAM-SHA-256$",
+        "SCRAM-SHA-1$4096:c2FsdA==$" PROOF ":" PROOF,
+        "SCRAM-SHA-256$0:c2FsdA==$" PROOF ":" PROOF,
+        "SCRAM-SHA-256$-1:c2FsdA==$" PROOF ":" PROOF,
+        "SCRAM-SHA-256$4096:$" PROOF ":" PROOF,
+        "SCRAM-SHA-256$4096:c2FsdA==$" PROOF,
+        "SCRAM-SHA-256$4096:c2FsdA==$AAAA:" PROOF,
         "SCRAM-SHA-256$99999999999:c2FsdA==$" PROOF ":" PROOF,
     };
     struct scram_verifier v;
 
-    assert_true(scram_verifier_parse(arena, STR("SCRAM-SHA-256$4096:c2FsdA==$" PROOF ":" PROOF), &v));
+    assert_true(
+        scram_verifier_parse(arena, STR("SCRAM-SHA-256$4096:c2FsdA==$" PROOF ":" PROOF), &v));
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         assert_false(scram_verifier_parse(arena, str_c(rows[i]), &v));
 }
@@ -196,14 +224,20 @@ CASE(saslprep_prepares_or_refuses)
         {"USER", "USER"},
         {"\xc2\xaa", "a"},
         {"\xe2\x85\xa8", "IX"},
-        {"a\xc2\xa0" "b", "a b"},
-        {"a\xe3\x80\x80" "b", "a b"},
+        {"a\xc2\xa0"
+         "b",
+         "a b"},
+        {"a\xe3\x80\x80"
+         "b",
+         "a b"},
         {"e\xcc\x81", "\xc3\xa9"},
         {"\xd8\xa7\xd8\xa8", "\xd8\xa7\xd8\xa8"},
         {"\x07", NULL},
         {"a\x7f", NULL},
         {"\xd8\xa7\x31", NULL},
-        {"\xd8\xa7" "a\xd8\xa7", NULL},
+        {"\xd8\xa7"
+         "a\xd8\xa7",
+         NULL},
         {"\xee\x80\x80", NULL},
         {"\xef\xbf\xbd", NULL},
         {"\xe2\x80\xae", NULL},
@@ -228,9 +262,15 @@ CASE(plain_messages_are_checked)
         struct str message;
         bool is_good;
     } rows[] = {
-        {STR("\0ani\0pencil"), true},   {STR("boss\0ani\0pencil"), true}, {STR(""), false},
-        {STR("ani"), false},            {STR("\0ani"), false},            {STR("\0ani\0"), false},
-        {STR("\0\0pencil"), false},     {STR("\0ani\0pen\0cil"), false},  {STR("\0ani\0pencil\0"), false},
+        {STR("\0ani\0pencil"), true},
+        {STR("boss\0ani\0pencil"), true},
+        {STR(""), false},
+        {STR("ani"), false},
+        {STR("\0ani"), false},
+        {STR("\0ani\0"), false},
+        {STR("\0\0pencil"), false},
+        {STR("\0ani\0pen\0cil"), false},
+        {STR("\0ani\0pencil\0"), false},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -311,7 +351,8 @@ CASE(plain_logs_in_as_oneself_only)
     make_ani();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         begin("PLAIN", true);
-        assert_int_equal(say(rows[i].message), rows[i].refusal == ERR_NONE ? SASL_DONE : SASL_FAILED);
+        assert_int_equal(say(rows[i].message),
+                         rows[i].refusal == ERR_NONE ? SASL_DONE : SASL_FAILED);
         assert_int_equal(error.kind, rows[i].refusal);
         if (rows[i].refusal == ERR_NONE)
             assert_int_equal(sasl_account(sasl)->account_id, 1);
@@ -346,7 +387,7 @@ CASE(an_exchange_may_begin_without_data)
 
 struct client {
     const char *name, *password, *header;
-    struct str binding;                 /* behind the header */
+    struct str binding; /* behind the header */
     struct str first_bare, server_first, nonce, salt;
     uint32_t iterations;
     uint8_t server_key[DIGEST_SIZE];
@@ -385,10 +426,11 @@ static struct str encoded(struct str bytes)
 
 static struct str client_proof(struct client *c)
 {
-    uint8_t salted[DIGEST_SIZE], client_key[DIGEST_SIZE], stored_key[DIGEST_SIZE], signature[DIGEST_SIZE];
+    uint8_t salted[DIGEST_SIZE], client_key[DIGEST_SIZE], stored_key[DIGEST_SIZE],
+        signature[DIGEST_SIZE];
 
-    PKCS5_PBKDF2_HMAC(c->password, (int)strlen(c->password), (const unsigned char *)c->salt.p, (int)c->salt.n,
-                      (int)c->iterations, EVP_sha256(), DIGEST_SIZE, salted);
+    PKCS5_PBKDF2_HMAC(c->password, (int)strlen(c->password), (const unsigned char *)c->salt.p,
+                      (int)c->salt.n, (int)c->iterations, EVP_sha256(), DIGEST_SIZE, salted);
     hmac_sha256(digest_str(salted), STR("Client Key"), client_key);
     hmac_sha256(digest_str(salted), STR("Server Key"), c->server_key);
     sha256(digest_str(client_key), stored_key);
@@ -401,10 +443,12 @@ static struct str client_proof(struct client *c)
 static enum sasl_status client_final(struct client *c)
 {
     struct str binding = arena_printf(arena, "%s%.*s", c->header, STR_ARG(c->binding));
-    struct str without_proof = arena_printf(arena, "c=%.*s,r=%.*s", STR_ARG(encoded(binding)), STR_ARG(c->nonce));
+    struct str without_proof =
+        arena_printf(arena, "c=%.*s,r=%.*s", STR_ARG(encoded(binding)), STR_ARG(c->nonce));
 
     c->auth_message = scram_auth_message(arena, c->first_bare, c->server_first, without_proof);
-    return say(arena_printf(arena, "%.*s,p=%.*s", STR_ARG(without_proof), STR_ARG(client_proof(c))));
+    return say(
+        arena_printf(arena, "%.*s,p=%.*s", STR_ARG(without_proof), STR_ARG(client_proof(c))));
 }
 
 /* The whole of it; the kind of the failure, or ERR_NONE. */
@@ -434,32 +478,43 @@ CASE(scram_proves_both_sides)
         {"SCRAM-SHA-256", "ani@example.test", "pencil", "n,,", "", false, ERR_NONE},
         {"SCRAM-SHA-256", "ani@example.test", "pencil", "n,,", "", true, ERR_NONE},
         {"SCRAM-SHA-256", "A.Putri@Other.test", "pencil", "n,,", "", true, ERR_NONE},
-        {"SCRAM-SHA-256", "ani@example.test", "pencil", "n,a=a.putri@other.test,", "", true, ERR_NONE},
+        {"SCRAM-SHA-256", "ani@example.test", "pencil", "n,a=a.putri@other.test,", "", true,
+         ERR_NONE},
         {"SCRAM-SHA-256", "ani@example.test", "pencil", "y,,", "", false, ERR_NONE},
-        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-exporter,,", "EXPORTER", true, ERR_NONE},
-        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-server-end-point,,", "ENDPOINT", true, ERR_NONE},
+        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-exporter,,", "EXPORTER", true,
+         ERR_NONE},
+        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-server-end-point,,", "ENDPOINT",
+         true, ERR_NONE},
 
         {"SCRAM-SHA-256", "ani@example.test", "eraser", "n,,", "", false, ERR_AUTH},
         {"SCRAM-SHA-256", "budi@example.test", "pencil", "n,,", "", false, ERR_AUTH},
         {"SCRAM-SHA-256", "nobody@example.test", "pencil", "n,,", "", false, ERR_AUTH},
-        {"SCRAM-SHA-256", "ani@example.test", "pencil", "n,a=budi@example.test,", "", false, ERR_DENIED},
+        {"SCRAM-SHA-256", "ani@example.test", "pencil", "n,a=budi@example.test,", "", false,
+         ERR_DENIED},
         {"SCRAM-SHA-256", "ani@example.test", "pencil", "y,,", "", true, ERR_AUTH},
         {"SCRAM-SHA-256", "ani@example.test", "pencil", "n,,", "EXPORTER", true, ERR_AUTH},
-        {"SCRAM-SHA-256", "ani@example.test", "pencil", "p=tls-exporter,,", "EXPORTER", true, ERR_SYNTAX},
+        {"SCRAM-SHA-256", "ani@example.test", "pencil", "p=tls-exporter,,", "EXPORTER", true,
+         ERR_SYNTAX},
         {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "n,,", "", true, ERR_SYNTAX},
-        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-unique,,", "UNIQUE", true, ERR_UNSUPPORTED},
-        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-exporter,,", "ENDPOINT", true, ERR_AUTH},
-        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-exporter,,", "", true, ERR_AUTH},
+        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-unique,,", "UNIQUE", true,
+         ERR_UNSUPPORTED},
+        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-exporter,,", "ENDPOINT", true,
+         ERR_AUTH},
+        {"SCRAM-SHA-256-PLUS", "ani@example.test", "pencil", "p=tls-exporter,,", "", true,
+         ERR_AUTH},
     };
 
     make_ani();
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct client c = {.name = rows[i].name, .password = rows[i].password, .header = rows[i].header,
+        struct client c = {.name = rows[i].name,
+                           .password = rows[i].password,
+                           .header = rows[i].header,
                            .binding = str_c(rows[i].binding)};
         enum error_kind kind = scram(&c, rows[i].mechanism, rows[i].is_tls);
 
         if (kind != rows[i].refusal)
-            print_error("%s %s %s: %s\n", rows[i].mechanism, rows[i].header, rows[i].password, error.text);
+            print_error("%s %s %s: %s\n", rows[i].mechanism, rows[i].header, rows[i].password,
+                        error.text);
         assert_int_equal(kind, rows[i].refusal);
         if (kind == ERR_NONE)
             assert_int_equal(sasl_account(sasl)->account_id, 1);
@@ -468,7 +523,8 @@ CASE(scram_proves_both_sides)
 
 CASE(an_unknown_name_has_a_salt_of_its_own_that_stays)
 {
-    struct client one = {.name = "nobody@example.test", .password = "x", .header = "n,,"}, again = one, other = one, ani = one;
+    struct client one = {.name = "nobody@example.test", .password = "x", .header = "n,,"},
+                  again = one, other = one, ani = one;
 
     make_ani();
     other.name = "somebody@example.test";

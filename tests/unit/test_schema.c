@@ -1,5 +1,5 @@
-/* test_schema.c - the rules of the schema, read from PostgreSQL's catalogue: what belongs to an account can be spread over
- * machines by account_id. */
+/* test_schema.c - the rules of the schema, read from PostgreSQL's catalogue: what belongs to an
+ * account can be spread over machines by account_id. */
 #include "tests/unit/pg_fixture.h"
 
 #include "server/pg/migrate.h"
@@ -19,7 +19,8 @@ static int start(void **state)
     "FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p'))"
 #define ACCOUNT_TABLES "(SELECT * FROM " TABLES " AS t WHERE class = 'account')"
 /* Name of the first column of an index or a foreign key. */
-#define COLUMN(table, number) "(SELECT attname FROM pg_attribute WHERE attrelid = " table " AND attnum = " number ")"
+#define COLUMN(table, number)                                                                      \
+    "(SELECT attname FROM pg_attribute WHERE attrelid = " table " AND attnum = " number ")"
 
 /* Prints every row of the answer: each breaks a rule. */
 static void assert_none(const char *sql)
@@ -40,20 +41,22 @@ static void assert_none(const char *sql)
 
 static void every_table_says_its_class(void **state)
 {
-    assert_none("SELECT relname FROM " TABLES " AS t WHERE relname <> 'schema_migration' AND (class IS NULL OR "
+    assert_none("SELECT relname FROM " TABLES
+                " AS t WHERE relname <> 'schema_migration' AND (class IS NULL OR "
                 "class NOT IN ('account', 'reference', 'host'))");
 }
 
 static void the_tables_of_accounts_are_found(void **state)
 {
     static const char *const expected[] = {
-        "account_state", "credential",   "mailbox",         "mailbox_removed",
-        "message",       "message_meta", "message_vanished", "message_removed", "thread_ref",
+        "account_state", "credential",       "mailbox",         "mailbox_removed", "message",
+        "message_meta",  "message_vanished", "message_removed", "thread_ref",
     };
     char sql[512];
 
     for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
-        snprintf(sql, sizeof sql, "SELECT count(*) FROM " ACCOUNT_TABLES " AS t WHERE relname = '%s'", expected[i]);
+        snprintf(sql, sizeof sql,
+                 "SELECT count(*) FROM " ACCOUNT_TABLES " AS t WHERE relname = '%s'", expected[i]);
         if (fixture_sql(sql) != 1)
             print_error("%s is not a table of class account\n", expected[i]);
         assert_int_equal(fixture_sql(sql), 1);
@@ -62,51 +65,67 @@ static void the_tables_of_accounts_are_found(void **state)
 
 static void tables_of_accounts_have_an_account_id(void **state)
 {
-    assert_none("SELECT relname FROM " ACCOUNT_TABLES " AS t WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE "
-                "attrelid = t.oid AND attname = 'account_id' AND attnotnull AND atttypid = 'bigint'::regtype)");
+    assert_none("SELECT relname FROM " ACCOUNT_TABLES
+                " AS t WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE "
+                "attrelid = t.oid AND attname = 'account_id' AND attnotnull AND atttypid = "
+                "'bigint'::regtype)");
 }
 
 static void tables_of_accounts_have_a_primary_key(void **state)
 {
-    assert_none("SELECT relname FROM " ACCOUNT_TABLES " AS t WHERE NOT EXISTS (SELECT FROM pg_index WHERE indrelid = "
+    assert_none("SELECT relname FROM " ACCOUNT_TABLES
+                " AS t WHERE NOT EXISTS (SELECT FROM pg_index WHERE indrelid = "
                 "t.oid AND indisprimary)");
 }
 
 static void unique_keys_begin_with_account_id(void **state)
 {
-    assert_none("SELECT i.indexrelid::regclass FROM " ACCOUNT_TABLES " AS t JOIN pg_index i ON i.indrelid = t.oid "
-                "WHERE (i.indisunique OR i.indisexclusion) AND " COLUMN("t.oid", "i.indkey[0]") " IS DISTINCT FROM "
-                "'account_id'");
+    assert_none("SELECT i.indexrelid::regclass FROM " ACCOUNT_TABLES
+                " AS t JOIN pg_index i ON i.indrelid = t.oid "
+                "WHERE (i.indisunique OR i.indisexclusion) AND " COLUMN(
+                    "t.oid", "i.indkey[0]") " IS DISTINCT FROM "
+                                            "'account_id'");
 }
 
 static void foreign_keys_begin_with_account_id(void **state)
 {
-    assert_none("SELECT t.relname || '.' || k.conname FROM " ACCOUNT_TABLES " AS t JOIN pg_constraint k ON k.conrelid "
-                "= t.oid AND k.contype = 'f' WHERE " COLUMN("k.conrelid", "k.conkey[1]") " <> 'account_id' OR "
-                COLUMN("k.confrelid", "k.confkey[1]") " <> 'account_id'");
+    assert_none(
+        "SELECT t.relname || '.' || k.conname FROM " ACCOUNT_TABLES
+        " AS t JOIN pg_constraint k ON k.conrelid "
+        "= t.oid AND k.contype = 'f' WHERE " COLUMN(
+            "k.conrelid",
+            "k.conkey[1]") " <> 'account_id' OR " COLUMN("k.confrelid",
+                                                         "k.confkey[1]") " <> 'account_id'");
 }
 
 static void tables_of_accounts_have_no_triggers(void **state)
 {
-    assert_none("SELECT t.relname || '.' || g.tgname FROM " ACCOUNT_TABLES " AS t JOIN pg_trigger g ON g.tgrelid = "
+    assert_none("SELECT t.relname || '.' || g.tgname FROM " ACCOUNT_TABLES
+                " AS t JOIN pg_trigger g ON g.tgrelid = "
                 "t.oid WHERE NOT g.tgisinternal");
 }
 
 /* The rules above find what breaks them. */
 static void a_table_that_breaks_the_rules_is_found(void **state)
 {
-    static const struct { const char *columns; const char *rule; } bad[] = {
+    static const struct {
+        const char *columns;
+        const char *rule;
+    } bad[] = {
         {"account_id bigint NOT NULL, k bigint, PRIMARY KEY (k, account_id)",
-         "SELECT count(*) FROM " ACCOUNT_TABLES " AS t JOIN pg_index i ON i.indrelid = t.oid WHERE i.indisunique AND "
-         COLUMN("t.oid", "i.indkey[0]") " IS DISTINCT FROM 'account_id'"},
+         "SELECT count(*) FROM " ACCOUNT_TABLES
+         " AS t JOIN pg_index i ON i.indrelid = t.oid WHERE i.indisunique AND " COLUMN(
+             "t.oid", "i.indkey[0]") " IS DISTINCT FROM 'account_id'"},
         {"account_id bigint PRIMARY KEY, d bigint REFERENCES domain",
-         "SELECT count(*) FROM " ACCOUNT_TABLES " AS t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f' "
+         "SELECT count(*) FROM " ACCOUNT_TABLES
+         " AS t JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'f' "
          "WHERE " COLUMN("k.conrelid", "k.conkey[1]") " <> 'account_id'"},
     };
     char sql[512];
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        snprintf(sql, sizeof sql, "CREATE TABLE bad (%s); COMMENT ON TABLE bad IS 'account: for this test'",
+        snprintf(sql, sizeof sql,
+                 "CREATE TABLE bad (%s); COMMENT ON TABLE bad IS 'account: for this test'",
                  bad[i].columns);
         fixture_sql(sql);
         assert_int_equal(fixture_sql(bad[i].rule), 1);

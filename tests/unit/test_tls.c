@@ -357,6 +357,7 @@ static void client_quit(SSL *ssl)
     client_expect(ssl, "quit\r\n");
     assert_int_equal(client_hear(ssl, &c, 1), 0);
     assert_int_equal(SSL_get_shutdown(ssl), SSL_RECEIVED_SHUTDOWN);     /* close_notify came */
+    SSL_shutdown(ssl);                  /* or OpenSSL would not use the session again */
     client_close(ssl);
 }
 
