@@ -25,6 +25,7 @@
 #include "server/pg/notify.h"
 #include "server/pg/pg.h"
 #include "server/run/config.h"
+#include "server/run/dns.h"
 #include "server/run/loop.h"
 #include "server/run/supervisor.h"
 #include "server/run/tls.h"
@@ -232,7 +233,7 @@ static int settle_config(int argc, char **argv)
         return serve_usage();
     config.data_dir = absolute_path(data);
     if (read_config_file() < 0)
-        return 1;
+        return 2;
     for (size_t i = 0; i < overrides.n; i++)
         if (config_set(overrides.v[i].name, overrides.v[i].value, &err) < 0) {
             fprintf(stderr, "merpati: %s\n", err.text);
@@ -257,6 +258,7 @@ static int serve(int argc, char **argv)
         .worker_stop = worker_stop,
         .on_ready = on_ready,
     };
+    struct error err = {0};
     enum log_level level;
     int status;
 
@@ -264,6 +266,10 @@ static int serve(int argc, char **argv)
         return status;
     if (log_parse_level(str_c(config.log_level), &level))
         log_set_level(level);
+    if (dns_check_settings(&err) < 0) {
+        fprintf(stderr, "merpati: %s\n", err.text);
+        return 1;
+    }
     settle_hostname();
     plan.endpoints = endpoints(&plan.endpoint_count);
     if (config.database[0] == '\0')

@@ -3,8 +3,8 @@
 #include "server/run/service.h"
 
 enum imap_listener {
-    IMAP_STARTTLS = 0,                                  /* 143: STARTTLS is offered    */
-    IMAP_TLS = 1,                                       /* 993: TLS from the first byte */
+    IMAP_STARTTLS = 0, /* 143: STARTTLS is offered    */
+    IMAP_TLS = 1,      /* 993: TLS from the first byte */
 };
 
 extern const struct service imap_service;

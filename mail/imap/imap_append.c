@@ -1,8 +1,10 @@
-/* imap_append.c - APPEND, with several messages (RFC 3502), UIDPLUS answers and limits (RFC 7889).
+/* imap_append.c - APPEND, with several messages (RFC 3502), UIDPLUS answers and limits (RFC
+ * 7889).
  *
- * Messages are not collected with the command: each is read into memory of its own as it comes, within
- * config.imap_append_max for one and the worker's budget for all, and then all are stored in one transaction. A client that waits for
- * "+" is refused before it sends; one that does not wait is read out to its end and refused then. */
+ * Messages are not collected with the command: each is read into memory of its own as it comes,
+ * within config.imap_append_max for one and the worker's budget for all, and then all are stored
+ * in one transaction. A client that waits for "+" is refused before it sends; one that does not
+ * wait is read out to its end and refused then. */
 #include "mail/imap/imap_append.h"
 
 #include <stdlib.h>
@@ -16,7 +18,7 @@
 #include "server/base/date.h"
 #include "server/run/config.h"
 
-#define MESSAGES_MAX 20000                              /* in one command */
+#define MESSAGES_MAX 20000 /* in one command */
 
 struct append_message {
     struct append_message *next;
@@ -34,19 +36,21 @@ struct append {
     struct append_message *first, **last;
     size_t count;
     int64_t budget_used;
-    struct error refused;                               /* set: what still comes is thrown away */
+    struct error refused; /* set: what still comes is thrown away */
 };
 
 /* Bytes held by unfinished APPENDs of this worker. */
 static int64_t budget_in_use;
 
-/* --- arguments ------------------------------------------------------------------------------------ */
+/* --- arguments -------------------------------------------------------------------------------- */
 
-static int parse_message_options(struct imap_parser *p, struct arena *a, struct append_message *m, struct error *err)
+static int parse_message_options(struct imap_parser *p, struct arena *a, struct append_message *m,
+                                 struct error *err)
 {
     m->received_us = INT64_MIN;
     if (imap_parse_peek(p, '(') &&
-        (imap_parse_flags(p, a, false, &m->flags, &m->keywords, err) < 0 || imap_parse_space(p, err) < 0))
+        (imap_parse_flags(p, a, false, &m->flags, &m->keywords, err) < 0 ||
+         imap_parse_space(p, err) < 0))
         return -1;
     if (imap_parse_peek(p, '"') &&
         (imap_parse_date_time(p, a, &m->received_us, err) < 0 || imap_parse_space(p, err) < 0))
@@ -61,12 +65,14 @@ bool imap_append_is_at_message(struct arena *a, struct str text, struct imap_lit
     struct str word;
 
     imap_parser_init(&p, text);
-    return imap_parse_tag(&p, &word, NULL) == 0 && imap_parse_skip(&p, ' ') && imap_parse_word(&p, STR("APPEND")) &&
-           imap_parse_skip(&p, ' ') && imap_parse_astring(&p, a, &word, "", NULL) == 0 && imap_parse_skip(&p, ' ') &&
-           parse_message_options(&p, a, &ignored, NULL) == 0 && imap_parse_open_literal(&p, out, NULL) == 0;
+    return imap_parse_tag(&p, &word, NULL) == 0 && imap_parse_skip(&p, ' ') &&
+           imap_parse_word(&p, STR("APPEND")) && imap_parse_skip(&p, ' ') &&
+           imap_parse_astring(&p, a, &word, "", NULL) == 0 && imap_parse_skip(&p, ' ') &&
+           parse_message_options(&p, a, &ignored, NULL) == 0 &&
+           imap_parse_open_literal(&p, out, NULL) == 0;
 }
 
-/* --- messages -------------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static void append_fini(struct append *ap)
 {
@@ -80,7 +86,8 @@ static int admit(struct append *ap, const struct imap_literal *literal, struct e
     if (literal->size == 0)
         return fail(err, ERR_UNSUPPORTED, "an empty message cannot be stored");
     if (literal->size > (uint64_t)config.imap_append_max)
-        return fail(err, ERR_TOO_BIG, "a message may have %lld bytes at most", (long long)config.imap_append_max);
+        return fail(err, ERR_TOO_BIG, "a message may have %lld bytes at most",
+                    (long long)config.imap_append_max);
     if (ap->count == MESSAGES_MAX)
         return fail(err, ERR_LIMIT, "more than %d messages in one command", MESSAGES_MAX);
     if (budget_in_use + (int64_t)literal->size > config.smtp_message_memory_max)
@@ -91,7 +98,8 @@ static int admit(struct append *ap, const struct imap_literal *literal, struct e
 }
 
 /* Memory grows as the bytes come, so an announcement alone costs nothing. */
-static PARKS int read_message(struct append *ap, struct append_message *m, uint64_t size, struct error *err)
+static PARKS int read_message(struct append *ap, struct append_message *m, uint64_t size,
+                              struct error *err)
 {
     buf_init(&m->raw, (size_t)size);
     while (m->raw.n < size) {
@@ -109,7 +117,8 @@ static PARKS int read_message(struct append *ap, struct append_message *m, uint6
     return 0;
 }
 
-static PARKS int throw_away(struct append *ap, const struct imap_literal *literal, struct error *err)
+static PARKS int throw_away(struct append *ap, const struct imap_literal *literal,
+                            struct error *err)
 {
     if (literal->size > 4 * (uint64_t)config.imap_append_max) {
         imap_bye(ap->s, "The message is much too big");
@@ -118,9 +127,10 @@ static PARKS int throw_away(struct append *ap, const struct imap_literal *litera
     return imap_discard(ap->s, literal->size, err);
 }
 
-/* One literal. -1: the connection; a refusal is kept in ap->refused, and is final at once when the client waits. */
-static PARKS int take_message(struct append *ap, struct append_message *m, const struct imap_literal *literal, bool *is_final,
-                              struct error *err)
+/* One literal. -1: the connection; a refusal is kept in ap->refused, and is final at once when
+ * the client waits. */
+static PARKS int take_message(struct append *ap, struct append_message *m,
+                              const struct imap_literal *literal, bool *is_final, struct error *err)
 {
     if (ap->refused.kind == ERR_NONE)
         (void)admit(ap, literal, &ap->refused);
@@ -138,8 +148,8 @@ static PARKS int take_message(struct append *ap, struct append_message *m, const
 }
 
 /* Behind a message: the end of the command, or a space and the next one. */
-static PARKS int read_tail(struct append *ap, struct append_message *next, struct imap_literal *literal, bool *is_final,
-                           struct error *err)
+static PARKS int read_tail(struct append *ap, struct append_message *next,
+                           struct imap_literal *literal, bool *is_final, struct error *err)
 {
     struct imap_parser p;
     struct str line;
@@ -151,7 +161,8 @@ static PARKS int read_tail(struct append *ap, struct append_message *next, struc
     if (*is_final)
         return 0;
     imap_parser_init(&p, arena_str(ap->s->arena, line));
-    if (imap_parse_space(&p, &ap->refused) < 0 || parse_message_options(&p, ap->s->arena, next, &ap->refused) < 0 ||
+    if (imap_parse_space(&p, &ap->refused) < 0 ||
+        parse_message_options(&p, ap->s->arena, next, &ap->refused) < 0 ||
         imap_parse_open_literal(&p, literal, &ap->refused) < 0)
         *is_final = !imap_literal_at_end(line, literal);
     return 0;
@@ -174,7 +185,7 @@ static PARKS int read_messages(struct append *ap, struct append_message *m, stru
     return 0;
 }
 
-/* --- storing --------------------------------------------------------------------------------------- */
+/* --- storing ---------------------------------------------------------------------------------- */
 
 static void set_code(struct append *ap, const struct delivery *v)
 {
@@ -192,16 +203,20 @@ static void set_code(struct append *ap, const struct delivery *v)
 
 static PARKS int store_messages(struct append *ap, struct error *err)
 {
-    struct message_prepared *prepared = ARENA_ARRAY(ap->s->arena, ap->count, struct message_prepared);
+    struct message_prepared *prepared =
+        ARENA_ARRAY(ap->s->arena, ap->count, struct message_prepared);
     struct delivery *v = ARENA_ARRAY(ap->s->arena, ap->count, struct delivery);
     int64_t now_us = time_now_us();
     size_t i = 0;
 
     for (struct append_message *m = ap->first; m != NULL; m = m->next, i++) {
         message_prepare(ap->s->arena, buf_str(&m->raw), &prepared[i]);
-        v[i] = (struct delivery){.account_id = ap->s->account_id, .mailbox_id = ap->mailbox_id, .flags = m->flags,
-                                 .keywords = m->keywords,
-                                 .received_us = m->received_us == INT64_MIN ? now_us : m->received_us};
+        v[i] =
+            (struct delivery){.account_id = ap->s->account_id,
+                              .mailbox_id = ap->mailbox_id,
+                              .flags = m->flags,
+                              .keywords = m->keywords,
+                              .received_us = m->received_us == INT64_MIN ? now_us : m->received_us};
         fiber_pause();
     }
     if (mail_append(prepared, v, ap->count, err) < 0)
@@ -244,9 +259,10 @@ int imap_cmd_append(struct imap_session *s, struct imap_command *c, struct error
     if (imap_parse_mailbox(s, c, &ap.path, err) < 0) {
         if (!c->has_message)
             return -1;
-        ap.refused = *err;                              /* the message is coming nevertheless */
+        ap.refused = *err; /* the message is coming nevertheless */
         error_clear(err);
-    } else if (imap_parse_space(&c->args, err) < 0 || parse_message_options(&c->args, s->arena, first, err) < 0 ||
+    } else if (imap_parse_space(&c->args, err) < 0 ||
+               parse_message_options(&c->args, s->arena, first, err) < 0 ||
                imap_parse_open_literal(&c->args, &literal, err) < 0) {
         return -1;
     }

@@ -1,7 +1,7 @@
 /* imap_auth.c - STARTTLS, LOGIN, AUTHENTICATE.
  *
- * Passwords in the clear are taken only on a connection that conn_is_secure() vouches for. What goes wrong with a
- * name or a password is one answer, made by the directory. */
+ * Passwords in the clear are taken only on a connection that conn_is_secure() vouches for. What
+ * goes wrong with a name or a password is one answer, made by the directory. */
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_reply.h"
@@ -36,7 +36,8 @@ static void logged_in(struct imap_session *s, struct imap_command *c, const stru
 
     s->account_id = account->account_id;
     s->phase = IMAP_AUTHENTICATED;
-    log_info(conn_log(s->conn), "login", KV("address", account->address), KV("tls", conn_is_tls(s->conn)));
+    log_info(conn_log(s->conn), "login", KV("address", account->address),
+             KV("tls", conn_is_tls(s->conn)));
     log_add(conn_log(s->conn), KV("account", account->account_id));
     buf_init(&code, SIZE_MAX);
     imap_add_capabilities(s, &code);
@@ -45,14 +46,18 @@ static void logged_in(struct imap_session *s, struct imap_command *c, const stru
     buf_fini(&code);
 }
 
-/* --- LOGIN ----------------------------------------------------------------------------------------- */
+/* --- LOGIN ------------------------------------------------------------------------------------ */
 
-static int parse_login(struct imap_session *s, struct imap_command *c, struct str *name, struct str *password, struct error *err)
+static int parse_login(struct imap_session *s, struct imap_command *c, struct str *name,
+                       struct str *password, struct error *err)
 {
-    if (imap_parse_astring(&c->args, s->arena, name, "a user name", err) < 0 || imap_parse_space(&c->args, err) < 0 ||
+    if (imap_parse_astring(&c->args, s->arena, name, "a user name", err) < 0 ||
+        imap_parse_space(&c->args, err) < 0 ||
         imap_parse_astring(&c->args, s->arena, password, "a password", NULL) < 0)
         return fail(err, ERR_SYNTAX, "expected a user name and a password");
-    return imap_parse_at_end(&c->args) ? 0 : fail(err, ERR_SYNTAX, "expected nothing behind the password");
+    return imap_parse_at_end(&c->args)
+               ? 0
+               : fail(err, ERR_SYNTAX, "expected nothing behind the password");
 }
 
 int imap_cmd_login(struct imap_session *s, struct imap_command *c, struct error *err)
@@ -73,7 +78,7 @@ int imap_cmd_login(struct imap_session *s, struct imap_command *c, struct error 
     return 0;
 }
 
-/* --- AUTHENTICATE ---------------------------------------------------------------------------------- */
+/* --- AUTHENTICATE ----------------------------------------------------------------------------- */
 
 static int decode(struct imap_session *s, struct str base64, struct str *out, struct error *err)
 {
@@ -90,8 +95,8 @@ static int decode(struct imap_session *s, struct str base64, struct str *out, st
 }
 
 /* Mechanism, and the initial response when there is one; "=" is an empty one (RFC 4959). */
-static int parse_authenticate(struct imap_session *s, struct imap_command *c, struct str *mechanism, bool *has_input,
-                              struct str *input, struct error *err)
+static int parse_authenticate(struct imap_session *s, struct imap_command *c, struct str *mechanism,
+                              bool *has_input, struct str *input, struct error *err)
 {
     struct str rest;
 
@@ -105,8 +110,8 @@ static int parse_authenticate(struct imap_session *s, struct imap_command *c, st
     return str_eq(rest, STR("=")) ? 0 : decode(s, rest, input, err);
 }
 
-static PARKS int challenge_client(struct imap_session *s, struct imap_command *c, struct str challenge, struct str *input,
-                                  struct error *err)
+static PARKS int challenge_client(struct imap_session *s, struct imap_command *c,
+                                  struct str challenge, struct str *input, struct error *err)
 {
     struct str line;
     struct buf out;
@@ -124,8 +129,8 @@ static PARKS int challenge_client(struct imap_session *s, struct imap_command *c
     return decode(s, line, input, err);
 }
 
-static PARKS int converse(struct imap_session *s, struct imap_command *c, struct sasl *sasl, bool has_input, struct str input,
-                          struct error *err)
+static PARKS int converse(struct imap_session *s, struct imap_command *c, struct sasl *sasl,
+                          bool has_input, struct str input, struct error *err)
 {
     for (;;) {
         struct str challenge = STR("");

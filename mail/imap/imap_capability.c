@@ -7,11 +7,12 @@
 #include "server/directory/sasl.h"
 #include "server/run/config.h"
 
-#define ID_FIELDS_MAX 30                                /* RFC 2971, 3.3 */
+#define ID_FIELDS_MAX 30 /* RFC 2971, 3.3 */
 
 #define CAPABILITIES_ALWAYS "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ENABLE ID IDLE"
-#define CAPABILITIES_LOGGED_IN                                                                                     \
-    " NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE UNSELECT UIDPLUS"    \
+#define CAPABILITIES_LOGGED_IN                                                                     \
+    " NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE "    \
+    "UNSELECT UIDPLUS"                                                                             \
     " MOVE MULTIAPPEND CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN BINARY SAVEDATE APPENDLIMIT="
 
 void imap_add_capabilities(const struct imap_session *s, struct buf *out)
@@ -47,9 +48,10 @@ int imap_cmd_capability(struct imap_session *s, struct imap_command *c, struct e
     return 0;
 }
 
-/* --- ID (RFC 2971) ------------------------------------------------------------------------------- */
+/* --- ID (RFC 2971) ---------------------------------------------------------------------------- */
 
-static int parse_id_field(struct imap_parser *p, struct arena *a, struct str *name, struct str *value, struct error *err)
+static int parse_id_field(struct imap_parser *p, struct arena *a, struct str *name,
+                          struct str *value, struct error *err)
 {
     if (imap_parse_string(p, a, name, "a field name", err) < 0 || imap_parse_space(p, err) < 0 ||
         imap_parse_nstring(p, a, value, "a field value", err) < 0)
@@ -57,7 +59,8 @@ static int parse_id_field(struct imap_parser *p, struct arena *a, struct str *na
     return name->n > 30 || value->n > 1024 ? fail(err, ERR_SYNTAX, "a field of ID is too long") : 0;
 }
 
-static int parse_id(struct imap_session *s, struct imap_parser *p, struct str *client, struct error *err)
+static int parse_id(struct imap_session *s, struct imap_parser *p, struct str *client,
+                    struct error *err)
 {
     struct str name, value;
     unsigned count = 0;
@@ -90,9 +93,12 @@ int imap_cmd_id(struct imap_session *s, struct imap_command *c, struct error *er
     return 0;
 }
 
-/* --- ENABLE (RFC 5161) ----------------------------------------------------------------------------- */
+/* --- ENABLE (RFC 5161) ------------------------------------------------------------------------ */
 
-static const struct { struct str name; uint8_t flags; } extensions[] = {
+static const struct {
+    struct str name;
+    uint8_t flags;
+} extensions[] = {
     {{"IMAP4rev2", 9}, IMAP_ENABLED_REV2},
     {{"CONDSTORE", 9}, IMAP_ENABLED_CONDSTORE},
     {{"QRESYNC", 7}, IMAP_ENABLED_QRESYNC | IMAP_ENABLED_CONDSTORE},
@@ -101,7 +107,8 @@ static const struct { struct str name; uint8_t flags; } extensions[] = {
 static void enable(struct imap_session *s, struct str name, struct buf *out)
 {
     for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
-        if (str_ieq(name, extensions[i].name) && (s->enabled & extensions[i].flags) != extensions[i].flags) {
+        if (str_ieq(name, extensions[i].name) &&
+            (s->enabled & extensions[i].flags) != extensions[i].flags) {
             s->enabled |= extensions[i].flags;
             buf_addc(out, ' ');
             buf_add(out, extensions[i].name);

@@ -1,17 +1,18 @@
 /* imap_command.c - reading a command off the connection.
  *
- * A command without literals, nearly all of them, is parsed where it lies in the connection's input buffer.
- * What is refused here is refused because of its size, before anything was parsed but the tag. */
+ * A command without literals, nearly all of them, is parsed where it lies in the connection's
+ * input buffer. What is refused here is refused because of its size, before anything was parsed
+ * but the tag. */
 #include "mail/imap/imap_command.h"
 
 #include "mail/imap/imap_append.h"
 #include "mail/imap/imap_reply.h"
 #include "server/run/config.h"
 
-#define STALL_MS (5 * 60 * 1000)                        /* for one line, one block, one write */
-#define NEW_LINE_SIZE_MAX 16384                         /* before log-in; bearer tokens are long */
+#define STALL_MS             (5 * 60 * 1000) /* for one line, one block, one write */
+#define NEW_LINE_SIZE_MAX    16384           /* before log-in; bearer tokens are long */
 #define NEW_LITERAL_SIZE_MAX 4096
-#define DISCARD_SIZE_MAX (64 * 1024 * 1024)             /* more than this is not worth reading: BYE */
+#define DISCARD_SIZE_MAX     (64 * 1024 * 1024) /* more than this is not worth reading: BYE */
 
 void imap_renew_deadline(struct imap_session *s)
 {
@@ -56,7 +57,7 @@ static void set_tag(struct imap_session *s, struct imap_command *c, struct str t
     c->tag = arena_str(s->arena, c->tag);
 }
 
-/* --- refusing by size ---------------------------------------------------------------------------- */
+/* --- refusing by size ------------------------------------------------------------------------- */
 
 static enum imap_read refuse_line(struct imap_session *s, struct imap_command *c)
 {
@@ -69,7 +70,8 @@ static enum imap_read refuse_line(struct imap_session *s, struct imap_command *c
     return IMAP_READ_REFUSED;
 }
 
-/* The rest of a command whose non-synchronising literal was too big, up to where the client waits or it ends. */
+/* The rest of a command whose non-synchronising literal was too big, up to where the client
+ * waits or it ends. */
 static int discard_command(struct imap_session *s, struct imap_literal literal, struct error *err)
 {
     struct str line;
@@ -77,14 +79,15 @@ static int discard_command(struct imap_session *s, struct imap_literal literal, 
     do {
         if (literal.size > DISCARD_SIZE_MAX)
             return fail(err, ERR_TOO_BIG, "the literal is much too big");
-        if (imap_discard(s, literal.size, err) < 0 || conn_read_line(s->conn, line_size_max(s), &line, err) < 0)
+        if (imap_discard(s, literal.size, err) < 0 ||
+            conn_read_line(s->conn, line_size_max(s), &line, err) < 0)
             return -1;
     } while (imap_literal_at_end(line, &literal) && !literal.is_sync);
     return 0;
 }
 
-static enum imap_read refuse_literal(struct imap_session *s, struct imap_command *c, struct imap_literal literal,
-                                     struct error *err)
+static enum imap_read refuse_literal(struct imap_session *s, struct imap_command *c,
+                                     struct imap_literal literal, struct error *err)
 {
     struct error refused = {0};
 
@@ -93,14 +96,16 @@ static enum imap_read refuse_literal(struct imap_session *s, struct imap_command
             imap_bye(s, "The literal is much too big");
         return IMAP_READ_ENDED;
     }
-    fail(&refused, ERR_TOO_BIG, "a literal of this command may have %zu bytes at most", literal_size_max(s));
+    fail(&refused, ERR_TOO_BIG, "a literal of this command may have %zu bytes at most",
+         literal_size_max(s));
     imap_reply_error(s, c, &refused);
     return IMAP_READ_REFUSED;
 }
 
-/* --- collecting ---------------------------------------------------------------------------------- */
+/* --- collecting ------------------------------------------------------------------------------- */
 
-static int read_literal(struct imap_session *s, struct imap_command *c, const struct imap_literal *literal, struct error *err)
+static int read_literal(struct imap_session *s, struct imap_command *c,
+                        const struct imap_literal *literal, struct error *err)
 {
     char *to;
 
@@ -117,7 +122,8 @@ static int read_literal(struct imap_session *s, struct imap_command *c, const st
     return 0;
 }
 
-static enum imap_read read_more(struct imap_session *s, struct imap_command *c, struct str line, struct error *err)
+static enum imap_read read_more(struct imap_session *s, struct imap_command *c, struct str line,
+                                struct error *err)
 {
     size_t line_bytes = 0, literal_bytes = 0;
     struct imap_literal literal;
@@ -146,7 +152,7 @@ static enum imap_read read_more(struct imap_session *s, struct imap_command *c, 
     }
 }
 
-/* --- tag and verb -------------------------------------------------------------------------------- */
+/* --- tag and verb ----------------------------------------------------------------------------- */
 
 static void find_verb(struct imap_command *c)
 {
@@ -155,12 +161,14 @@ static void find_verb(struct imap_command *c)
     if (imap_parse_atom(&c->args, &word, "a command", NULL) < 0)
         return;
     c->by_uid = str_ieq(word, STR("UID"));
-    if (c->by_uid && (!imap_parse_skip(&c->args, ' ') || imap_parse_atom(&c->args, &word, "a command", NULL) < 0))
+    if (c->by_uid && (!imap_parse_skip(&c->args, ' ') ||
+                      imap_parse_atom(&c->args, &word, "a command", NULL) < 0))
         return;
     c->verb = imap_verb_find(word, c->by_uid);
 }
 
-/* A handler that reads from the client overwrites the input buffer: its command moves to the arena. */
+/* A handler that reads from the client overwrites the input buffer: its command moves to the
+ * arena. */
 static void keep_text(struct imap_session *s, struct imap_command *c)
 {
     c->tag = arena_str(s->arena, c->tag);

@@ -1,17 +1,19 @@
 /* imap_command.h - a command is collected whole before it is parsed.
  *
- * Lines and literals go into one buffer, within config.imap_line_max and imap_literal_max; synchronising literals are
- * invited with "+ OK". Before log-in the limits are small. APPEND stops at its message. */
+ * Lines and literals go into one buffer, within config.imap_line_max and imap_literal_max;
+ * synchronising literals are invited with "+ OK". Before log-in the limits are small. APPEND
+ * stops at its message. */
 #pragma once
 #include "mail/imap/imap_session.h"
 
 enum imap_read {
-    IMAP_READ_DONE,                                     /* tag, verb and args are set */
-    IMAP_READ_REFUSED,                                  /* answered already; read the next one */
-    IMAP_READ_ENDED,                                    /* the connection: err says why */
+    IMAP_READ_DONE,    /* tag, verb and args are set */
+    IMAP_READ_REFUSED, /* answered already; read the next one */
+    IMAP_READ_ENDED,   /* the connection: err says why */
 };
 
-PARKS enum imap_read imap_command_read(struct imap_session *s, struct imap_command *c, struct error *err);
+PARKS enum imap_read imap_command_read(struct imap_session *s, struct imap_command *c,
+                                       struct error *err);
 
 /* Reads and throws away; ends with the error of the connection. */
 PARKS int imap_discard(struct imap_session *s, uint64_t size, struct error *err);

@@ -8,11 +8,13 @@
 #include "mail/imap/imap_target.h"
 #include "mail/store/mailbox.h"
 
-typedef int transfer_function(struct arena *a, int64_t account_id, int64_t from_mailbox, int64_t to_mailbox,
-                              const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
+typedef int transfer_function(struct arena *a, int64_t account_id, int64_t from_mailbox,
+                              int64_t to_mailbox, const uint32_t *uids, size_t count,
+                              struct uid_pair **pairs, size_t *pair_count,
                               uint32_t *to_uid_validity, struct error *err);
 
-static int parse_copy(struct imap_session *s, struct imap_command *c, struct imap_set *set, struct str *path, struct error *err)
+static int parse_copy(struct imap_session *s, struct imap_command *c, struct imap_set *set,
+                      struct str *path, struct error *err)
 {
     if (imap_set_parse(&c->args, s->arena, set, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
         imap_parse_mailbox(s, c, path, err) < 0 || imap_parse_end(&c->args, err) < 0)
@@ -21,7 +23,8 @@ static int parse_copy(struct imap_session *s, struct imap_command *c, struct ima
 }
 
 /* "COPYUID validity from-set to-set"; empty when nothing was copied. */
-static struct str copyuid(struct arena *a, uint32_t uid_validity, const struct uid_pair *pairs, size_t count)
+static struct str copyuid(struct arena *a, uint32_t uid_validity, const struct uid_pair *pairs,
+                          size_t count)
 {
     uint32_t *uids = ARENA_ARRAY(a, count + 1, uint32_t);
     struct buf code;
@@ -43,7 +46,8 @@ static struct str copyuid(struct arena *a, uint32_t uid_validity, const struct u
     return out;
 }
 
-static PARKS int transfer(struct imap_session *s, struct imap_command *c, transfer_function *run, struct str *code, struct error *err)
+static PARKS int transfer(struct imap_session *s, struct imap_command *c, transfer_function *run,
+                          struct str *code, struct error *err)
 {
     struct uid_pair *pairs = NULL;
     struct mailbox target;
@@ -52,11 +56,12 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
     size_t count, pair_count = 0;
     uint32_t *uids, uid_validity = 0;
 
-    if (parse_copy(s, c, &set, &path, err) < 0 || mailbox_find(s->arena, s->account_id, path, &target, err) < 0)
+    if (parse_copy(s, c, &set, &path, err) < 0 ||
+        mailbox_find(s->arena, s->account_id, path, &target, err) < 0)
         return -1;
     uids = imap_target_uids(s, &set, &count);
-    if (count > 0 && run(s->arena, s->account_id, s->mailbox_id, target.mailbox_id, uids, count, &pairs, &pair_count,
-                         &uid_validity, err) < 0)
+    if (count > 0 && run(s->arena, s->account_id, s->mailbox_id, target.mailbox_id, uids, count,
+                         &pairs, &pair_count, &uid_validity, err) < 0)
         return -1;
     *code = copyuid(s->arena, uid_validity, pairs, pair_count);
     return 0;

@@ -6,7 +6,8 @@
 #include "mail/imap/imap_target.h"
 #include "mail/store/message.h"
 
-static PARKS int expunge(struct imap_session *s, struct imap_command *c, const uint32_t *uids, size_t count, struct error *err)
+static PARKS int expunge(struct imap_session *s, struct imap_command *c, const uint32_t *uids,
+                         size_t count, struct error *err)
 {
     uint32_t *removed;
     size_t removed_count = 0;
@@ -16,7 +17,8 @@ static PARKS int expunge(struct imap_session *s, struct imap_command *c, const u
         c->refusal = "READ-ONLY";
         return fail(err, ERR_DENIED, "the mailbox is opened read-only");
     }
-    if (message_expunge(s->arena, s->account_id, s->mailbox_id, uids, count, true, &removed, &removed_count, &modseq, err) < 0)
+    if (message_expunge(s->arena, s->account_id, s->mailbox_id, uids, count, true, &removed,
+                        &removed_count, &modseq, err) < 0)
         return -1;
     if ((s->enabled & IMAP_ENABLED_QRESYNC) && removed_count > 0)
         c->code = arena_printf(s->arena, "HIGHESTMODSEQ %llu", (unsigned long long)modseq);

@@ -1,8 +1,9 @@
 /* imap_fetch.c - FETCH.
  *
- * Messages are taken in chunks: their states from the view, everything else from the store in sets, and each is printed
- * when it comes, so the memory for a million messages is that of one chunk. What the items need is found out
- * once; flags alone touch no database. A slow client parks the printing, and nothing of the database is held then. */
+ * Messages are taken in chunks: their states from the view, everything else from the store in
+ * sets, and each is printed when it comes, so the memory for a million messages is that of one
+ * chunk. What the items need is found out once; flags alone touch no database. A slow client
+ * parks the printing, and nothing of the database is held then. */
 #include <stdlib.h>
 
 #include "mail/imap/imap_capability.h"
@@ -16,13 +17,13 @@
 #include "mail/store/message.h"
 #include "server/base/date.h"
 
-#define CHUNK_MAX 2000                                  /* messages */
-#define WRITE_SIZE 16384                                /* answers are collected up to about this */
-#define DIRECT_SIZE 8192                                /* larger literals go to the connection uncopied */
+#define CHUNK_MAX   2000  /* messages */
+#define WRITE_SIZE  16384 /* answers are collected up to about this */
+#define DIRECT_SIZE 8192  /* larger literals go to the connection uncopied */
 
 struct fetch_row {
     uint32_t seq;
-    bool tells_seen;                                    /* \Seen was set by this very FETCH */
+    bool tells_seen; /* \Seen was set by this very FETCH */
     struct index_entry entry;
 };
 
@@ -30,18 +31,18 @@ struct fetch {
     struct imap_session *s;
     struct imap_command *c;
     struct fetch_request request;
-    unsigned columns;                                   /* enum message_columns */
+    unsigned columns; /* enum message_columns */
     bool sets_seen, has_binary;
     struct buf out, scratch;
     struct arena *tree_arena;
     struct fetch_row *rows;
     int64_t *ids;
-    size_t count, count_max;                            /* of the chunk */
+    size_t count, count_max; /* of the chunk */
     size_t printed;
-    bool has_missing;                                   /* expunged by others, and the client does not know yet */
+    bool has_missing; /* expunged by others, and the client does not know yet */
 };
 
-/* --- one message ------------------------------------------------------------------------------------ */
+/* --- one message ------------------------------------------------------------------------------ */
 
 static PARKS void write_large(struct fetch *f, struct str bytes)
 {
@@ -79,7 +80,8 @@ static bool is_cached_header(const struct fetch_item *item)
     return true;
 }
 
-static PARKS void print_section(struct fetch *f, const struct fetch_item *item, const struct message *m, struct fetch_body *body)
+static PARKS void print_section(struct fetch *f, const struct fetch_item *item,
+                                const struct message *m, struct fetch_body *body)
 {
     struct str bytes;
 
@@ -95,7 +97,8 @@ static PARKS void print_section(struct fetch *f, const struct fetch_item *item, 
     print_literal(f, fetch_partial(item, bytes), false);
 }
 
-static PARKS void print_binary(struct fetch *f, const struct fetch_item *item, struct fetch_body *body)
+static PARKS void print_binary(struct fetch *f, const struct fetch_item *item,
+                               struct fetch_body *body)
 {
     struct str bytes;
 
@@ -115,7 +118,8 @@ static PARKS int check_binary(struct fetch *f, struct fetch_body *body, struct e
 {
     for (size_t i = 0; i < f->request.count; i++) {
         const struct fetch_item *item = &f->request.items[i];
-        if ((item->kind == FETCH_BINARY || item->kind == FETCH_BINARY_SIZE) && !fetch_body_is_decodable(body, item)) {
+        if ((item->kind == FETCH_BINARY || item->kind == FETCH_BINARY_SIZE) &&
+            !fetch_body_is_decodable(body, item)) {
             f->c->refusal = "UNKNOWN-CTE";
             return fail(err, ERR_UNSUPPORTED, "a part has an unknown transfer encoding");
         }
@@ -149,8 +153,9 @@ static void print_number(struct buf *out, const char *name, uint64_t value)
     buf_add_u64(out, value);
 }
 
-static PARKS void print_item(struct fetch *f, const struct fetch_item *item, const struct fetch_row *row,
-                             const struct message *m, struct fetch_body *body)
+static PARKS void print_item(struct fetch *f, const struct fetch_item *item,
+                             const struct fetch_row *row, const struct message *m,
+                             struct fetch_body *body)
 {
     switch (item->kind) {
     case FETCH_UID:
@@ -187,7 +192,8 @@ static PARKS void print_item(struct fetch *f, const struct fetch_item *item, con
     case FETCH_SECTION:
         print_section(f, item, m, body);
         break;
-    case FETCH_BINARY: case FETCH_BINARY_SIZE:
+    case FETCH_BINARY:
+    case FETCH_BINARY_SIZE:
         print_binary(f, item, body);
         break;
     }
@@ -209,7 +215,8 @@ static void print_seen(struct fetch *f, const struct fetch_row *row)
 }
 
 /* m is NULL when the index knows everything. */
-static PARKS int print_message(struct fetch *f, const struct fetch_row *row, const struct message *m, struct error *err)
+static PARKS int print_message(struct fetch *f, const struct fetch_row *row,
+                               const struct message *m, struct error *err)
 {
     struct fetch_body body = {.a = f->tree_arena, .message = m != NULL ? m->blob : STR_NULL};
 
@@ -233,9 +240,10 @@ static PARKS int print_message(struct fetch *f, const struct fetch_row *row, con
     return conn_failed(f->s->conn) ? fail(err, ERR_CLOSED, "the connection is lost") : 0;
 }
 
-/* --- one chunk -------------------------------------------------------------------------------------- */
+/* --- one chunk -------------------------------------------------------------------------------- */
 
-static PARKS int print_read_message(void *arg, size_t index, const struct message *m, struct error *err)
+static PARKS int print_read_message(void *arg, size_t index, const struct message *m,
+                                    struct error *err)
 {
     struct fetch *f = arg;
 
@@ -262,7 +270,8 @@ static int compare_row_uid(const void *key, const void *row)
 
 static void take_new_state(struct fetch *f, const struct message_state *state)
 {
-    struct fetch_row *row = bsearch(&state->uid, f->rows, f->count, sizeof *f->rows, compare_row_uid);
+    struct fetch_row *row =
+        bsearch(&state->uid, f->rows, f->count, sizeof *f->rows, compare_row_uid);
 
     view_mark_told(f->s->view, state->uid, state->modseq);
     if (row == NULL)
@@ -283,8 +292,9 @@ static PARKS int set_seen(struct fetch *f, struct error *err)
             uids[unseen++] = f->rows[i].entry.uid;
     if (unseen == 0)
         return 0;
-    if (message_store_flags(f->s->arena, f->s->account_id, f->s->mailbox_id, uids, unseen, FLAGS_ADD, FLAG_SEEN,
-                            (struct keywords){0}, UINT64_MAX, &states, &count, &conflicts, &conflict_count, err) < 0)
+    if (message_store_flags(f->s->arena, f->s->account_id, f->s->mailbox_id, uids, unseen,
+                            FLAGS_ADD, FLAG_SEEN, (struct keywords){0}, UINT64_MAX, &states, &count,
+                            &conflicts, &conflict_count, err) < 0)
         return -1;
     for (size_t i = 0; i < count; i++)
         take_new_state(f, &states[i]);
@@ -293,8 +303,12 @@ static PARKS int set_seen(struct fetch *f, struct error *err)
 
 static PARKS int run_chunk(struct fetch *f, struct error *err)
 {
-    struct message_reader reader = {.account_id = f->s->account_id, .ids = f->ids, .count = f->count, .columns = f->columns,
-                                    .each = print_read_message, .arg = f};
+    struct message_reader reader = {.account_id = f->s->account_id,
+                                    .ids = f->ids,
+                                    .count = f->count,
+                                    .columns = f->columns,
+                                    .each = print_read_message,
+                                    .arg = f};
 
     if (f->count == 0)
         return 0;
@@ -341,22 +355,28 @@ static PARKS int run_all(struct fetch *f, struct error *err)
     return run_chunk(f, err);
 }
 
-/* --- the command ------------------------------------------------------------------------------------ */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static unsigned item_columns(const struct fetch_item *item)
 {
     switch (item->kind) {
-    case FETCH_UID: case FETCH_FLAGS: case FETCH_MODSEQ:
+    case FETCH_UID:
+    case FETCH_FLAGS:
+    case FETCH_MODSEQ:
         return 0;
-    case FETCH_INTERNALDATE: case FETCH_SIZE: case FETCH_SAVEDATE:
+    case FETCH_INTERNALDATE:
+    case FETCH_SIZE:
+    case FETCH_SAVEDATE:
         return MESSAGE_ROW;
     case FETCH_ENVELOPE:
         return MESSAGE_ENVELOPE;
-    case FETCH_BODYSTRUCTURE: case FETCH_BODY:
+    case FETCH_BODYSTRUCTURE:
+    case FETCH_BODY:
         return MESSAGE_STRUCTURE;
     case FETCH_SECTION:
         return is_cached_header(item) ? MESSAGE_HEADERS : MESSAGE_BLOB;
-    case FETCH_BINARY: case FETCH_BINARY_SIZE:
+    case FETCH_BINARY:
+    case FETCH_BINARY_SIZE:
         return MESSAGE_BLOB;
     }
     return 0;
@@ -386,7 +406,9 @@ static PARKS int begin(struct fetch *f, struct error *err)
         return -1;
     if (imap_fetch_has(&f->request, FETCH_MODSEQ))
         imap_enable_condstore(f->s);
-    return f->request.wants_vanished ? imap_tell_vanished_earlier(f->s, f->request.changed_since, &known, err) : 0;
+    return f->request.wants_vanished
+               ? imap_tell_vanished_earlier(f->s, f->request.changed_since, &known, err)
+               : 0;
 }
 
 int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error *err)

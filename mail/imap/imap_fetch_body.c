@@ -5,7 +5,7 @@
 #include "mail/mime/header.h"
 #include "server/run/offload.h"
 
-#define OFFLOAD_SIZE (256 * 1024)                       /* parsing more than this would hold the worker too long */
+#define OFFLOAD_SIZE (256 * 1024) /* parsing more than this would hold the worker too long */
 
 static void parse_tree(void *arg)
 {
@@ -50,12 +50,15 @@ struct str fetch_partial(const struct fetch_item *item, struct str bytes)
 {
     if (!item->is_partial || bytes.p == NULL)
         return bytes;
-    bytes = item->offset >= bytes.n ? str_from(bytes, bytes.n) : str_from(bytes, (size_t)item->offset);
+    bytes =
+        item->offset >= bytes.n ? str_from(bytes, bytes.n) : str_from(bytes, (size_t)item->offset);
     return item->size_max < bytes.n ? str_head(bytes, (size_t)item->size_max) : bytes;
 }
 
-/* What HEADER and TEXT speak of: the message itself, or the one enclosed in a message/rfc822 part. */
-static const struct mime_part *enclosed_message(const struct fetch_body *b, const struct fetch_item *item)
+/* What HEADER and TEXT speak of: the message itself, or the one enclosed in a message/rfc822
+ * part. */
+static const struct mime_part *enclosed_message(const struct fetch_body *b,
+                                                const struct fetch_item *item)
 {
     const struct mime_part *part;
 
@@ -72,7 +75,8 @@ static struct str filtered(struct str header, const struct fetch_item *item, str
     return buf_str(scratch);
 }
 
-void fetch_body_section(struct fetch_body *b, const struct fetch_item *item, struct buf *scratch, struct str *out)
+void fetch_body_section(struct fetch_body *b, const struct fetch_item *item, struct buf *scratch,
+                        struct str *out)
 {
     bool of_part = item->part == PART_MIME || (item->part == PART_WHOLE && item->number_count > 0);
     const struct mime_part *part;
@@ -81,7 +85,8 @@ void fetch_body_section(struct fetch_body *b, const struct fetch_item *item, str
     if (item->part == PART_WHOLE && item->number_count == 0)
         return;
     need_tree(b);
-    part = of_part ? mime_part_find(b->root, item->numbers, item->number_count) : enclosed_message(b, item);
+    part = of_part ? mime_part_find(b->root, item->numbers, item->number_count)
+                   : enclosed_message(b, item);
     if (part == NULL)
         *out = STR_NULL;
     else if (item->part == PART_WHOLE || item->part == PART_TEXT)
@@ -92,7 +97,7 @@ void fetch_body_section(struct fetch_body *b, const struct fetch_item *item, str
         *out = filtered(mime_part_header(part, b->message), item, scratch);
 }
 
-/* --- BINARY ---------------------------------------------------------------------------------------- */
+/* --- BINARY ----------------------------------------------------------------------------------- */
 
 struct decoding {
     const struct mime_part *part;
@@ -118,7 +123,8 @@ bool fetch_body_is_decodable(struct fetch_body *b, const struct fetch_item *item
     return part == NULL || part->encoding != MIME_ENCODING_UNKNOWN;
 }
 
-void fetch_body_binary(struct fetch_body *b, const struct fetch_item *item, struct buf *scratch, struct str *out)
+void fetch_body_binary(struct fetch_body *b, const struct fetch_item *item, struct buf *scratch,
+                       struct str *out)
 {
     struct decoding d = {.message = b->message, .out = scratch};
 

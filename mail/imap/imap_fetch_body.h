@@ -1,7 +1,8 @@
-/* imap_fetch_body.h - sections of a message: BODY[1.2.HEADER.FIELDS (...)] as bytes, BINARY decoded.
+/* imap_fetch_body.h - sections of a message: BODY[1.2.HEADER.FIELDS (...)] as bytes, BINARY
+ * decoded.
  *
- * The MIME tree of a message is made when the first item needs it. Results point into the message or into the scratch
- * buffer, which the next call overwrites. */
+ * The MIME tree of a message is made when the first item needs it. Results point into the
+ * message or into the scratch buffer, which the next call overwrites. */
 #pragma once
 #include "mail/imap/imap_fetch_parse.h"
 #include "mail/mime/part.h"
@@ -9,15 +10,18 @@
 #include "server/run/fiber.h"
 
 struct fetch_body {
-    struct arena *a;                                    /* for the tree; reset per message by the caller */
+    struct arena *a; /* for the tree; reset per message by the caller */
     struct str message;
-    struct mime_part *root;                             /* NULL until needed */
+    struct mime_part *root; /* NULL until needed */
 };
 
 /* *out with p NULL: there is no such part. */
-PARKS void fetch_body_section(struct fetch_body *b, const struct fetch_item *item, struct buf *scratch, struct str *out);
-PARKS bool fetch_body_is_decodable(struct fetch_body *b, const struct fetch_item *item);     /* is its encoding known? */
-PARKS void fetch_body_binary(struct fetch_body *b, const struct fetch_item *item, struct buf *scratch, struct str *out);
+PARKS void fetch_body_section(struct fetch_body *b, const struct fetch_item *item,
+                              struct buf *scratch, struct str *out);
+PARKS bool fetch_body_is_decodable(struct fetch_body *b,
+                                   const struct fetch_item *item); /* is its encoding known? */
+PARKS void fetch_body_binary(struct fetch_body *b, const struct fetch_item *item,
+                             struct buf *scratch, struct str *out);
 /* Fields of a header block, those named or all others, and the empty line behind them. */
 void fetch_filter_header(struct str header, const struct fetch_item *item, struct buf *out);
 /* The part of `bytes` that a partial fetch asks for. */

@@ -1,7 +1,7 @@
 /* imap_fetch_parse.c - items, sections, partials and modifiers of FETCH.
  *
- * Macros are spelled out, and each item carries the label that the answer repeats, so that printing a message
- * takes no decision that could be taken once. */
+ * Macros are spelled out, and each item carries the label that the answer repeats, so that
+ * printing a message takes no decision that could be taken once. */
 #include "mail/imap/imap_fetch_parse.h"
 
 #include <string.h>
@@ -39,7 +39,7 @@ static struct str take_name(struct imap_parser *p)
     return str_of(from, (size_t)(p->at - from));
 }
 
-/* --- sections -------------------------------------------------------------------------------------- */
+/* --- sections --------------------------------------------------------------------------------- */
 
 static int parse_numbers(struct fetch_parser *f, struct fetch_item *item, struct error *err)
 {
@@ -96,7 +96,8 @@ static int parse_part(struct fetch_parser *f, struct fetch_item *item, struct er
     else if (str_ieq(name, STR("HEADER.FIELDS.NOT")))
         item->part = PART_HEADER_FIELDS_NOT;
     else
-        return imap_parse_expected(&start, "HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or a part number", err);
+        return imap_parse_expected(
+            &start, "HEADER, HEADER.FIELDS, HEADER.FIELDS.NOT, TEXT or a part number", err);
     if (item->part == PART_HEADER_FIELDS || item->part == PART_HEADER_FIELDS_NOT)
         return parse_fields(f, item, err);
     return 0;
@@ -119,7 +120,8 @@ static int parse_partial(struct fetch_parser *f, struct fetch_item *item, struct
     if (!imap_parse_skip(f->p, '<'))
         return 0;
     item->is_partial = true;
-    if (imap_parse_number64(f->p, &item->offset, "an offset", err) < 0 || imap_parse_char(f->p, '.', err) < 0 ||
+    if (imap_parse_number64(f->p, &item->offset, "an offset", err) < 0 ||
+        imap_parse_char(f->p, '.', err) < 0 ||
         imap_parse_number64(f->p, &item->size_max, "a size", err) < 0)
         return -1;
     if (item->size_max == 0)
@@ -152,11 +154,21 @@ static void add_label_part(struct buf *out, const struct fetch_item *item)
     if (item->part != PART_WHOLE && item->number_count > 0)
         buf_addc(out, '.');
     switch (item->part) {
-    case PART_WHOLE: break;
-    case PART_HEADER: buf_adds(out, "HEADER"); break;
-    case PART_TEXT: buf_adds(out, "TEXT"); break;
-    case PART_MIME: buf_adds(out, "MIME"); break;
-    case PART_HEADER_FIELDS: case PART_HEADER_FIELDS_NOT: add_label_fields(out, item); break;
+    case PART_WHOLE:
+        break;
+    case PART_HEADER:
+        buf_adds(out, "HEADER");
+        break;
+    case PART_TEXT:
+        buf_adds(out, "TEXT");
+        break;
+    case PART_MIME:
+        buf_adds(out, "MIME");
+        break;
+    case PART_HEADER_FIELDS:
+    case PART_HEADER_FIELDS_NOT:
+        add_label_fields(out, item);
+        break;
     }
 }
 
@@ -177,23 +189,30 @@ static struct str make_label(struct arena *a, const char *name, const struct fet
     return label;
 }
 
-/* --- items ----------------------------------------------------------------------------------------- */
+/* --- items ------------------------------------------------------------------------------------ */
 
-static const struct { struct str name; struct fetch_item item; } plain_items[] = {
-    {{"UID", 3},           {.kind = FETCH_UID}},
-    {{"FLAGS", 5},         {.kind = FETCH_FLAGS}},
-    {{"MODSEQ", 6},        {.kind = FETCH_MODSEQ}},
+static const struct {
+    struct str name;
+    struct fetch_item item;
+} plain_items[] = {
+    {{"UID", 3}, {.kind = FETCH_UID}},
+    {{"FLAGS", 5}, {.kind = FETCH_FLAGS}},
+    {{"MODSEQ", 6}, {.kind = FETCH_MODSEQ}},
     {{"INTERNALDATE", 12}, {.kind = FETCH_INTERNALDATE}},
-    {{"RFC822.SIZE", 11},  {.kind = FETCH_SIZE}},
-    {{"SAVEDATE", 8},      {.kind = FETCH_SAVEDATE}},
-    {{"ENVELOPE", 8},      {.kind = FETCH_ENVELOPE}},
+    {{"RFC822.SIZE", 11}, {.kind = FETCH_SIZE}},
+    {{"SAVEDATE", 8}, {.kind = FETCH_SAVEDATE}},
+    {{"ENVELOPE", 8}, {.kind = FETCH_ENVELOPE}},
     {{"BODYSTRUCTURE", 13}, {.kind = FETCH_BODYSTRUCTURE}},
-    {{"RFC822", 6},        {.kind = FETCH_SECTION, .part = PART_WHOLE, .sets_seen = true, .label = {"RFC822", 6}}},
-    {{"RFC822.HEADER", 13}, {.kind = FETCH_SECTION, .part = PART_HEADER, .label = {"RFC822.HEADER", 13}}},
-    {{"RFC822.TEXT", 11},  {.kind = FETCH_SECTION, .part = PART_TEXT, .sets_seen = true, .label = {"RFC822.TEXT", 11}}},
+    {{"RFC822", 6},
+     {.kind = FETCH_SECTION, .part = PART_WHOLE, .sets_seen = true, .label = {"RFC822", 6}}},
+    {{"RFC822.HEADER", 13},
+     {.kind = FETCH_SECTION, .part = PART_HEADER, .label = {"RFC822.HEADER", 13}}},
+    {{"RFC822.TEXT", 11},
+     {.kind = FETCH_SECTION, .part = PART_TEXT, .sets_seen = true, .label = {"RFC822.TEXT", 11}}},
 };
 
-static int parse_section_item(struct fetch_parser *f, struct fetch_item item, const char *name, bool may_be_partial, struct error *err)
+static int parse_section_item(struct fetch_parser *f, struct fetch_item item, const char *name,
+                              bool may_be_partial, struct error *err)
 {
     if (parse_section(f, &item, err) < 0 || (may_be_partial && parse_partial(f, &item, err) < 0))
         return -1;
@@ -209,15 +228,19 @@ static int parse_item(struct fetch_parser *f, struct error *err)
     if (str_ieq(name, STR("BODY")) && !imap_parse_peek(f->p, '['))
         return add_item(f, (struct fetch_item){.kind = FETCH_BODY}, err);
     if (str_ieq(name, STR("BODY")))
-        return parse_section_item(f, (struct fetch_item){.kind = FETCH_SECTION, .sets_seen = true}, "BODY", true, err);
+        return parse_section_item(f, (struct fetch_item){.kind = FETCH_SECTION, .sets_seen = true},
+                                  "BODY", true, err);
     if (str_ieq(name, STR("BODY.PEEK")))
         return parse_section_item(f, (struct fetch_item){.kind = FETCH_SECTION}, "BODY", true, err);
     if (str_ieq(name, STR("BINARY")))
-        return parse_section_item(f, (struct fetch_item){.kind = FETCH_BINARY, .sets_seen = true}, "BINARY", true, err);
+        return parse_section_item(f, (struct fetch_item){.kind = FETCH_BINARY, .sets_seen = true},
+                                  "BINARY", true, err);
     if (str_ieq(name, STR("BINARY.PEEK")))
-        return parse_section_item(f, (struct fetch_item){.kind = FETCH_BINARY}, "BINARY", true, err);
+        return parse_section_item(f, (struct fetch_item){.kind = FETCH_BINARY}, "BINARY", true,
+                                  err);
     if (str_ieq(name, STR("BINARY.SIZE")))
-        return parse_section_item(f, (struct fetch_item){.kind = FETCH_BINARY_SIZE}, "BINARY.SIZE", false, err);
+        return parse_section_item(f, (struct fetch_item){.kind = FETCH_BINARY_SIZE}, "BINARY.SIZE",
+                                  false, err);
     for (size_t i = 0; i < sizeof plain_items / sizeof *plain_items; i++)
         if (str_ieq(name, plain_items[i].name))
             return add_item(f, plain_items[i].item, err);
@@ -227,7 +250,8 @@ static int parse_item(struct fetch_parser *f, struct error *err)
 /* ALL, FAST and FULL stand alone (RFC 9051, 6.4.5). */
 static bool take_macro(struct fetch_parser *f)
 {
-    static const enum fetch_kind kinds[] = {FETCH_FLAGS, FETCH_INTERNALDATE, FETCH_SIZE, FETCH_ENVELOPE, FETCH_BODY};
+    static const enum fetch_kind kinds[] = {FETCH_FLAGS, FETCH_INTERNALDATE, FETCH_SIZE,
+                                            FETCH_ENVELOPE, FETCH_BODY};
     size_t count;
 
     if (imap_parse_word(f->p, STR("ALL")))
@@ -256,7 +280,7 @@ static int parse_items(struct fetch_parser *f, struct error *err)
     return imap_parse_char(f->p, ')', err);
 }
 
-/* --- the whole ------------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static int parse_modifier(struct fetch_parser *f, struct error *err)
 {
@@ -267,7 +291,9 @@ static int parse_modifier(struct fetch_parser *f, struct error *err)
     if (!imap_parse_word(f->p, STR("CHANGEDSINCE")))
         return imap_parse_expected(f->p, "CHANGEDSINCE or VANISHED", err);
     f->request->has_changed_since = true;
-    return imap_parse_space(f->p, err) < 0 ? -1 : imap_parse_number64(f->p, &f->request->changed_since, "a modseq", err);
+    return imap_parse_space(f->p, err) < 0
+               ? -1
+               : imap_parse_number64(f->p, &f->request->changed_since, "a modseq", err);
 }
 
 static int parse_modifiers(struct fetch_parser *f, struct error *err)
@@ -308,7 +334,8 @@ static int add_implied(struct fetch_parser *f, bool by_uid, struct error *err)
     return 0;
 }
 
-int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct fetch_request *out, struct error *err)
+int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct fetch_request *out,
+                     struct error *err)
 {
     struct fetch_parser *f = ARENA_NEW(a, struct fetch_parser);
 
@@ -316,8 +343,8 @@ int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct
     f->p = p;
     f->a = a;
     f->request = out;
-    if (imap_set_parse(p, a, &out->set, err) < 0 || imap_parse_space(p, err) < 0 || parse_items(f, err) < 0 ||
-        parse_modifiers(f, err) < 0 || imap_parse_end(p, err) < 0)
+    if (imap_set_parse(p, a, &out->set, err) < 0 || imap_parse_space(p, err) < 0 ||
+        parse_items(f, err) < 0 || parse_modifiers(f, err) < 0 || imap_parse_end(p, err) < 0)
         return -1;
     if (out->wants_vanished && !by_uid)
         return fail(err, ERR_SYNTAX, "VANISHED belongs to UID FETCH");

@@ -5,33 +5,45 @@
 #include "mail/imap/imap_parse.h"
 #include "mail/imap/imap_sequence.h"
 
-#define FETCH_ITEMS_MAX 100
+#define FETCH_ITEMS_MAX         100
 #define FETCH_SECTION_DEPTH_MAX 100
-#define FETCH_FIELDS_MAX 250
+#define FETCH_FIELDS_MAX        250
 
 enum fetch_kind {
-    FETCH_UID, FETCH_FLAGS, FETCH_MODSEQ,                               /* known to the index */
-    FETCH_INTERNALDATE, FETCH_SIZE, FETCH_SAVEDATE,                     /* in the message's row */
-    FETCH_ENVELOPE, FETCH_BODYSTRUCTURE, FETCH_BODY,                    /* cached forms */
-    FETCH_SECTION,                                                      /* BODY[...], RFC822 and its kin */
-    FETCH_BINARY, FETCH_BINARY_SIZE,
+    FETCH_UID,
+    FETCH_FLAGS,
+    FETCH_MODSEQ, /* known to the index */
+    FETCH_INTERNALDATE,
+    FETCH_SIZE,
+    FETCH_SAVEDATE, /* in the message's row */
+    FETCH_ENVELOPE,
+    FETCH_BODYSTRUCTURE,
+    FETCH_BODY,    /* cached forms */
+    FETCH_SECTION, /* BODY[...], RFC822 and its kin */
+    FETCH_BINARY,
+    FETCH_BINARY_SIZE,
 };
 
 enum fetch_part {
-    PART_WHOLE, PART_HEADER, PART_HEADER_FIELDS, PART_HEADER_FIELDS_NOT, PART_TEXT, PART_MIME,
+    PART_WHOLE,
+    PART_HEADER,
+    PART_HEADER_FIELDS,
+    PART_HEADER_FIELDS_NOT,
+    PART_TEXT,
+    PART_MIME,
 };
 
 struct fetch_item {
     enum fetch_kind kind;
     enum fetch_part part;
-    const uint32_t *numbers;                            /* "1.2" of BODY[1.2.TEXT] */
+    const uint32_t *numbers; /* "1.2" of BODY[1.2.TEXT] */
     unsigned number_count;
-    const struct str *fields;                           /* of HEADER.FIELDS */
+    const struct str *fields; /* of HEADER.FIELDS */
     size_t field_count;
-    bool sets_seen;                                     /* neither PEEK nor harmless */
+    bool sets_seen; /* neither PEEK nor harmless */
     bool is_partial;
-    uint64_t offset, size_max;                          /* "<offset.size_max>" */
-    struct str label;                                   /* as it is named in the answer: "BODY[1.2.TEXT]<0>" */
+    uint64_t offset, size_max; /* "<offset.size_max>" */
+    struct str label;          /* as it is named in the answer: "BODY[1.2.TEXT]<0>" */
 };
 
 struct fetch_request {
@@ -43,5 +55,6 @@ struct fetch_request {
     uint64_t changed_since;
 };
 
-int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct fetch_request *out, struct error *err);
+int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct fetch_request *out,
+                     struct error *err);
 bool imap_fetch_has(const struct fetch_request *r, enum fetch_kind kind);

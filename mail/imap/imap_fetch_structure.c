@@ -1,6 +1,8 @@
-/* imap_fetch_structure.c - dropping the extension data (RFC 9051, 7.5.2: body-ext-1part, body-ext-mpart).
+/* imap_fetch_structure.c - dropping the extension data (RFC 9051, 7.5.2: body-ext-1part, body-
+ * ext-mpart).
  *
- * The text is our own, made at delivery, but it comes out of the database and is checked like anything that does. */
+ * The text is our own, made at delivery, but it comes out of the database and is checked like
+ * anything that does. */
 #include "mail/imap/imap_fetch_structure.h"
 
 #include "mail/imap/imap_parse.h"
@@ -8,8 +10,8 @@
 
 #define DEPTH_MAX (MIME_DEPTH_MAX + 10)
 
-/* One token or parenthesised list, copied as it is; false at the end or when it is broken. Lists need no recursion:
- * parentheses outside of strings are counted. */
+/* One token or parenthesised list, copied as it is; false at the end or when it is broken. Lists
+ * need no recursion: parentheses outside of strings are counted. */
 static bool take_value(struct imap_parser *p, struct str *out)
 {
     const char *from = p->at;
@@ -34,7 +36,8 @@ static bool take_value(struct imap_parser *p, struct str *out)
         } else if (imap_parse_peek(p, ')') && depth > 0) {
             p->at++;
             depth--;
-        } else if (!(depth > 0 && imap_parse_skip(p, ' ')) && imap_parse_atom(p, &ignored, "", NULL) < 0) {
+        } else if (!(depth > 0 && imap_parse_skip(p, ' ')) &&
+                   imap_parse_atom(p, &ignored, "", NULL) < 0) {
             return false;
         }
     } while (depth > 0);
@@ -75,7 +78,8 @@ static bool add_multipart(struct buf *out, struct imap_parser *p, unsigned depth
     return copy_values(p, out, 1) && skip_to_close(p);
 }
 
-/* type subtype params id description encoding size, then lines for text; envelope, body, lines for a message. */
+/* type subtype params id description encoding size, then lines for text; envelope, body, lines
+ * for a message. */
 static bool add_single(struct buf *out, struct imap_parser *p, unsigned depth)
 {
     struct str type, subtype;
@@ -89,7 +93,8 @@ static bool add_single(struct buf *out, struct imap_parser *p, unsigned depth)
         return false;
     if (str_ieq(type, STR("\"TEXT\"")))
         return copy_values(p, out, 1) && skip_to_close(p);
-    if (!str_ieq(type, STR("\"MESSAGE\"")) || !(str_ieq(subtype, STR("\"RFC822\"")) || str_ieq(subtype, STR("\"GLOBAL\""))))
+    if (!str_ieq(type, STR("\"MESSAGE\"")) ||
+        !(str_ieq(subtype, STR("\"RFC822\"")) || str_ieq(subtype, STR("\"GLOBAL\""))))
         return skip_to_close(p);
     if (!copy_values(p, out, 1) || !imap_parse_skip(p, ' '))
         return false;

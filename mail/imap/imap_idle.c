@@ -1,7 +1,8 @@
 /* imap_idle.c - waiting for news.
  *
- * A change in the account calls idle_changed() on the loop, which only asks for a step; the step looks what is new.
- * So ten thousand idling clients cost no fiber and no query until something happens to them. */
+ * A change in the account calls idle_changed() on the loop, which only asks for a step; the step
+ * looks what is new. So ten thousand idling clients cost no fiber and no query until something
+ * happens to them. */
 #include "mail/imap/imap_idle.h"
 
 #include <stdlib.h>
@@ -55,7 +56,8 @@ void imap_idle_stop(struct imap_session *s)
 
 static void answer(struct imap_session *s, struct str line)
 {
-    struct imap_command c = {.tag = arena_str(s->arena, str_c(s->idle_tag)), .done = "IDLE completed"};
+    struct imap_command c = {.tag = arena_str(s->arena, str_c(s->idle_tag)),
+                             .done = "IDLE completed"};
     struct error refused = {0};
 
     imap_idle_stop(s);

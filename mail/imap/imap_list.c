@@ -1,7 +1,8 @@
 /* imap_list.c - LIST and LSUB.
  *
- * Every level of the store's hierarchy exists, so LIST never has to invent a parent; LSUB does, for parents that
- * are not subscribed themselves. The account's mailboxes are read once, in one set. */
+ * Every level of the store's hierarchy exists, so LIST never has to invent a parent; LSUB does,
+ * for parents that are not subscribed themselves. The account's mailboxes are read once, in one
+ * set. */
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_list_parse.h"
 #include "mail/imap/imap_mailbox.h"
@@ -15,7 +16,7 @@
 struct list_run {
     struct imap_session *s;
     const struct imap_list_request *request;
-    struct map *ancestors;                              /* paths above a selected mailbox; NULL: not asked for */
+    struct map *ancestors; /* paths above a selected mailbox; NULL: not asked for */
     struct buf out;
 };
 
@@ -90,8 +91,8 @@ static void add_lsub_line(struct list_run *run, const struct mailbox *m)
     buf_adds(&run->out, "\r\n");
 }
 
-static PARKS int list_all(struct list_run *run, bool want_ancestors, void (*add)(struct list_run *, const struct mailbox *),
-                          struct error *err)
+static PARKS int list_all(struct list_run *run, bool want_ancestors,
+                          void (*add)(struct list_run *, const struct mailbox *), struct error *err)
 {
     struct mailbox *v;
     size_t count;
@@ -102,7 +103,8 @@ static PARKS int list_all(struct list_run *run, bool want_ancestors, void (*add)
     if (want_ancestors)
         find_ancestors(run, v, count);
     for (size_t i = 0; i < count; i++) {
-        if (matches(run->request, &v[i]) && (is_selected(run->request, &v[i]) || is_ancestor(run, &v[i])))
+        if (matches(run->request, &v[i]) &&
+            (is_selected(run->request, &v[i]) || is_ancestor(run, &v[i])))
             add(run, &v[i]);
         if (run->out.n > 32768)
             imap_write_buf(run->s, &run->out);

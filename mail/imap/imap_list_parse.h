@@ -1,4 +1,5 @@
-/* imap_list_parse.h - the arguments of LIST and LSUB (RFC 9051, 6.3.9; RFC 5258; RFC 5819; RFC 6154). */
+/* imap_list_parse.h - the arguments of LIST and LSUB (RFC 9051, 6.3.9; RFC 5258; RFC 5819; RFC
+ * 6154). */
 #pragma once
 #include <stdbool.h>
 #include "mail/imap/imap_match.h"
@@ -9,13 +10,15 @@
 struct imap_list_request {
     struct imap_pattern *patterns[IMAP_PATTERNS_MAX];
     size_t pattern_count;
-    bool is_root_query;                                 /* LIST "" "": asks for the delimiter only */
-    bool ends_in_percent;                               /* of the first pattern; for LSUB */
+    bool is_root_query;   /* LIST "" "": asks for the delimiter only */
+    bool ends_in_percent; /* of the first pattern; for LSUB */
     bool select_subscribed, select_special_use, select_recursive;
     bool return_subscribed, return_children, return_status;
     unsigned status_items;
 };
 
 /* `is_utf8`: names come as UTF-8, not modified UTF-7. */
-int imap_parse_list(struct imap_parser *p, struct arena *a, bool is_utf8, struct imap_list_request *out, struct error *err);
-int imap_parse_lsub(struct imap_parser *p, struct arena *a, bool is_utf8, struct imap_list_request *out, struct error *err);
+int imap_parse_list(struct imap_parser *p, struct arena *a, bool is_utf8,
+                    struct imap_list_request *out, struct error *err);
+int imap_parse_lsub(struct imap_parser *p, struct arena *a, bool is_utf8,
+                    struct imap_list_request *out, struct error *err);

@@ -5,9 +5,12 @@
 #include "mail/store/mailbox.h"
 
 /* Special uses of RFC 6154 and the store's roles, which are JMAP's. The inbox has no attribute. */
-static const struct { struct str attribute, role; } uses[] = {
-    {{"\\Drafts", 7}, {"drafts", 6}},   {{"\\Sent", 5}, {"sent", 4}},   {{"\\Archive", 8}, {"archive", 7}},
-    {{"\\Junk", 5}, {"junk", 4}},       {{"\\Trash", 6}, {"trash", 5}},
+static const struct {
+    struct str attribute, role;
+} uses[] = {
+    {{"\\Drafts", 7}, {"drafts", 6}},   {{"\\Sent", 5}, {"sent", 4}},
+    {{"\\Archive", 8}, {"archive", 7}}, {{"\\Junk", 5}, {"junk", 4}},
+    {{"\\Trash", 6}, {"trash", 5}},
 };
 
 struct str imap_special_use(struct str role)
@@ -22,7 +25,8 @@ static int parse_role(struct imap_command *c, struct str *role, struct error *er
 {
     struct str name;
 
-    if (imap_parse_char(&c->args, '\\', err) < 0 || imap_parse_atom(&c->args, &name, "a special use", err) < 0)
+    if (imap_parse_char(&c->args, '\\', err) < 0 ||
+        imap_parse_atom(&c->args, &name, "a special use", err) < 0)
         return -1;
     for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
         if (str_ieq(name, str_from(uses[i].attribute, 1))) {
@@ -57,7 +61,8 @@ static int parse_create_options(struct imap_command *c, struct str *role, struct
 }
 
 /* The store says "exists" for both; RFC 6154 has a code of its own for a use that is taken. */
-static PARKS int check_role_is_free(struct imap_session *s, struct imap_command *c, struct str role, struct error *err)
+static PARKS int check_role_is_free(struct imap_session *s, struct imap_command *c, struct str role,
+                                    struct error *err)
 {
     struct mailbox taken;
 
@@ -78,7 +83,8 @@ int imap_cmd_create(struct imap_session *s, struct imap_command *c, struct error
     return mailbox_create(s->account_id, path, role, &mailbox_id, err);
 }
 
-static int parse_one_mailbox(struct imap_session *s, struct imap_command *c, struct str *path, struct error *err)
+static int parse_one_mailbox(struct imap_session *s, struct imap_command *c, struct str *path,
+                             struct error *err)
 {
     return imap_parse_mailbox(s, c, path, err) < 0 ? -1 : imap_parse_end(&c->args, err);
 }
@@ -112,7 +118,8 @@ int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error
     return -1;
 }
 
-static PARKS int set_subscribed(struct imap_session *s, struct imap_command *c, bool subscribed, struct error *err)
+static PARKS int set_subscribed(struct imap_session *s, struct imap_command *c, bool subscribed,
+                                struct error *err)
 {
     struct str path;
 

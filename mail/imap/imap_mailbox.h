@@ -2,4 +2,4 @@
 #pragma once
 #include "server/base/str.h"
 
-struct str imap_special_use(struct str role);           /* "\Drafts", or empty */
+struct str imap_special_use(struct str role); /* "\Drafts", or empty */

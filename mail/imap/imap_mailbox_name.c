@@ -21,19 +21,22 @@ bool imap_name_decode(struct arena *a, struct str wire, bool is_utf8, struct str
     return ok;
 }
 
-int imap_parse_mailbox(struct imap_session *s, struct imap_command *c, struct str *path, struct error *err)
+int imap_parse_mailbox(struct imap_session *s, struct imap_command *c, struct str *path,
+                       struct error *err)
 {
     struct str wire, name;
 
     if (imap_parse_astring(&c->args, s->arena, &wire, "a mailbox name", err) < 0)
         return -1;
     if (imap_name_decode(s->arena, wire, imap_has_utf8(s), &name)) {
-        if (name.n > 1 && name.p[name.n - 1] == '/')    /* "Work/" announces children to come (RFC 9051, 6.3.4) */
+        if (name.n > 1 &&
+            name.p[name.n - 1] == '/') /* "Work/" announces children to come (RFC 9051, 6.3.4) */
             name.n--;
         if (mailbox_path_canonical(s->arena, name, path, err) == 0)
             return 0;
     } else {
-        fail(err, ERR_SYNTAX, "the mailbox name is not valid %s", imap_has_utf8(s) ? "UTF-8" : "modified UTF-7");
+        fail(err, ERR_SYNTAX, "the mailbox name is not valid %s",
+             imap_has_utf8(s) ? "UTF-8" : "modified UTF-7");
     }
     c->refusal = "CANNOT";
     return -1;

@@ -1,7 +1,8 @@
 /* imap_match.c - wildcards by a bit-parallel automaton (Shift-And, Baeza-Yates and Gonnet).
  *
- * Bit i is set while the first i elements of the pattern match what was read of the name. Runs of wildcards are
- * merged first ("*" swallows "%"), so that a wildcard is never followed by another one. */
+ * Bit i is set while the first i elements of the pattern match what was read of the name. Runs
+ * of wildcards are merged first ("*" swallows "%"), so that a wildcard is never followed by
+ * another one. */
 #include "mail/imap/imap_match.h"
 
 #include <stdint.h>
@@ -11,10 +12,10 @@
 #define PATTERN_WORDS (MAILBOX_PATH_SIZE_MAX / 64 + 1)
 
 struct imap_pattern {
-    size_t size;                                        /* elements */
+    size_t size; /* elements */
     size_t words;
     char text[MAILBOX_PATH_SIZE_MAX];
-    uint64_t star[PATTERN_WORDS];                       /* elements that are "*" */
+    uint64_t star[PATTERN_WORDS]; /* elements that are "*" */
     uint64_t percent[PATTERN_WORDS];
     uint64_t letter[256][PATTERN_WORDS];
 };

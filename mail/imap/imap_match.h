@@ -1,7 +1,8 @@
-/* imap_match.h - mailbox patterns of LIST: "*" is anything, "%" anything but '/' (RFC 9051, 6.3.9).
+/* imap_match.h - mailbox patterns of LIST: "*" is anything, "%" anything but '/' (RFC 9051,
+ * 6.3.9).
  *
- * All positions of the pattern are tried at once, one bit each, so the time is bounded by name size times pattern
- * size / 64, whatever wildcards a client sends. */
+ * All positions of the pattern are tried at once, one bit each, so the time is bounded by name
+ * size times pattern size / 64, whatever wildcards a client sends. */
 #pragma once
 #include <stdbool.h>
 #include "server/base/arena.h"

@@ -1,7 +1,8 @@
 /* imap_parse.c - a cursor over one command.
  *
- * Nothing here knows commands; it knows how the grammar of RFC 9051, section 9, spells atoms, strings, numbers,
- * flags and dates. It never reads behind the end of the text and never allocates more than the text is long. */
+ * Nothing here knows commands; it knows how the grammar of RFC 9051, section 9, spells atoms,
+ * strings, numbers, flags and dates. It never reads behind the end of the text and never
+ * allocates more than the text is long. */
 #include "mail/imap/imap_parse.h"
 
 #include <stdlib.h>
@@ -10,10 +11,10 @@
 #include "server/base/date.h"
 
 enum {
-    CHAR_ATOM = 1,                                      /* ATOM-CHAR                                  */
-    CHAR_ASTRING = 2,                                   /* ASTRING-CHAR: the same and ']'             */
-    CHAR_PATTERN = 4,                                   /* list-char: the same and the two wildcards  */
-    CHAR_TAG = 8,                                       /* ASTRING-CHAR without '+'                   */
+    CHAR_ATOM = 1,    /* ATOM-CHAR                                  */
+    CHAR_ASTRING = 2, /* ASTRING-CHAR: the same and ']'             */
+    CHAR_PATTERN = 4, /* list-char: the same and the two wildcards  */
+    CHAR_TAG = 8,     /* ASTRING-CHAR without '+'                   */
 };
 
 static unsigned char_class(char c)
@@ -23,17 +24,24 @@ static unsigned char_class(char c)
     if (u <= ' ' || u == 127)
         return 0;
     switch (c) {
-    case '(': case ')': case '{': case '"': case '\\':
+    case '(':
+    case ')':
+    case '{':
+    case '"':
+    case '\\':
         return 0;
-    case '%': case '*':
+    case '%':
+    case '*':
         return CHAR_PATTERN;
     case ']':
         return CHAR_ASTRING | CHAR_PATTERN | CHAR_TAG;
     case '+':
         return CHAR_ATOM | CHAR_ASTRING | CHAR_PATTERN;
     default:
-        /* Bytes above 127 are no atom, but clients send mailbox names and passwords so; an astring may hold them. */
-        return u > 127 ? CHAR_ASTRING | CHAR_PATTERN : CHAR_ATOM | CHAR_ASTRING | CHAR_PATTERN | CHAR_TAG;
+        /* Bytes above 127 are no atom, but clients send mailbox names and passwords so; an
+         * astring may hold them. */
+        return u > 127 ? CHAR_ASTRING | CHAR_PATTERN
+                       : CHAR_ATOM | CHAR_ASTRING | CHAR_PATTERN | CHAR_TAG;
     }
 }
 
@@ -85,7 +93,7 @@ int imap_parse_expected(const struct imap_parser *p, const char *what, struct er
     return fail(err, ERR_SYNTAX, "expected %s before: %s", what, shown);
 }
 
-/* --- literals ------------------------------------------------------------------------------------ */
+/* --- literals --------------------------------------------------------------------------------- */
 
 static uint64_t digits_value(const char *from, const char *to)
 {
@@ -135,13 +143,15 @@ int imap_parse_open_literal(struct imap_parser *p, struct imap_literal *out, str
 }
 
 /* At "{" or "~{": the announcement, the line end, the bytes. */
-static int parse_literal(struct imap_parser *p, struct str *out, const char *what, struct error *err)
+static int parse_literal(struct imap_parser *p, struct str *out, const char *what,
+                         struct error *err)
 {
     struct str rest = imap_parse_rest(p);
     const char *line_end = memmem(rest.p, rest.n, "\r\n", 2);
     struct imap_literal literal;
 
-    if (line_end == NULL || !imap_literal_at_end(str_of(rest.p, (size_t)(line_end - rest.p)), &literal) ||
+    if (line_end == NULL ||
+        !imap_literal_at_end(str_of(rest.p, (size_t)(line_end - rest.p)), &literal) ||
         literal.marker_size != (size_t)(line_end - rest.p))
         return imap_parse_expected(p, what, err);
     rest = str_from(rest, literal.marker_size + 2);
@@ -154,7 +164,7 @@ static int parse_literal(struct imap_parser *p, struct str *out, const char *wha
     return 0;
 }
 
-/* --- strings ------------------------------------------------------------------------------------- */
+/* --- strings ---------------------------------------------------------------------------------- */
 
 static struct str unescaped(struct arena *a, struct str s)
 {
@@ -169,7 +179,8 @@ static struct str unescaped(struct arena *a, struct str s)
     return str_of(copy, n);
 }
 
-static int parse_quoted(struct imap_parser *p, struct arena *a, struct str *out, const char *what, struct error *err)
+static int parse_quoted(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
+                        struct error *err)
 {
     const char *from = p->at + 1, *c = from;
     bool has_escape = false;
@@ -179,7 +190,8 @@ static int parse_quoted(struct imap_parser *p, struct arena *a, struct str *out,
             has_escape = true;
             c++;
             if (c == p->end || (*c != '"' && *c != '\\'))
-                return fail(err, ERR_SYNTAX, "a backslash in %s must be followed by a quote or a backslash", what);
+                return fail(err, ERR_SYNTAX,
+                            "a backslash in %s must be followed by a quote or a backslash", what);
         } else if (*c == '\r' || *c == '\n' || *c == '\0') {
             return fail(err, ERR_SYNTAX, "a line end or NUL stands inside the quotes of %s", what);
         }
@@ -195,10 +207,12 @@ static int parse_quoted(struct imap_parser *p, struct arena *a, struct str *out,
 
 static bool at_literal(const struct imap_parser *p)
 {
-    return imap_parse_peek(p, '{') || (imap_parse_peek(p, '~') && p->at + 1 < p->end && p->at[1] == '{');
+    return imap_parse_peek(p, '{') ||
+           (imap_parse_peek(p, '~') && p->at + 1 < p->end && p->at[1] == '{');
 }
 
-int imap_parse_string(struct imap_parser *p, struct arena *a, struct str *out, const char *what, struct error *err)
+int imap_parse_string(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
+                      struct error *err)
 {
     if (imap_parse_peek(p, '"'))
         return parse_quoted(p, a, out, what, err);
@@ -216,8 +230,8 @@ static struct str take_class(struct imap_parser *p, unsigned class)
     return str_of(from, (size_t)(p->at - from));
 }
 
-static int parse_string_or(struct imap_parser *p, struct arena *a, unsigned class, struct str *out, const char *what,
-                           struct error *err)
+static int parse_string_or(struct imap_parser *p, struct arena *a, unsigned class, struct str *out,
+                           const char *what, struct error *err)
 {
     if (imap_parse_peek(p, '"') || at_literal(p))
         return imap_parse_string(p, a, out, what, err);
@@ -225,7 +239,8 @@ static int parse_string_or(struct imap_parser *p, struct arena *a, unsigned clas
     return out->n > 0 ? 0 : imap_parse_expected(p, what, err);
 }
 
-int imap_parse_astring(struct imap_parser *p, struct arena *a, struct str *out, const char *what, struct error *err)
+int imap_parse_astring(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
+                       struct error *err)
 {
     return parse_string_or(p, a, CHAR_ASTRING, out, what, err);
 }
@@ -235,7 +250,8 @@ int imap_parse_pattern(struct imap_parser *p, struct arena *a, struct str *out, 
     return parse_string_or(p, a, CHAR_PATTERN, out, "a mailbox pattern", err);
 }
 
-int imap_parse_nstring(struct imap_parser *p, struct arena *a, struct str *out, const char *what, struct error *err)
+int imap_parse_nstring(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
+                       struct error *err)
 {
     if (imap_parse_word(p, STR("NIL"))) {
         *out = STR_NULL;
@@ -244,7 +260,7 @@ int imap_parse_nstring(struct imap_parser *p, struct arena *a, struct str *out, 
     return imap_parse_string(p, a, out, what, err);
 }
 
-/* --- words --------------------------------------------------------------------------------------- */
+/* --- words ------------------------------------------------------------------------------------ */
 
 bool imap_parse_word(struct imap_parser *p, struct str word)
 {
@@ -323,13 +339,17 @@ int imap_parse_nonzero(struct imap_parser *p, uint32_t *out, const char *what, s
     return 0;
 }
 
-/* --- flags --------------------------------------------------------------------------------------- */
+/* --- flags ------------------------------------------------------------------------------------ */
 
 static int parse_system_flag(struct imap_parser *p, uint32_t *flags, struct error *err)
 {
-    static const struct { struct str name; uint32_t flag; } system_flags[] = {
-        {{"Seen", 4}, FLAG_SEEN},       {{"Answered", 8}, FLAG_ANSWERED}, {{"Flagged", 7}, FLAG_FLAGGED},
-        {{"Deleted", 7}, FLAG_DELETED}, {{"Draft", 5}, FLAG_DRAFT},
+    static const struct {
+        struct str name;
+        uint32_t flag;
+    } system_flags[] = {
+        {{"Seen", 4}, FLAG_SEEN},       {{"Answered", 8}, FLAG_ANSWERED},
+        {{"Flagged", 7}, FLAG_FLAGGED}, {{"Deleted", 7}, FLAG_DELETED},
+        {{"Draft", 5}, FLAG_DRAFT},
     };
     struct imap_parser start = *p;
 
@@ -339,10 +359,12 @@ static int parse_system_flag(struct imap_parser *p, uint32_t *flags, struct erro
             *flags |= system_flags[i].flag;
             return 0;
         }
-    return imap_parse_expected(&start, "\\Seen, \\Answered, \\Flagged, \\Deleted, \\Draft or a keyword", err);
+    return imap_parse_expected(
+        &start, "\\Seen, \\Answered, \\Flagged, \\Deleted, \\Draft or a keyword", err);
 }
 
-static int parse_flag(struct imap_parser *p, uint32_t *flags, struct str *keyword, struct error *err)
+static int parse_flag(struct imap_parser *p, uint32_t *flags, struct str *keyword,
+                      struct error *err)
 {
     *keyword = STR_NULL;
     if (imap_parse_peek(p, '\\'))
@@ -370,8 +392,8 @@ static size_t sort_unique(struct str *v, size_t n)
     return kept;
 }
 
-int imap_parse_flags(struct imap_parser *p, struct arena *a, bool bare, uint32_t *flags, struct keywords *keywords,
-                     struct error *err)
+int imap_parse_flags(struct imap_parser *p, struct arena *a, bool bare, uint32_t *flags,
+                     struct keywords *keywords, struct error *err)
 {
     struct str names[IMAP_FLAGS_MAX];
     bool in_parentheses = imap_parse_skip(p, '(');
@@ -399,15 +421,17 @@ int imap_parse_flags(struct imap_parser *p, struct arena *a, bool bare, uint32_t
     return 0;
 }
 
-/* --- dates --------------------------------------------------------------------------------------- */
+/* --- dates ------------------------------------------------------------------------------------ */
 
-int imap_parse_date_time(struct imap_parser *p, struct arena *a, int64_t *unix_us, struct error *err)
+int imap_parse_date_time(struct imap_parser *p, struct arena *a, int64_t *unix_us,
+                         struct error *err)
 {
     struct imap_parser start = *p;
     struct str text;
     int64_t unix_s;
 
-    if (!imap_parse_peek(p, '"') || parse_quoted(p, a, &text, "a date", NULL) < 0 || !date_parse_imap(text, &unix_s))
+    if (!imap_parse_peek(p, '"') || parse_quoted(p, a, &text, "a date", NULL) < 0 ||
+        !date_parse_imap(text, &unix_s))
         return imap_parse_expected(&start, "a date such as \"23-Nov-2026 10:00:00 +0700\"", err);
     *unix_us = unix_s * 1000000;
     return 0;

@@ -10,9 +10,10 @@
 
 struct answer {
     const char *status;
-    const char *code;                                   /* RFC 5530; NULL: none */
+    const char *code; /* RFC 5530; NULL: none */
 };
 
+/* clang-format off */
 static const struct answer answers[ERR_KIND_COUNT] = {
     [ERR_NONE]        = {"NO", "SERVERBUG"},
     [ERR_SYNTAX]      = {"BAD", NULL},
@@ -31,6 +32,7 @@ static const struct answer answers[ERR_KIND_COUNT] = {
     [ERR_CANCELLED]   = {"NO", "UNAVAILABLE"},
     [ERR_INTERNAL]    = {"NO", "SERVERBUG"},
 };
+/* clang-format on */
 
 static void add_one_line(struct buf *out, const char *text)
 {
@@ -77,7 +79,8 @@ static const char *refusal_code(const struct imap_command *c, const struct error
     return answers[err->kind].code;
 }
 
-static void write_error(struct imap_session *s, struct str tag, const char *status, const char *code, const char *text)
+static void write_error(struct imap_session *s, struct str tag, const char *status,
+                        const char *code, const char *text)
 {
     struct buf out;
 
@@ -103,7 +106,8 @@ void imap_reply_error(struct imap_session *s, struct imap_command *c, const stru
 
     c->is_answered = true;
     if (err->kind == ERR_INTERNAL || err->kind == ERR_NONE)
-        log_error(conn_log(s->conn), "imap_command_failed", KV("command", verb_name(c)), KV_ERR(err));
+        log_error(conn_log(s->conn), "imap_command_failed", KV("command", verb_name(c)),
+                  KV_ERR(err));
     if (is_cannot)
         write_error(s, c->tag, "NO", c->refusal, err->text);
     else
@@ -133,9 +137,13 @@ int imap_connection_lost(struct imap_session *s, struct imap_command *c)
 
 void imap_add_flags(struct buf *out, uint32_t flags, const struct keywords *keywords)
 {
-    static const struct { uint32_t flag; struct str name; } names[] = {
-        {FLAG_ANSWERED, {"\\Answered ", 10}}, {FLAG_FLAGGED, {"\\Flagged ", 9}}, {FLAG_DELETED, {"\\Deleted ", 9}},
-        {FLAG_SEEN, {"\\Seen ", 6}},          {FLAG_DRAFT, {"\\Draft ", 7}},
+    static const struct {
+        uint32_t flag;
+        struct str name;
+    } names[] = {
+        {FLAG_ANSWERED, {"\\Answered ", 10}}, {FLAG_FLAGGED, {"\\Flagged ", 9}},
+        {FLAG_DELETED, {"\\Deleted ", 9}},    {FLAG_SEEN, {"\\Seen ", 6}},
+        {FLAG_DRAFT, {"\\Draft ", 7}},
     };
     size_t before;
 

@@ -1,7 +1,8 @@
 /* imap_search.c - SEARCH and its answers (RFC 9051, 6.4.4; ESEARCH; SEARCHRES).
  *
- * Round one asks the index; what stays open is read in chunks, first the columns, then whole messages. The result is one
- * bit per message of the view, so its size is known before the search begins. */
+ * Round one asks the index; what stays open is read in chunks, first the columns, then whole
+ * messages. The result is one bit per message of the view, so its size is known before the
+ * search begins. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,24 +13,24 @@
 #include "mail/store/message.h"
 #include "server/run/offload.h"
 
-#define CHUNK_MAX 1000                                  /* open messages read together */
-#define OFFLOAD_SIZE (64 * 1024)                        /* larger messages are searched on a helper thread */
+#define CHUNK_MAX    1000        /* open messages read together */
+#define OFFLOAD_SIZE (64 * 1024) /* larger messages are searched on a helper thread */
 
 struct search {
     struct imap_session *s;
     struct imap_command *c;
     struct search_request request;
     unsigned columns;
-    unsigned reading;                                   /* columns of this round */
+    unsigned reading; /* columns of this round */
     struct arena *subject_arena;
-    uint64_t *hits;                                     /* bit seq - 1 */
+    uint64_t *hits; /* bit seq - 1 */
     struct search_subject *open;
     int64_t *ids;
     size_t open_count;
     uint64_t modseq_max;
 };
 
-/* --- matching ---------------------------------------------------------------------------------------- */
+/* --- matching --------------------------------------------------------------------------------- */
 
 static void hit(struct search *sr, const struct search_subject *subject)
 {
@@ -51,7 +52,8 @@ static void match_on_thread(void *arg)
     job->answer = search_matches(job->key, job->subject);
 }
 
-static PARKS int match_read_message(void *arg, size_t index, const struct message *m, struct error *err)
+static PARKS int match_read_message(void *arg, size_t index, const struct message *m,
+                                    struct error *err)
 {
     struct search *sr = arg;
     struct search_subject *subject = &sr->open[index];
@@ -68,7 +70,7 @@ static PARKS int match_read_message(void *arg, size_t index, const struct messag
     if (job.answer == SEARCH_YES)
         hit(sr, subject);
     if (job.answer != SEARCH_OPEN)
-        subject->seq = 0;                               /* decided */
+        subject->seq = 0; /* decided */
     arena_reset(sr->subject_arena);
     fiber_pause();
     return conn_failed(sr->s->conn) ? fail(err, ERR_CLOSED, "the connection is lost") : 0;
@@ -76,8 +78,12 @@ static PARKS int match_read_message(void *arg, size_t index, const struct messag
 
 static PARKS int read_open(struct search *sr, unsigned columns, struct error *err)
 {
-    struct message_reader reader = {.account_id = sr->s->account_id, .ids = sr->ids, .count = sr->open_count,
-                                    .columns = columns, .each = match_read_message, .arg = sr};
+    struct message_reader reader = {.account_id = sr->s->account_id,
+                                    .ids = sr->ids,
+                                    .count = sr->open_count,
+                                    .columns = columns,
+                                    .each = match_read_message,
+                                    .arg = sr};
 
     sr->reading = columns;
     for (size_t i = 0; i < sr->open_count; i++)
@@ -120,9 +126,14 @@ static PARKS int search_all(struct search *sr, struct error *err)
         if (!view_entry(sr->s->view, view_uid(sr->s->view, seq), &subject->entry))
             continue;
         switch (search_matches(sr->request.root, subject)) {
-        case SEARCH_NO: break;
-        case SEARCH_YES: hit(sr, subject); break;
-        case SEARCH_OPEN: sr->open_count++; break;
+        case SEARCH_NO:
+            break;
+        case SEARCH_YES:
+            hit(sr, subject);
+            break;
+        case SEARCH_OPEN:
+            sr->open_count++;
+            break;
         }
         if (sr->open_count == CHUNK_MAX && decide_open(sr, err) < 0)
             return -1;
@@ -132,14 +143,15 @@ static PARKS int search_all(struct search *sr, struct error *err)
     return decide_open(sr, err);
 }
 
-/* --- sets of the keys ----------------------------------------------------------------------------------- */
+/* --- sets of the keys ------------------------------------------------------------------------- */
 
 static void resolve_saved(const struct search *sr, struct search_key *key)
 {
     const struct imap_session *s = sr->s;
 
     key->kind = KEY_UID;
-    key->set = (struct imap_set){.v = ARENA_ARRAY(s->arena, s->saved_count + 1, struct imap_range), .n = s->saved_count};
+    key->set = (struct imap_set){.v = ARENA_ARRAY(s->arena, s->saved_count + 1, struct imap_range),
+                                 .n = s->saved_count};
     for (uint32_t i = 0; i < s->saved_count; i++)
         key->set.v[i] = (struct imap_range){s->saved_uids[i], s->saved_uids[i]};
 }
@@ -158,7 +170,7 @@ static void resolve_sets(const struct search *sr, struct search_key *key)
         resolve_sets(sr, child);
 }
 
-/* --- answers ---------------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 struct numbers {
     uint32_t *v;
@@ -269,7 +281,7 @@ static PARKS void answer(struct search *sr)
     buf_fini(&out);
 }
 
-/* --- the command -------------------------------------------------------------------------------------------- */
+/* --- the command ------------------------------------------------------------------------------ */
 
 static void forget_saved(struct imap_session *s)
 {

@@ -12,15 +12,26 @@
 static unsigned own_columns(const struct search_key *key)
 {
     switch (key->kind) {
-    case KEY_SIZE: case KEY_RECEIVED: case KEY_RECEIVED_US: case KEY_SAVED:
+    case KEY_SIZE:
+    case KEY_RECEIVED:
+    case KEY_RECEIVED_US:
+    case KEY_SAVED:
         return MESSAGE_ROW;
     case KEY_SENT:
         return MESSAGE_HEADERS;
     case KEY_HEADER:
         return message_header_is_cached(key->name) ? MESSAGE_HEADERS : MESSAGE_BLOB;
-    case KEY_BODY: case KEY_TEXT:
+    case KEY_BODY:
+    case KEY_TEXT:
         return MESSAGE_BLOB;
-    case KEY_ALL: case KEY_SEQUENCE: case KEY_UID: case KEY_FLAG: case KEY_KEYWORD: case KEY_MODSEQ: case KEY_AND: case KEY_OR:
+    case KEY_ALL:
+    case KEY_SEQUENCE:
+    case KEY_UID:
+    case KEY_FLAG:
+    case KEY_KEYWORD:
+    case KEY_MODSEQ:
+    case KEY_AND:
+    case KEY_OR:
         break;
     }
     return 0;
@@ -52,7 +63,8 @@ static bool matches_sent(const struct search_key *key, struct str headers)
     int64_t unix_s;
     int offset_min = 0;
 
-    if (!header_find(headers, STR("Date"), &field) || !date_parse_rfc5322(field.value, &unix_s, &offset_min))
+    if (!header_find(headers, STR("Date"), &field) ||
+        !date_parse_rfc5322(field.value, &unix_s, &offset_min))
         return false;
     return in_range(key, floor_div(unix_s + (int64_t)offset_min * 60, DAY_S));
 }
@@ -87,10 +99,12 @@ static bool matches_header(const struct search_key *key, struct search_subject *
 
 static bool matches_text(const struct search_key *key, struct search_subject *subject)
 {
-    if (key->kind == KEY_TEXT && search_text_in_header(subject->a, whole_header(subject), key->text, key->is_ascii))
+    if (key->kind == KEY_TEXT &&
+        search_text_in_header(subject->a, whole_header(subject), key->text, key->is_ascii))
         return true;
     need_tree(subject);
-    return search_text_in_body(subject->a, subject->root, subject->message->blob, key->text, key->is_ascii);
+    return search_text_in_body(subject->a, subject->root, subject->message->blob, key->text,
+                               key->is_ascii);
 }
 
 static bool matches_leaf(const struct search_key *key, struct search_subject *subject)
@@ -99,25 +113,42 @@ static bool matches_leaf(const struct search_key *key, struct search_subject *su
     const struct message *m = subject->message;
 
     switch (key->kind) {
-    case KEY_ALL: return true;
-    case KEY_SEQUENCE: return imap_set_contains(&key->set, subject->seq);
-    case KEY_UID: return imap_set_contains(&key->set, entry->uid);
-    case KEY_FLAG: return (entry->flags & key->flag) != 0;
-    case KEY_KEYWORD: return has_keyword(entry, key->text);
-    case KEY_MODSEQ: return entry->modseq >= (uint64_t)key->from;
-    case KEY_SIZE: return in_range(key, (int64_t)m->size);
-    case KEY_RECEIVED: return in_range(key, floor_div(floor_div(m->received_us, 1000000), DAY_S));
-    case KEY_SAVED: return in_range(key, floor_div(floor_div(m->saved_us, 1000000), DAY_S));
-    case KEY_RECEIVED_US: return in_range(key, m->received_us);
-    case KEY_SENT: return matches_sent(key, m->headers);
-    case KEY_HEADER: return matches_header(key, subject);
-    case KEY_BODY: case KEY_TEXT: return matches_text(key, subject);
-    case KEY_AND: case KEY_OR: break;
+    case KEY_ALL:
+        return true;
+    case KEY_SEQUENCE:
+        return imap_set_contains(&key->set, subject->seq);
+    case KEY_UID:
+        return imap_set_contains(&key->set, entry->uid);
+    case KEY_FLAG:
+        return (entry->flags & key->flag) != 0;
+    case KEY_KEYWORD:
+        return has_keyword(entry, key->text);
+    case KEY_MODSEQ:
+        return entry->modseq >= (uint64_t)key->from;
+    case KEY_SIZE:
+        return in_range(key, (int64_t)m->size);
+    case KEY_RECEIVED:
+        return in_range(key, floor_div(floor_div(m->received_us, 1000000), DAY_S));
+    case KEY_SAVED:
+        return in_range(key, floor_div(floor_div(m->saved_us, 1000000), DAY_S));
+    case KEY_RECEIVED_US:
+        return in_range(key, m->received_us);
+    case KEY_SENT:
+        return matches_sent(key, m->headers);
+    case KEY_HEADER:
+        return matches_header(key, subject);
+    case KEY_BODY:
+    case KEY_TEXT:
+        return matches_text(key, subject);
+    case KEY_AND:
+    case KEY_OR:
+        break;
     }
     return false;
 }
 
-static enum search_answer matches_children(const struct search_key *key, struct search_subject *subject)
+static enum search_answer matches_children(const struct search_key *key,
+                                           struct search_subject *subject)
 {
     enum search_answer deciding = key->kind == KEY_AND ? SEARCH_NO : SEARCH_YES;
     enum search_answer answer = key->kind == KEY_AND ? SEARCH_YES : SEARCH_NO;

@@ -1,7 +1,8 @@
 /* imap_search_match.h - does a message fit the keys, as far as is known of it?
  *
- * A search is answered in rounds: first from the index alone, then, for those still open, with the columns that
- * the keys need, last with whole messages. Each round asks the same tree and may answer "not known yet". */
+ * A search is answered in rounds: first from the index alone, then, for those still open, with
+ * the columns that the keys need, last with whole messages. Each round asks the same tree and
+ * may answer "not known yet". */
 #pragma once
 #include "mail/imap/imap_search_parse.h"
 #include "mail/mime/part.h"
@@ -12,11 +13,11 @@ enum search_answer { SEARCH_NO, SEARCH_YES, SEARCH_OPEN };
 struct search_subject {
     uint32_t seq;
     struct index_entry entry;
-    const struct message *message;                      /* NULL in the first round */
-    unsigned columns;                                   /* enum message_columns that message has */
-    struct mime_part *root;                             /* made when needed */
-    struct arena *a;                                    /* for decoding; reset by the caller */
+    const struct message *message; /* NULL in the first round */
+    unsigned columns;              /* enum message_columns that message has */
+    struct mime_part *root;        /* made when needed */
+    struct arena *a;               /* for decoding; reset by the caller */
 };
 
-unsigned search_columns(const struct search_key *key);                  /* what its answer can need */
+unsigned search_columns(const struct search_key *key); /* what its answer can need */
 enum search_answer search_matches(const struct search_key *key, struct search_subject *subject);

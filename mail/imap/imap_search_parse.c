@@ -1,7 +1,8 @@
 /* imap_search_parse.c - from search keys to a tree of simple questions.
  *
- * The many keys of the RFC come down to a dozen kinds: all dates are ranges of days, all opposites are negations. Texts
- * become folded UTF-8 here, once, in whatever charset the client wrote them. */
+ * The many keys of the RFC come down to a dozen kinds: all dates are ranges of days, all
+ * opposites are negations. Texts become folded UTF-8 here, once, in whatever charset the client
+ * wrote them. */
 #include "mail/imap/imap_search_parse.h"
 
 #include "mail/imap/imap_search_text.h"
@@ -19,9 +20,10 @@ struct search_parser {
     unsigned key_count;
 };
 
-static int parse_key(struct search_parser *sp, unsigned depth, struct search_key **out, struct error *err);
+static int parse_key(struct search_parser *sp, unsigned depth, struct search_key **out,
+                     struct error *err);
 
-/* --- arguments of keys -------------------------------------------------------------------------------- */
+/* --- arguments of keys ------------------------------------------------------------------------ */
 
 static int fold_text(struct search_parser *sp, struct str raw, struct str *out, struct error *err)
 {
@@ -47,7 +49,8 @@ static int parse_text(struct search_parser *sp, struct search_key *key, struct e
 {
     struct str raw;
 
-    if (imap_parse_space(sp->p, err) < 0 || imap_parse_astring(sp->p, sp->a, &raw, "a search text", err) < 0)
+    if (imap_parse_space(sp->p, err) < 0 ||
+        imap_parse_astring(sp->p, sp->a, &raw, "a search text", err) < 0)
         return -1;
     if (raw.n > SEARCH_TEXT_SIZE_MAX)
         return fail(err, ERR_LIMIT, "a search text is longer than %d bytes", SEARCH_TEXT_SIZE_MAX);
@@ -59,17 +62,20 @@ static int parse_text(struct search_parser *sp, struct search_key *key, struct e
 
 static int parse_header(struct search_parser *sp, struct search_key *key, struct error *err)
 {
-    if (imap_parse_space(sp->p, err) < 0 || imap_parse_astring(sp->p, sp->a, &key->name, "a header field name", err) < 0)
+    if (imap_parse_space(sp->p, err) < 0 ||
+        imap_parse_astring(sp->p, sp->a, &key->name, "a header field name", err) < 0)
         return -1;
     return parse_text(sp, key, err);
 }
 
 static int parse_keyword(struct search_parser *sp, struct search_key *key, struct error *err)
 {
-    return imap_parse_space(sp->p, err) < 0 ? -1 : imap_parse_atom(sp->p, &key->text, "a keyword", err);
+    return imap_parse_space(sp->p, err) < 0 ? -1
+                                            : imap_parse_atom(sp->p, &key->text, "a keyword", err);
 }
 
-static int parse_number(struct search_parser *sp, uint64_t *number, const char *what, struct error *err)
+static int parse_number(struct search_parser *sp, uint64_t *number, const char *what,
+                        struct error *err)
 {
     return imap_parse_space(sp->p, err) < 0 ? -1 : imap_parse_number64(sp->p, number, what, err);
 }
@@ -89,8 +95,10 @@ static int parse_modseq(struct search_parser *sp, struct search_key *key, struct
     if (imap_parse_space(sp->p, err) < 0)
         return -1;
     if (imap_parse_peek(sp->p, '"') &&
-        (imap_parse_string(sp->p, sp->a, &ignored, "an entry name", err) < 0 || imap_parse_space(sp->p, err) < 0 ||
-         imap_parse_atom(sp->p, &ignored, "priv, shared or all", err) < 0 || imap_parse_space(sp->p, err) < 0))
+        (imap_parse_string(sp->p, sp->a, &ignored, "an entry name", err) < 0 ||
+         imap_parse_space(sp->p, err) < 0 ||
+         imap_parse_atom(sp->p, &ignored, "priv, shared or all", err) < 0 ||
+         imap_parse_space(sp->p, err) < 0))
         return -1;
     if (imap_parse_number64(sp->p, &modseq, "a modseq", err) < 0)
         return -1;
@@ -98,10 +106,24 @@ static int parse_modseq(struct search_parser *sp, struct search_key *key, struct
     return 0;
 }
 
-/* --- tables of keys ----------------------------------------------------------------------------------- */
+/* --- tables of keys --------------------------------------------------------------------------- */
 
-enum key_shape { SHAPE_PLAIN, SHAPE_TEXT, SHAPE_FIELD, SHAPE_HEADER, SHAPE_KEYWORD, SHAPE_UID, SHAPE_MODSEQ,
-                 SHAPE_BEFORE, SHAPE_ON, SHAPE_SINCE, SHAPE_LARGER, SHAPE_SMALLER, SHAPE_OLDER, SHAPE_YOUNGER };
+enum key_shape {
+    SHAPE_PLAIN,
+    SHAPE_TEXT,
+    SHAPE_FIELD,
+    SHAPE_HEADER,
+    SHAPE_KEYWORD,
+    SHAPE_UID,
+    SHAPE_MODSEQ,
+    SHAPE_BEFORE,
+    SHAPE_ON,
+    SHAPE_SINCE,
+    SHAPE_LARGER,
+    SHAPE_SMALLER,
+    SHAPE_OLDER,
+    SHAPE_YOUNGER
+};
 
 struct key_word {
     struct str word;
@@ -112,11 +134,14 @@ struct key_word {
     struct str field;
 };
 
-#define WORD(w) {w, sizeof(w) - 1}
+#define WORD(w)                                                                                    \
+    {                                                                                              \
+        w, sizeof(w) - 1                                                                           \
+    }
 
 static const struct key_word key_words[] = {
     {WORD("ALL"), SHAPE_PLAIN, KEY_ALL, 0, false, {0}},
-    {WORD("NEW"), SHAPE_PLAIN, KEY_ALL, 0, true, {0}},                  /* \Recent is never set */
+    {WORD("NEW"), SHAPE_PLAIN, KEY_ALL, 0, true, {0}}, /* \Recent is never set */
     {WORD("RECENT"), SHAPE_PLAIN, KEY_ALL, 0, true, {0}},
     {WORD("OLD"), SHAPE_PLAIN, KEY_ALL, 0, false, {0}},
     {WORD("ANSWERED"), SHAPE_PLAIN, KEY_FLAG, FLAG_ANSWERED, false, {0}},
@@ -157,7 +182,8 @@ static const struct key_word key_words[] = {
     {WORD("TEXT"), SHAPE_TEXT, KEY_TEXT, 0, false, {0}},
 };
 
-static int parse_days(struct search_parser *sp, struct search_key *key, enum key_shape shape, struct error *err)
+static int parse_days(struct search_parser *sp, struct search_key *key, enum key_shape shape,
+                      struct error *err)
 {
     int64_t day;
 
@@ -168,7 +194,8 @@ static int parse_days(struct search_parser *sp, struct search_key *key, enum key
     return 0;
 }
 
-static int parse_size(struct search_parser *sp, struct search_key *key, enum key_shape shape, struct error *err)
+static int parse_size(struct search_parser *sp, struct search_key *key, enum key_shape shape,
+                      struct error *err)
 {
     uint64_t size;
 
@@ -180,7 +207,8 @@ static int parse_size(struct search_parser *sp, struct search_key *key, enum key
 }
 
 /* RFC 5032: seconds back from now. */
-static int parse_age(struct search_parser *sp, struct search_key *key, enum key_shape shape, struct error *err)
+static int parse_age(struct search_parser *sp, struct search_key *key, enum key_shape shape,
+                     struct error *err)
 {
     int64_t limit_us;
     uint64_t age_s;
@@ -195,29 +223,44 @@ static int parse_age(struct search_parser *sp, struct search_key *key, enum key_
     return 0;
 }
 
-static int parse_shape(struct search_parser *sp, struct search_key *key, const struct key_word *word, struct error *err)
+static int parse_shape(struct search_parser *sp, struct search_key *key,
+                       const struct key_word *word, struct error *err)
 {
     switch (word->shape) {
-    case SHAPE_PLAIN: return 0;
+    case SHAPE_PLAIN:
+        return 0;
     case SHAPE_FIELD:
         key->name = word->field;
         return parse_text(sp, key, err);
-    case SHAPE_TEXT: return parse_text(sp, key, err);
-    case SHAPE_HEADER: return parse_header(sp, key, err);
-    case SHAPE_KEYWORD: return parse_keyword(sp, key, err);
-    case SHAPE_UID: return parse_uid(sp, key, err);
-    case SHAPE_MODSEQ: return parse_modseq(sp, key, err);
-    case SHAPE_BEFORE: case SHAPE_ON: case SHAPE_SINCE: return parse_days(sp, key, word->shape, err);
-    case SHAPE_LARGER: case SHAPE_SMALLER: return parse_size(sp, key, word->shape, err);
-    case SHAPE_OLDER: case SHAPE_YOUNGER: return parse_age(sp, key, word->shape, err);
+    case SHAPE_TEXT:
+        return parse_text(sp, key, err);
+    case SHAPE_HEADER:
+        return parse_header(sp, key, err);
+    case SHAPE_KEYWORD:
+        return parse_keyword(sp, key, err);
+    case SHAPE_UID:
+        return parse_uid(sp, key, err);
+    case SHAPE_MODSEQ:
+        return parse_modseq(sp, key, err);
+    case SHAPE_BEFORE:
+    case SHAPE_ON:
+    case SHAPE_SINCE:
+        return parse_days(sp, key, word->shape, err);
+    case SHAPE_LARGER:
+    case SHAPE_SMALLER:
+        return parse_size(sp, key, word->shape, err);
+    case SHAPE_OLDER:
+    case SHAPE_YOUNGER:
+        return parse_age(sp, key, word->shape, err);
     }
     return 0;
 }
 
-/* --- combinations ------------------------------------------------------------------------------------- */
+/* --- combinations ----------------------------------------------------------------------------- */
 
 /* Keys one after the other, all of which must hold; ends before ')' or at the end. */
-static int parse_all_of(struct search_parser *sp, unsigned depth, struct search_key *parent, struct error *err)
+static int parse_all_of(struct search_parser *sp, unsigned depth, struct search_key *parent,
+                        struct error *err)
 {
     struct search_key **last = &parent->first_child;
 
@@ -230,19 +273,22 @@ static int parse_all_of(struct search_parser *sp, unsigned depth, struct search_
     return 0;
 }
 
-static int parse_group(struct search_parser *sp, unsigned depth, struct search_key *key, struct error *err)
+static int parse_group(struct search_parser *sp, unsigned depth, struct search_key *key,
+                       struct error *err)
 {
     return parse_all_of(sp, depth + 1, key, err) < 0 ? -1 : imap_parse_char(sp->p, ')', err);
 }
 
-static int parse_not(struct search_parser *sp, unsigned depth, struct search_key *key, struct error *err)
+static int parse_not(struct search_parser *sp, unsigned depth, struct search_key *key,
+                     struct error *err)
 {
     key->kind = KEY_AND;
     key->is_negated = true;
     return imap_parse_space(sp->p, err) < 0 ? -1 : parse_key(sp, depth + 1, &key->first_child, err);
 }
 
-static int parse_or(struct search_parser *sp, unsigned depth, struct search_key *key, struct error *err)
+static int parse_or(struct search_parser *sp, unsigned depth, struct search_key *key,
+                    struct error *err)
 {
     key->kind = KEY_OR;
     if (imap_parse_space(sp->p, err) < 0 || parse_key(sp, depth + 1, &key->first_child, err) < 0 ||
@@ -268,7 +314,8 @@ static int parse_word(struct search_parser *sp, struct search_key *key, struct e
     return imap_parse_expected(sp->p, "a search key", err);
 }
 
-static int parse_key(struct search_parser *sp, unsigned depth, struct search_key **out, struct error *err)
+static int parse_key(struct search_parser *sp, unsigned depth, struct search_key **out,
+                     struct error *err)
 {
     struct search_key *key = *out = ARENA_NEW(sp->a, struct search_key);
 
@@ -289,7 +336,7 @@ static int parse_key(struct search_parser *sp, unsigned depth, struct search_key
     return parse_word(sp, key, err);
 }
 
-/* --- the whole ------------------------------------------------------------------------------------------ */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 static int parse_return_option(struct imap_parser *p, struct search_request *r, struct error *err)
 {
@@ -331,12 +378,14 @@ static int parse_charset(struct search_parser *sp, struct error *err)
     sp->charset = STR("UTF-8");
     if (!imap_parse_word(sp->p, STR("CHARSET")))
         return 0;
-    if (imap_parse_space(sp->p, err) < 0 || imap_parse_astring(sp->p, sp->a, &sp->charset, "a charset", err) < 0)
+    if (imap_parse_space(sp->p, err) < 0 ||
+        imap_parse_astring(sp->p, sp->a, &sp->charset, "a charset", err) < 0)
         return -1;
     return imap_parse_space(sp->p, err);
 }
 
-int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out, struct error *err)
+int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out,
+                      struct error *err)
 {
     struct search_parser sp = {.p = p, .a = a, .request = out};
     struct buf probe;

@@ -1,45 +1,52 @@
-/* imap_search_parse.h - the keys of a SEARCH as a tree (RFC 9051, 6.4.4; RFC 4731, 5032, 5182, 7162, 8514). */
+/* imap_search_parse.h - the keys of a SEARCH as a tree (RFC 9051, 6.4.4; RFC 4731, 5032, 5182,
+ * 7162, 8514). */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include "mail/imap/imap_parse.h"
 #include "mail/imap/imap_sequence.h"
 
-#define SEARCH_DEPTH_MAX 50
-#define SEARCH_KEYS_MAX 2000
+#define SEARCH_DEPTH_MAX     50
+#define SEARCH_KEYS_MAX      2000
 #define SEARCH_TEXT_SIZE_MAX 1024
 
 enum search_kind {
-    KEY_ALL,                                            /* negated: nothing                        */
-    KEY_SEQUENCE, KEY_UID,                              /* set                                     */
-    KEY_FLAG,                                           /* flag                                    */
-    KEY_KEYWORD,                                        /* text                                    */
-    KEY_MODSEQ,                                         /* from                                    */
-    KEY_SIZE,                                           /* from <= size < to                       */
-    KEY_RECEIVED, KEY_SAVED, KEY_SENT,                  /* from <= day since 1970 < to             */
-    KEY_RECEIVED_US,                                    /* from <= microseconds since 1970 < to    */
-    KEY_HEADER,                                         /* name, text                              */
-    KEY_BODY, KEY_TEXT,                                 /* text                                    */
-    KEY_AND, KEY_OR,                                    /* first_child, its next, ...              */
+    KEY_ALL, /* negated: nothing                        */
+    KEY_SEQUENCE,
+    KEY_UID,     /* set                                     */
+    KEY_FLAG,    /* flag                                    */
+    KEY_KEYWORD, /* text                                    */
+    KEY_MODSEQ,  /* from                                    */
+    KEY_SIZE,    /* from <= size < to                       */
+    KEY_RECEIVED,
+    KEY_SAVED,
+    KEY_SENT,        /* from <= day since 1970 < to             */
+    KEY_RECEIVED_US, /* from <= microseconds since 1970 < to    */
+    KEY_HEADER,      /* name, text                              */
+    KEY_BODY,
+    KEY_TEXT, /* text                                    */
+    KEY_AND,
+    KEY_OR, /* first_child, its next, ...              */
 };
 
 struct search_key {
     enum search_kind kind;
     bool is_negated;
-    bool is_ascii;                                      /* the text, so that it can be sought without folding */
+    bool is_ascii; /* the text, so that it can be sought without folding */
     uint32_t flag;
     int64_t from, to;
     struct imap_set set;
-    struct str name, text;                              /* text: folded UTF-8 */
+    struct str name, text; /* text: folded UTF-8 */
     struct search_key *first_child, *next;
 };
 
 struct search_request {
     struct search_key *root;
-    bool is_extended;                                   /* RETURN (...) was there */
+    bool is_extended; /* RETURN (...) was there */
     bool wants_min, wants_max, wants_all, wants_count, wants_save;
     bool uses_modseq;
-    bool has_bad_charset;                               /* set on failure: [BADCHARSET] */
+    bool has_bad_charset; /* set on failure: [BADCHARSET] */
 };
 
-int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out, struct error *err);
+int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out,
+                      struct error *err);

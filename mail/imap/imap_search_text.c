@@ -1,7 +1,8 @@
-/* imap_search_text.c - seeking text in mail as people see it: RFC 2047 words, transfer encodings and charsets undone.
+/* imap_search_text.c - seeking text in mail as people see it: RFC 2047 words, transfer encodings
+ * and charsets undone.
  *
- * An ASCII needle is sought in the decoded text as it is; for others the text is folded first. Nothing here parks or
- * touches the loop, so that a helper thread can do it. */
+ * An ASCII needle is sought in the decoded text as it is; for others the text is folded first.
+ * Nothing here parks or touches the loop, so that a helper thread can do it. */
 #include "mail/imap/imap_search_text.h"
 
 #include <utf8proc.h>
@@ -32,7 +33,8 @@ struct str search_text_fold(struct arena *a, struct str utf8)
     return out;
 }
 
-/* memchr for either case of the needle's first letter, then the rest: texts rarely come near a second letter. */
+/* memchr for either case of the needle's first letter, then the rest: texts rarely come near a
+ * second letter. */
 static bool contains_ascii(struct str text, struct str needle)
 {
     const char lower = needle.p[0], upper = ascii_upper(lower);
@@ -40,7 +42,9 @@ static bool contains_ascii(struct str text, struct str needle)
     while (text.n >= needle.n) {
         size_t starts = text.n - needle.n + 1;
         const char *a = memchr(text.p, lower, starts);
-        const char *b = upper == lower ? NULL : memchr(text.p, upper, a != NULL ? (size_t)(a - text.p) : starts);
+        const char *b = upper == lower
+                            ? NULL
+                            : memchr(text.p, upper, a != NULL ? (size_t)(a - text.p) : starts);
         const char *at = b != NULL ? b : a;
         if (at == NULL)
             return false;
@@ -67,7 +71,8 @@ static bool contains(struct str text, struct str needle, bool is_ascii)
     return found;
 }
 
-bool search_text_in_field(struct arena *a, struct str header, struct str name, struct str needle, bool is_ascii)
+bool search_text_in_field(struct arena *a, struct str header, struct str name, struct str needle,
+                          bool is_ascii)
 {
     struct header_field field;
 
@@ -84,13 +89,15 @@ bool search_text_in_header(struct arena *a, struct str header, struct str needle
 
     while (header_next(&header, &field)) {
         struct str value = header_decode_text(a, field.value);
-        if (contains(arena_printf(a, "%.*s: %.*s", STR_ARG(field.name), STR_ARG(value)), needle, is_ascii))
+        if (contains(arena_printf(a, "%.*s: %.*s", STR_ARG(field.name), STR_ARG(value)), needle,
+                     is_ascii))
             return true;
     }
     return false;
 }
 
-static bool is_in_part(struct arena *a, const struct mime_part *part, struct str message, struct str needle, bool is_ascii)
+static bool is_in_part(struct arena *a, const struct mime_part *part, struct str message,
+                       struct str needle, bool is_ascii)
 {
     struct buf text;
     bool found;
@@ -117,7 +124,8 @@ static const struct mime_part *next_part(const struct mime_part *part)
     return part != NULL ? part->next : NULL;
 }
 
-bool search_text_in_body(struct arena *a, const struct mime_part *root, struct str message, struct str needle, bool is_ascii)
+bool search_text_in_body(struct arena *a, const struct mime_part *root, struct str message,
+                         struct str needle, bool is_ascii)
 {
     for (const struct mime_part *part = root; part != NULL; part = next_part(part))
         if (is_in_part(a, part, message, needle, is_ascii))

@@ -1,4 +1,5 @@
-/* imap_select.c - SELECT, EXAMINE, CLOSE, UNSELECT, and resynchronisation by QRESYNC (RFC 7162, 3.2.5). */
+/* imap_select.c - SELECT, EXAMINE, CLOSE, UNSELECT, and resynchronisation by QRESYNC (RFC 7162,
+ * 3.2.5). */
 #include "mail/imap/imap_select.h"
 
 #include <stdlib.h>
@@ -42,17 +43,19 @@ void imap_mailbox_is_gone(struct imap_session *s)
     conn_write(s->conn, STR("* OK [CLOSED] The mailbox was removed\r\n"));
 }
 
-/* --- arguments ----------------------------------------------------------------------------------- */
+/* --- arguments -------------------------------------------------------------------------------- */
 
-/* "(UIDVALIDITY MODSEQ [known-uids [(seqs uids)]])". The pairs only save traffic; they are read and not used. */
-static int parse_qresync(struct imap_parser *p, struct arena *a, struct select_request *r, struct error *err)
+/* "(UIDVALIDITY MODSEQ [known-uids [(seqs uids)]])". The pairs only save traffic; they are read
+ * and not used. */
+static int parse_qresync(struct imap_parser *p, struct arena *a, struct select_request *r,
+                         struct error *err)
 {
     struct imap_set ignored;
 
     r->qresync = true;
     if (imap_parse_space(p, err) < 0 || imap_parse_char(p, '(', err) < 0 ||
-        imap_parse_nonzero(p, &r->uid_validity, "UIDVALIDITY", err) < 0 || imap_parse_space(p, err) < 0 ||
-        imap_parse_number64(p, &r->modseq, "a modseq", err) < 0)
+        imap_parse_nonzero(p, &r->uid_validity, "UIDVALIDITY", err) < 0 ||
+        imap_parse_space(p, err) < 0 || imap_parse_number64(p, &r->modseq, "a modseq", err) < 0)
         return -1;
     if (imap_parse_skip(p, ' ') && !imap_parse_peek(p, '(')) {
         r->has_known_uids = true;
@@ -61,13 +64,14 @@ static int parse_qresync(struct imap_parser *p, struct arena *a, struct select_r
         (void)imap_parse_skip(p, ' ');
     }
     if (imap_parse_skip(p, '(') &&
-        (imap_set_parse(p, a, &ignored, err) < 0 || imap_parse_space(p, err) < 0 || imap_set_parse(p, a, &ignored, err) < 0 ||
-         imap_parse_char(p, ')', err) < 0))
+        (imap_set_parse(p, a, &ignored, err) < 0 || imap_parse_space(p, err) < 0 ||
+         imap_set_parse(p, a, &ignored, err) < 0 || imap_parse_char(p, ')', err) < 0))
         return -1;
     return imap_parse_char(p, ')', err);
 }
 
-static int parse_select_option(struct imap_session *s, struct imap_parser *p, struct select_request *r, struct error *err)
+static int parse_select_option(struct imap_session *s, struct imap_parser *p,
+                               struct select_request *r, struct error *err)
 {
     if (imap_parse_word(p, STR("CONDSTORE"))) {
         r->condstore = true;
@@ -80,7 +84,8 @@ static int parse_select_option(struct imap_session *s, struct imap_parser *p, st
     return parse_qresync(p, s->arena, r, err);
 }
 
-static int parse_select(struct imap_session *s, struct imap_command *c, struct select_request *r, struct error *err)
+static int parse_select(struct imap_session *s, struct imap_command *c, struct select_request *r,
+                        struct error *err)
 {
     struct imap_parser *p = &c->args;
 
@@ -97,7 +102,7 @@ static int parse_select(struct imap_session *s, struct imap_command *c, struct s
     return imap_parse_char(p, ')', err) < 0 ? -1 : imap_parse_end(p, err);
 }
 
-/* --- what the client is told ---------------------------------------------------------------------- */
+/* --- what the client is told ------------------------------------------------------------------ */
 
 static uint32_t first_unseen(const struct mailbox_view *view)
 {
@@ -109,9 +114,11 @@ static uint32_t first_unseen(const struct mailbox_view *view)
     return 0;
 }
 
-static void add_numbers(const struct imap_session *s, struct buf *out, const struct mailbox *mailbox)
+static void add_numbers(const struct imap_session *s, struct buf *out,
+                        const struct mailbox *mailbox)
 {
-    uint32_t unseen = mailbox->unseen_count > 0 && !(s->enabled & IMAP_ENABLED_REV2) ? first_unseen(s->view) : 0;
+    uint32_t unseen =
+        mailbox->unseen_count > 0 && !(s->enabled & IMAP_ENABLED_REV2) ? first_unseen(s->view) : 0;
 
     buf_addf(out, "* %u EXISTS\r\n", view_count(s->view));
     if (!(s->enabled & IMAP_ENABLED_REV2))
@@ -120,7 +127,8 @@ static void add_numbers(const struct imap_session *s, struct buf *out, const str
         buf_addf(out, "* OK [UNSEEN %u] First unseen\r\n", unseen);
     buf_addf(out, "* OK [UIDVALIDITY %u] UIDs are valid\r\n", view_uid_validity(s->view));
     buf_addf(out, "* OK [UIDNEXT %u] Predicted next UID\r\n", view_uid_next(s->view));
-    buf_addf(out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n", (unsigned long long)view_highest_modseq(s->view));
+    buf_addf(out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n",
+             (unsigned long long)view_highest_modseq(s->view));
     if (s->enabled & IMAP_ENABLED_REV2) {
         struct str use = imap_special_use(mailbox->role);
         buf_addf(out, "* LIST (%.*s) \"/\" ", STR_ARG(use));
@@ -140,7 +148,8 @@ static PARKS void tell_mailbox(struct imap_session *s, const struct mailbox *mai
     buf_fini(&out);
 }
 
-static PARKS void tell_changes_since(struct imap_session *s, uint64_t modseq, const struct imap_set *known)
+static PARKS void tell_changes_since(struct imap_session *s, uint64_t modseq,
+                                     const struct imap_set *known)
 {
     struct index_entry entry;
     struct buf out;
@@ -148,7 +157,8 @@ static PARKS void tell_changes_since(struct imap_session *s, uint64_t modseq, co
     buf_init(&out, SIZE_MAX);
     for (uint32_t seq = 1; seq <= view_count(s->view); seq++) {
         uint32_t uid = view_uid(s->view, seq);
-        if (!view_entry(s->view, uid, &entry) || entry.modseq <= modseq || (known != NULL && !imap_set_contains(known, uid)))
+        if (!view_entry(s->view, uid, &entry) || entry.modseq <= modseq ||
+            (known != NULL && !imap_set_contains(known, uid)))
             continue;
         imap_add_flag_update(s, &out, seq, &entry, true, true, true);
         if (out.n > 32768)
@@ -174,9 +184,10 @@ static PARKS int resynchronise(struct imap_session *s, struct select_request *r,
     return 0;
 }
 
-/* --- commands ------------------------------------------------------------------------------------- */
+/* --- commands --------------------------------------------------------------------------------- */
 
-static PARKS int open_mailbox(struct imap_session *s, struct select_request *r, struct mailbox *mailbox, struct error *err)
+static PARKS int open_mailbox(struct imap_session *s, struct select_request *r,
+                              struct mailbox *mailbox, struct error *err)
 {
     if (mailbox_find(s->arena, s->account_id, r->path, mailbox, err) < 0)
         return -1;
@@ -190,7 +201,8 @@ static PARKS int open_mailbox(struct imap_session *s, struct select_request *r, 
     return 0;
 }
 
-static PARKS int select_mailbox(struct imap_session *s, struct imap_command *c, bool read_only, struct error *err)
+static PARKS int select_mailbox(struct imap_session *s, struct imap_command *c, bool read_only,
+                                struct error *err)
 {
     struct select_request request = {0};
     bool had_one = s->view != NULL;
@@ -231,8 +243,8 @@ int imap_cmd_close(struct imap_session *s, struct imap_command *c, struct error 
 
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
-    if (!s->is_read_only &&
-        message_expunge(s->arena, s->account_id, s->mailbox_id, NULL, 0, true, &removed, &count, &modseq, err) < 0)
+    if (!s->is_read_only && message_expunge(s->arena, s->account_id, s->mailbox_id, NULL, 0, true,
+                                            &removed, &count, &modseq, err) < 0)
         return -1;
     imap_deselect(s);
     return 0;

@@ -1,6 +1,7 @@
 /* imap_sequence.c - sequence sets.
  *
- * The number of ranges is bounded by the length of the command line, so a set is an array in the command's arena. */
+ * The number of ranges is bounded by the length of the command line, so a set is an array in the
+ * command's arena. */
 #include "mail/imap/imap_sequence.h"
 
 #include <stdlib.h>
@@ -22,7 +23,8 @@ static int parse_range(struct imap_parser *p, struct imap_range *out, struct err
     return imap_parse_skip(p, ':') ? parse_seq_number(p, &out->to, err) : 0;
 }
 
-/* One more than the commas up to the next space or the end: enough room, never more than the text. */
+/* One more than the commas up to the next space or the end: enough room, never more than the
+ * text. */
 static size_t range_count_max(const struct imap_parser *p)
 {
     size_t n = 1;
@@ -72,7 +74,8 @@ void imap_set_resolve(struct imap_set *set, uint32_t largest)
     size_t kept = 0, merged = 0;
 
     for (size_t i = 0; i < set->n; i++)
-        if (!(largest == 0 && (set->v[i].from == 0 || set->v[i].to == 0)) && range_resolve(&set->v[i], largest))
+        if (!(largest == 0 && (set->v[i].from == 0 || set->v[i].to == 0)) &&
+            range_resolve(&set->v[i], largest))
             set->v[kept++] = set->v[i];
     if (kept > 1)
         qsort(set->v, kept, sizeof *set->v, compare_ranges);
@@ -113,7 +116,8 @@ void imap_set_print(struct buf *out, const uint32_t *numbers, size_t count)
 {
     for (size_t i = 0; i < count;) {
         size_t last = i;
-        while (last + 1 < count && numbers[last] != UINT32_MAX && numbers[last + 1] == numbers[last] + 1)
+        while (last + 1 < count && numbers[last] != UINT32_MAX &&
+               numbers[last + 1] == numbers[last] + 1)
             last++;
         if (i > 0)
             buf_addc(out, ',');

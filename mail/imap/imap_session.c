@@ -1,7 +1,7 @@
 /* imap_session.c - the life of a session: greeting, one command per round, goodbye.
  *
- * The step owns control flow. Which command is legal when is in imap_verbs.c, what it does in its own file, and what
- * a client is told before the tagged OK in imap_updates.c. */
+ * The step owns control flow. Which command is legal when is in imap_verbs.c, what it does in
+ * its own file, and what a client is told before the tagged OK in imap_updates.c. */
 #include "mail/imap/imap_session.h"
 
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 
 #define IMAP_SESSION_MAGIC 0x1a9f60e3u
 
-/* --- one command --------------------------------------------------------------------------------- */
+/* --- one command ------------------------------------------------------------------------------ */
 
 static int check_verb(const struct imap_session *s, const struct imap_command *c, struct error *err)
 {
@@ -34,7 +34,9 @@ static int check_verb(const struct imap_session *s, const struct imap_command *c
     if (s->phase == IMAP_NEW)
         return fail(err, ERR_SYNTAX, "%s needs a log-in first", verb->name);
     if (s->phase == IMAP_AUTHENTICATED)
-        return fail(err, ERR_SYNTAX, verb->phases & 1u << IMAP_SELECTED ? "%s needs a selected mailbox" : "%s: already logged in",
+        return fail(err, ERR_SYNTAX,
+                    verb->phases & 1u << IMAP_SELECTED ? "%s needs a selected mailbox"
+                                                       : "%s: already logged in",
                     verb->name);
     return fail(err, ERR_SYNTAX, "%s is not possible now", verb->name);
 }
@@ -75,7 +77,8 @@ static void end_of_connection(struct imap_session *s, const struct error *err)
     if (err->kind == ERR_CANCELLED)
         imap_bye(s, "Server is shutting down, please reconnect");
     else if (err->kind == ERR_TIMED_OUT)
-        imap_bye(s, s->phase == IMAP_NEW ? "Time to log in is over" : "Autologout; idle for too long");
+        imap_bye(s,
+                 s->phase == IMAP_NEW ? "Time to log in is over" : "Autologout; idle for too long");
     s->phase = IMAP_LOGOUT;
 }
 
@@ -97,7 +100,7 @@ static PARKS void read_and_run(struct imap_session *s)
     buf_fini(&c.text);
 }
 
-/* --- steps --------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 static int64_t login_time_left(const struct imap_session *s)
 {
@@ -108,7 +111,8 @@ static int64_t login_time_left(const struct imap_session *s)
 
 static void rest(struct imap_session *s)
 {
-    conn_set_rest_timeout(s->conn, s->phase == IMAP_NEW ? login_time_left(s) : config.imap_autologout);
+    conn_set_rest_timeout(s->conn,
+                          s->phase == IMAP_NEW ? login_time_left(s) : config.imap_autologout);
 }
 
 static PARKS void take_turn(struct imap_session *s)
@@ -124,7 +128,8 @@ static PARKS void take_turn(struct imap_session *s)
         imap_bye(s, "Time to log in is over");
 }
 
-/* A wake tells an idling session its news; it is no sign of input, so nothing may be read for it. */
+/* A wake tells an idling session its news; it is no sign of input, so nothing may be read for
+ * it. */
 static PARKS enum step imap_step(void *arg)
 {
     struct imap_session *s = arg;
@@ -148,7 +153,7 @@ static PARKS enum step imap_step(void *arg)
     return STEP_REST;
 }
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static PARKS void *imap_open(struct conn *conn, int tag)
 {

@@ -1,10 +1,12 @@
 /* imap_session.h - one client's IMAP session, and the command it is at.
  *
- *   NEW --LOGIN, AUTHENTICATE--> AUTHENTICATED <--SELECT, CLOSE--> SELECTED      LOGOUT ends it from anywhere.
+ * NEW --LOGIN, AUTHENTICATE--> AUTHENTICATED <--SELECT, CLOSE--> SELECTED      LOGOUT ends it
+ * from anywhere.
  *
- * A session at rest is this struct and its view of the mailbox; the arena and everything of struct imap_command
- * live as long as one command. A handler returns 0 when the command succeeded (the tagged OK follows, after
- * what the client must hear first) or -1 with the error that becomes NO or BAD. */
+ * A session at rest is this struct and its view of the mailbox; the arena and everything of
+ * struct imap_command live as long as one command. A handler returns 0 when the command
+ * succeeded (the tagged OK follows, after what the client must hear first) or -1 with the error
+ * that becomes NO or BAD. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,62 +20,61 @@
 
 enum imap_phase { IMAP_NEW, IMAP_AUTHENTICATED, IMAP_SELECTED, IMAP_LOGOUT };
 
-enum imap_enabled {                                     /* by ENABLE or by using it (RFC 5161, 7162) */
-    IMAP_ENABLED_REV2 = 1,
-    IMAP_ENABLED_CONDSTORE = 2,
-    IMAP_ENABLED_QRESYNC = 4,
+enum imap_enabled { /* by ENABLE or by using it (RFC 5161, 7162) */
+                    IMAP_ENABLED_REV2 = 1,
+                    IMAP_ENABLED_CONDSTORE = 2,
+                    IMAP_ENABLED_QRESYNC = 4,
 };
 
 struct imap_session {
     unsigned magic;
     enum imap_phase phase;
     struct conn *conn;
-    struct arena *arena;                                /* of the command; NULL at rest */
+    struct arena *arena; /* of the command; NULL at rest */
     int64_t opened_ms;
     int64_t account_id;
-    int64_t mailbox_id;                                 /* of the view */
-    struct mailbox_view *view;                          /* NULL: nothing selected */
-    char *idle_tag;                                     /* of the IDLE command that runs; NULL: none */
-    uint32_t *saved_uids;                               /* "$", ascending (RFC 5182) */
+    int64_t mailbox_id;        /* of the view */
+    struct mailbox_view *view; /* NULL: nothing selected */
+    char *idle_tag;            /* of the IDLE command that runs; NULL: none */
+    uint32_t *saved_uids;      /* "$", ascending (RFC 5182) */
     uint32_t saved_count;
-    uint32_t keyword_count;                             /* told in FLAGS */
+    uint32_t keyword_count; /* told in FLAGS */
     uint32_t bad_count;
-    uint8_t listener;                                   /* enum imap_listener */
-    uint8_t enabled;                                    /* enum imap_enabled */
-    bool is_read_only;                                  /* EXAMINE */
+    uint8_t listener;  /* enum imap_listener */
+    uint8_t enabled;   /* enum imap_enabled */
+    bool is_read_only; /* EXAMINE */
 };
 
 struct imap_command;
 
 enum imap_verb_flag {
-    VERB_HAS_UID_FORM = 1,                              /* "UID FETCH" */
-    VERB_UID_FORM_ONLY = 2,                             /* a word of its own behind UID: "UID EXPUNGE" */
-    VERB_BY_NUMBER = 4,                                 /* without UID, sequence numbers must not move (RFC 9051, 7.5.1) */
-    VERB_READS = 8,                                     /* reads from the client while it runs */
-    VERB_TAKES_MESSAGES = 16,                           /* APPEND: its literals are not collected */
-    VERB_TRYCREATE = 32,                                /* a missing mailbox is the target */
-    VERB_NO_UPDATES = 64,                               /* nothing untagged is due at its end */
+    VERB_HAS_UID_FORM = 1,    /* "UID FETCH" */
+    VERB_UID_FORM_ONLY = 2,   /* a word of its own behind UID: "UID EXPUNGE" */
+    VERB_BY_NUMBER = 4,       /* without UID, sequence numbers must not move (RFC 9051, 7.5.1) */
+    VERB_READS = 8,           /* reads from the client while it runs */
+    VERB_TRYCREATE = 16,      /* a missing mailbox is the target */
+    VERB_NO_UPDATES = 32,     /* nothing untagged is due at its end */
 };
 
 struct imap_verb {
     const char *name;
     PARKS int (*run)(struct imap_session *, struct imap_command *, struct error *);
-    unsigned phases;                                    /* bits: 1 << enum imap_phase */
+    unsigned phases; /* bits: 1 << enum imap_phase */
     unsigned flags;
 };
 
 struct imap_command {
     struct str tag;
-    const struct imap_verb *verb;                       /* NULL: unknown */
+    const struct imap_verb *verb; /* NULL: unknown */
     bool by_uid;
-    bool is_answered;                                   /* the handler wrote the tagged answer itself */
-    bool has_message;                                   /* APPEND: `message` waits to be read */
+    bool is_answered; /* the handler wrote the tagged answer itself */
+    bool has_message; /* APPEND: `message` waits to be read */
     struct imap_literal message;
-    struct imap_parser args;                            /* behind the verb and its space */
-    struct buf text;                                    /* the command, when it had literals */
-    struct str code;                                    /* response code of the OK, without brackets; or empty */
-    const char *done;                                   /* text of the OK; NULL: "VERB completed" */
-    const char *refusal;                                /* response code of the NO, where it is better than the error kind's */
+    struct imap_parser args; /* behind the verb and its space */
+    struct buf text;         /* the command, when it had literals */
+    struct str code;         /* response code of the OK, without brackets; or empty */
+    const char *done;        /* text of the OK; NULL: "VERB completed" */
+    const char *refusal;     /* response code of the NO, where it is better than the error kind's */
 };
 
 static inline bool imap_has_utf8(const struct imap_session *s)
@@ -81,18 +82,21 @@ static inline bool imap_has_utf8(const struct imap_session *s)
     return (s->enabled & IMAP_ENABLED_REV2) != 0;
 }
 
-/* --- commands, one function each, in the file of their subject ------------------------------------ */
+/* --- commands, one function each, in the file of their subject -------------------------------- */
+/* clang-format off */
 typedef PARKS int imap_run(struct imap_session *s, struct imap_command *c, struct error *err);
-imap_run imap_cmd_capability, imap_cmd_id, imap_cmd_enable, imap_cmd_namespace;     /* imap_capability.c */
-imap_run imap_cmd_starttls, imap_cmd_login, imap_cmd_authenticate;                  /* imap_auth.c       */
-imap_run imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;      /* imap_select.c     */
-imap_run imap_cmd_create, imap_cmd_delete, imap_cmd_rename, imap_cmd_subscribe, imap_cmd_unsubscribe;  /* imap_mailbox.c */
-imap_run imap_cmd_list, imap_cmd_lsub;                                              /* imap_list.c       */
-imap_run imap_cmd_status;                                                           /* imap_status.c     */
-imap_run imap_cmd_append;                                                           /* imap_append.c     */
-imap_run imap_cmd_idle;                                                             /* imap_idle.c       */
-imap_run imap_cmd_fetch;                                                            /* imap_fetch.c      */
-imap_run imap_cmd_store;                                                            /* imap_store.c      */
-imap_run imap_cmd_copy, imap_cmd_move;                                              /* imap_copy.c       */
-imap_run imap_cmd_expunge, imap_cmd_uid_expunge;                                    /* imap_expunge.c    */
-imap_run imap_cmd_search;                                                           /* imap_search.c     */
+imap_run imap_cmd_capability, imap_cmd_id, imap_cmd_enable, imap_cmd_namespace;/* imap_capability.c */
+imap_run imap_cmd_starttls, imap_cmd_login, imap_cmd_authenticate;            /* imap_auth.c */
+imap_run imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;/* imap_select.c */
+imap_run imap_cmd_create, imap_cmd_delete, imap_cmd_rename;                   /* imap_mailbox.c */
+imap_run imap_cmd_subscribe, imap_cmd_unsubscribe;                            /* imap_mailbox.c */
+imap_run imap_cmd_list, imap_cmd_lsub;                                        /* imap_list.c */
+imap_run imap_cmd_status;                                                     /* imap_status.c */
+imap_run imap_cmd_append;                                                     /* imap_append.c */
+imap_run imap_cmd_idle;                                                       /* imap_idle.c */
+imap_run imap_cmd_fetch;                                                      /* imap_fetch.c */
+imap_run imap_cmd_store;                                                      /* imap_store.c */
+imap_run imap_cmd_copy, imap_cmd_move;                                        /* imap_copy.c */
+imap_run imap_cmd_expunge, imap_cmd_uid_expunge;                              /* imap_expunge.c */
+imap_run imap_cmd_search;                                                     /* imap_search.c */
+/* clang-format on */

@@ -9,15 +9,27 @@
 #include "server/run/config.h"
 
 enum status_item {
-    STATUS_MESSAGES, STATUS_RECENT, STATUS_UIDNEXT, STATUS_UIDVALIDITY, STATUS_UNSEEN, STATUS_SIZE, STATUS_DELETED,
-    STATUS_HIGHESTMODSEQ, STATUS_APPENDLIMIT, STATUS_ITEM_COUNT
+    STATUS_MESSAGES,
+    STATUS_RECENT,
+    STATUS_UIDNEXT,
+    STATUS_UIDVALIDITY,
+    STATUS_UNSEEN,
+    STATUS_SIZE,
+    STATUS_DELETED,
+    STATUS_HIGHESTMODSEQ,
+    STATUS_APPENDLIMIT,
+    STATUS_ITEM_COUNT
 };
 
 static const struct str names[STATUS_ITEM_COUNT] = {
-    [STATUS_MESSAGES] = {"MESSAGES", 8},       [STATUS_RECENT] = {"RECENT", 6},
-    [STATUS_UIDNEXT] = {"UIDNEXT", 7},         [STATUS_UIDVALIDITY] = {"UIDVALIDITY", 11},
-    [STATUS_UNSEEN] = {"UNSEEN", 6},           [STATUS_SIZE] = {"SIZE", 4},
-    [STATUS_DELETED] = {"DELETED", 7},         [STATUS_HIGHESTMODSEQ] = {"HIGHESTMODSEQ", 13},
+    [STATUS_MESSAGES] = {"MESSAGES", 8},
+    [STATUS_RECENT] = {"RECENT", 6},
+    [STATUS_UIDNEXT] = {"UIDNEXT", 7},
+    [STATUS_UIDVALIDITY] = {"UIDVALIDITY", 11},
+    [STATUS_UNSEEN] = {"UNSEEN", 6},
+    [STATUS_SIZE] = {"SIZE", 4},
+    [STATUS_DELETED] = {"DELETED", 7},
+    [STATUS_HIGHESTMODSEQ] = {"HIGHESTMODSEQ", 13},
     [STATUS_APPENDLIMIT] = {"APPENDLIMIT", 11},
 };
 
@@ -51,20 +63,31 @@ bool imap_status_wants_modseq(unsigned items)
 static uint64_t item_value(const struct mailbox *m, enum status_item item)
 {
     switch (item) {
-    case STATUS_MESSAGES: return m->message_count;
-    case STATUS_UIDNEXT: return m->uid_next;
-    case STATUS_UIDVALIDITY: return m->uid_validity;
-    case STATUS_UNSEEN: return m->unseen_count;
-    case STATUS_SIZE: return m->bytes;
-    case STATUS_DELETED: return m->deleted_count;
-    case STATUS_HIGHESTMODSEQ: return m->modseq;
-    case STATUS_APPENDLIMIT: return (uint64_t)config.imap_append_max;
-    case STATUS_RECENT: case STATUS_ITEM_COUNT: break;
+    case STATUS_MESSAGES:
+        return m->message_count;
+    case STATUS_UIDNEXT:
+        return m->uid_next;
+    case STATUS_UIDVALIDITY:
+        return m->uid_validity;
+    case STATUS_UNSEEN:
+        return m->unseen_count;
+    case STATUS_SIZE:
+        return m->bytes;
+    case STATUS_DELETED:
+        return m->deleted_count;
+    case STATUS_HIGHESTMODSEQ:
+        return m->modseq;
+    case STATUS_APPENDLIMIT:
+        return (uint64_t)config.imap_append_max;
+    case STATUS_RECENT:
+    case STATUS_ITEM_COUNT:
+        break;
     }
     return 0;
 }
 
-void imap_add_status(const struct imap_session *s, struct buf *out, const struct mailbox *mailbox, unsigned items)
+void imap_add_status(const struct imap_session *s, struct buf *out, const struct mailbox *mailbox,
+                     unsigned items)
 {
     const char *gap = "";
 

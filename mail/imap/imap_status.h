@@ -1,4 +1,5 @@
-/* imap_status.h - counters of a mailbox, for STATUS and LIST RETURN (STATUS ...) (RFC 9051, 6.3.11; RFC 5819). */
+/* imap_status.h - counters of a mailbox, for STATUS and LIST RETURN (STATUS ...) (RFC 9051,
+ * 6.3.11; RFC 5819). */
 #pragma once
 #include "mail/imap/imap_session.h"
 #include "mail/store/mailbox.h"
@@ -7,4 +8,5 @@
 int imap_parse_status_items(struct imap_parser *p, unsigned *items, struct error *err);
 bool imap_status_wants_modseq(unsigned items);
 /* A whole "* STATUS" line. */
-void imap_add_status(const struct imap_session *s, struct buf *out, const struct mailbox *mailbox, unsigned items);
+void imap_add_status(const struct imap_session *s, struct buf *out, const struct mailbox *mailbox,
+                     unsigned items);

@@ -24,7 +24,7 @@ struct store_result {
     size_t conflict_count;
 };
 
-/* --- arguments ------------------------------------------------------------------------------------- */
+/* --- arguments -------------------------------------------------------------------------------- */
 
 static int parse_modifiers(struct imap_parser *p, struct store_request *r, struct error *err)
 {
@@ -34,7 +34,8 @@ static int parse_modifiers(struct imap_parser *p, struct store_request *r, struc
     if (!imap_parse_word(p, STR("UNCHANGEDSINCE")))
         return imap_parse_expected(p, "UNCHANGEDSINCE", err);
     r->is_conditional = true;
-    if (imap_parse_space(p, err) < 0 || imap_parse_number64(p, &r->unchanged_since, "a modseq", err) < 0 ||
+    if (imap_parse_space(p, err) < 0 ||
+        imap_parse_number64(p, &r->unchanged_since, "a modseq", err) < 0 ||
         imap_parse_char(p, ')', err) < 0)
         return -1;
     return imap_parse_space(p, err);
@@ -54,22 +55,25 @@ static int parse_item(struct imap_parser *p, struct store_request *r, struct err
     return 0;
 }
 
-static int parse_store(struct imap_session *s, struct imap_command *c, struct store_request *r, struct error *err)
+static int parse_store(struct imap_session *s, struct imap_command *c, struct store_request *r,
+                       struct error *err)
 {
     struct imap_parser *p = &c->args;
 
-    if (imap_set_parse(p, s->arena, &r->set, err) < 0 || imap_parse_space(p, err) < 0 || parse_modifiers(p, r, err) < 0 ||
-        parse_item(p, r, err) < 0 || imap_parse_space(p, err) < 0 ||
-        imap_parse_flags(p, s->arena, true, &r->flags, &r->keywords, err) < 0 || imap_parse_end(p, err) < 0)
+    if (imap_set_parse(p, s->arena, &r->set, err) < 0 || imap_parse_space(p, err) < 0 ||
+        parse_modifiers(p, r, err) < 0 || parse_item(p, r, err) < 0 ||
+        imap_parse_space(p, err) < 0 ||
+        imap_parse_flags(p, s->arena, true, &r->flags, &r->keywords, err) < 0 ||
+        imap_parse_end(p, err) < 0)
         return -1;
     return imap_target_resolve(s, &r->set, c->by_uid, err);
 }
 
-/* --- answers --------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 /* Own changes are told here, so the updates before the tagged OK leave them out. */
-static PARKS void tell_states(struct imap_session *s, struct imap_command *c, const struct store_request *r,
-                              const struct store_result *result)
+static PARKS void tell_states(struct imap_session *s, struct imap_command *c,
+                              const struct store_request *r, const struct store_result *result)
 {
     bool with_modseq = (s->enabled & IMAP_ENABLED_CONDSTORE) != 0;
     struct buf out;
@@ -77,13 +81,17 @@ static PARKS void tell_states(struct imap_session *s, struct imap_command *c, co
     buf_init(&out, SIZE_MAX);
     for (size_t i = 0; i < result->count; i++) {
         const struct message_state *state = &result->states[i];
-        struct index_entry entry = {.uid = state->uid, .flags = state->flags, .modseq = state->modseq, .keywords = &state->keywords};
+        struct index_entry entry = {.uid = state->uid,
+                                    .flags = state->flags,
+                                    .modseq = state->modseq,
+                                    .keywords = &state->keywords};
         uint32_t seq = view_seq(s->view, state->uid);
 
         view_mark_told(s->view, state->uid, state->modseq);
         if (seq == 0 || (r->is_silent && !with_modseq))
             continue;
-        imap_add_flag_update(s, &out, seq, &entry, c->by_uid || with_modseq, !r->is_silent, with_modseq);
+        imap_add_flag_update(s, &out, seq, &entry, c->by_uid || with_modseq, !r->is_silent,
+                             with_modseq);
         if (out.n > 32768)
             imap_write_buf(s, &out);
     }
@@ -91,7 +99,8 @@ static PARKS void tell_states(struct imap_session *s, struct imap_command *c, co
     buf_fini(&out);
 }
 
-static struct str modified_code(struct imap_session *s, struct imap_command *c, const struct store_result *result)
+static struct str modified_code(struct imap_session *s, struct imap_command *c,
+                                const struct store_result *result)
 {
     uint32_t *numbers = ARENA_ARRAY(s->arena, result->conflict_count, uint32_t);
     struct buf code;
@@ -125,9 +134,9 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
     uids = imap_target_uids(s, &r.set, &count);
     if (count == 0)
         return 0;
-    if (message_store_flags(s->arena, s->account_id, s->mailbox_id, uids, count, r.change, r.flags, r.keywords,
-                            r.unchanged_since, &result.states, &result.count, &result.conflicts, &result.conflict_count,
-                            err) < 0)
+    if (message_store_flags(s->arena, s->account_id, s->mailbox_id, uids, count, r.change, r.flags,
+                            r.keywords, r.unchanged_since, &result.states, &result.count,
+                            &result.conflicts, &result.conflict_count, err) < 0)
         return -1;
     if (r.keywords.n > 0) {
         (void)view_refresh(s->view, NULL);

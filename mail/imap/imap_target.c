@@ -1,6 +1,7 @@
 /* imap_target.c - from sets as clients write them to messages of the view.
  *
- * Everything behind this works on ranges of sequence numbers, so that "1:*" of a million messages is one range. */
+ * Everything behind this works on ranges of sequence numbers, so that "1:*" of a million
+ * messages is one range. */
 #include "mail/imap/imap_target.h"
 
 #include "mail/imap/imap_reply.h"
@@ -27,14 +28,16 @@ static void resolve_uids(const struct imap_session *s, struct imap_set *set)
     imap_set_resolve(set, view_uid_max(s->view));
     for (size_t i = 0; i < set->n; i++) {
         uint32_t from = view_seq_at_least(s->view, set->v[i].from);
-        uint32_t behind = set->v[i].to == UINT32_MAX ? view_count(s->view) + 1 : view_seq_at_least(s->view, set->v[i].to + 1);
+        uint32_t behind = set->v[i].to == UINT32_MAX ? view_count(s->view) + 1
+                                                     : view_seq_at_least(s->view, set->v[i].to + 1);
         if (from < behind)
             set->v[kept++] = (struct imap_range){from, behind - 1};
     }
     set->n = kept;
 }
 
-int imap_target_resolve(const struct imap_session *s, struct imap_set *set, bool by_uid, struct error *err)
+int imap_target_resolve(const struct imap_session *s, struct imap_set *set, bool by_uid,
+                        struct error *err)
 {
     uint32_t count = view_count(s->view);
 
@@ -48,7 +51,8 @@ int imap_target_resolve(const struct imap_session *s, struct imap_set *set, bool
     }
     imap_set_resolve(set, count);
     if (set->n > 0 && set->v[set->n - 1].to > count)
-        return fail(err, ERR_SYNTAX, "message %u does not exist: the mailbox has %u", set->v[set->n - 1].to, count);
+        return fail(err, ERR_SYNTAX, "message %u does not exist: the mailbox has %u",
+                    set->v[set->n - 1].to, count);
     return 0;
 }
 
@@ -63,13 +67,15 @@ uint32_t *imap_target_uids(const struct imap_session *s, const struct imap_set *
     return uids;
 }
 
-int imap_tell_vanished_earlier(struct imap_session *s, uint64_t modseq, const struct imap_set *known, struct error *err)
+int imap_tell_vanished_earlier(struct imap_session *s, uint64_t modseq,
+                               const struct imap_set *known, struct error *err)
 {
     size_t count, kept = 0;
     uint32_t *uids;
     struct buf out;
 
-    if (mailbox_vanished_since(s->arena, s->account_id, s->mailbox_id, modseq, &uids, &count, err) < 0)
+    if (mailbox_vanished_since(s->arena, s->account_id, s->mailbox_id, modseq, &uids, &count, err) <
+        0)
         return -1;
     for (size_t i = 0; i < count; i++)
         if ((known == NULL || imap_set_contains(known, uids[i])) && view_seq(s->view, uids[i]) == 0)

@@ -1,14 +1,15 @@
 /* imap_updates.c - untagged data nobody asked for.
  *
- * The view knows which messages and states this client was told of; this file only spells the difference. A database
- * that is away delays news, it never fails a command. */
+ * The view knows which messages and states this client was told of; this file only spells the
+ * difference. A database that is away delays news, it never fails a command. */
 #include "mail/imap/imap_updates.h"
 
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_select.h"
 #include "mail/imap/imap_sequence.h"
 
-static void add_expunges(const struct imap_session *s, struct buf *out, const struct view_changes *changes)
+static void add_expunges(const struct imap_session *s, struct buf *out,
+                         const struct view_changes *changes)
 {
     if (changes->expunged_count > 0 && (s->enabled & IMAP_ENABLED_QRESYNC)) {
         buf_add(out, STR("* VANISHED "));
@@ -23,8 +24,9 @@ static void add_expunges(const struct imap_session *s, struct buf *out, const st
     }
 }
 
-void imap_add_flag_update(const struct imap_session *s, struct buf *out, uint32_t seq, const struct index_entry *entry,
-                          bool with_uid, bool with_flags, bool with_modseq)
+void imap_add_flag_update(const struct imap_session *s, struct buf *out, uint32_t seq,
+                          const struct index_entry *entry, bool with_uid, bool with_flags,
+                          bool with_modseq)
 {
     const char *gap = "";
 
@@ -67,7 +69,8 @@ static PARKS void write_changes(struct imap_session *s, const struct view_change
     if (changes->exists_changed && !(s->enabled & IMAP_ENABLED_REV2))
         buf_add(&out, STR("* 0 RECENT\r\n"));
     for (size_t i = 0; i < changes->flag_count; i++) {
-        imap_add_flag_update(s, &out, changes->flag_seqs[i], &changes->flags[i], with_uid, true, with_modseq);
+        imap_add_flag_update(s, &out, changes->flag_seqs[i], &changes->flags[i], with_uid, true,
+                             with_modseq);
         if (out.n > 32768)
             imap_write_buf(s, &out);
     }

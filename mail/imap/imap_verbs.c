@@ -19,8 +19,9 @@ static PARKS int cmd_logout(struct imap_session *s, struct imap_command *c, stru
     return 0;
 }
 
+/* clang-format off */
 static const struct imap_verb verbs[] = {
-    /* name           run                    legal in         flags                                          */
+    /* name           run                    legal in         flags */
     {"NOOP",          cmd_noop,              ANY_PHASE,       0},
     {"FETCH",         imap_cmd_fetch,        IN(SELECTED),    VERB_HAS_UID_FORM | VERB_BY_NUMBER},
     {"STORE",         imap_cmd_store,        IN(SELECTED),    VERB_HAS_UID_FORM | VERB_BY_NUMBER},
@@ -38,7 +39,7 @@ static const struct imap_verb verbs[] = {
     {"LIST",          imap_cmd_list,         LOGGED_IN,       0},
     {"LSUB",          imap_cmd_lsub,         LOGGED_IN,       0},
     {"STATUS",        imap_cmd_status,       LOGGED_IN,       0},
-    {"APPEND",        imap_cmd_append,       LOGGED_IN,       VERB_READS | VERB_TAKES_MESSAGES | VERB_TRYCREATE},
+    {"APPEND",        imap_cmd_append,       LOGGED_IN,       VERB_READS | VERB_TRYCREATE},
     {"CREATE",        imap_cmd_create,       LOGGED_IN,       0},
     {"DELETE",        imap_cmd_delete,       LOGGED_IN,       0},
     {"RENAME",        imap_cmd_rename,       LOGGED_IN,       0},
@@ -53,6 +54,7 @@ static const struct imap_verb verbs[] = {
     {"STARTTLS",      imap_cmd_starttls,     IN(NEW),         VERB_READS | VERB_NO_UPDATES},
     {"LOGOUT",        cmd_logout,            ANY_PHASE,       VERB_NO_UPDATES},
 };
+/* clang-format on */
 
 const struct imap_verb *imap_verb_find(struct str name, bool after_uid)
 {

@@ -249,4 +249,5 @@ const struct service smtp_service = {
     .open = smtp_open,
     .step = smtp_step,
     .close = smtp_close,
+    .busy = "421 4.3.2 too many connections, come back later\r\n",
 };

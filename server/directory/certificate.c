@@ -13,7 +13,8 @@
 #include "server/run/offload.h"
 #include "server/run/tls.h"
 
-#define FIXED_NAMES 4
+#define FIXED_NAMES      4
+#define LOOK_INTERVAL_MS (12 * 60 * 60 * 1000)
 
 static const char *const domain_prefixes[] = {"", "mail.", "autoconfig.", "autodiscover.", "mta-sts."};
 #define PREFIX_COUNT (sizeof domain_prefixes / sizeof *domain_prefixes)
@@ -29,6 +30,7 @@ static struct {
     struct fiber *fiber;
     struct wait_queue ended;
     size_t domain_count;        /* as many were covered when we last looked */
+    int64_t look_at_ms;         /* even without a new domain: it may be about to expire */
 } keeper;
 
 static bool is_self_signed(void) { return config.tls_cert[0] == '\0'; }
@@ -91,8 +93,10 @@ static void cover_domains(struct arena *a)
     struct str *domains;
     size_t count;
 
-    if (domain_list(a, &domains, &count, &err) < 0 || count == keeper.domain_count)
+    if (domain_list(a, &domains, &count, &err) < 0)
         return;                         /* the database is away: the next round looks again */
+    if (count == keeper.domain_count && loop_now_ms() < keeper.look_at_ms)
+        return;
     list_names(a, domains, count, &names);
     offload(make_on_thread, &names);
     if (names.status < 0) {
@@ -100,6 +104,7 @@ static void cover_domains(struct arena *a)
         return;
     }
     keeper.domain_count = count;
+    keeper.look_at_ms = loop_deadline(LOOK_INTERVAL_MS);
     tls_reload_if_changed();
 }
 

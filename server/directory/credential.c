@@ -326,14 +326,15 @@ static int fly(struct attempt *t, struct error *err)
 static int fly_or_await(struct attempt *t, struct error *err)
 {
     struct flight *f;
-    int status;
 
-    do {
+    while ((f = find_flight(t->login->name, t->password)) != NULL) {
+        int status = await_flight(t, f, err);
+
+        if (status == 0 || err->kind != ERR_CANCELLED || fiber_cancelled())
+            return status;
         error_clear(err);
-        f = find_flight(t->login->name, t->password);
-        status = f != NULL ? await_flight(t, f, err) : fly(t, err);
-    } while (status < 0 && err->kind == ERR_CANCELLED && !fiber_cancelled());
-    return status;
+    }
+    return fly(t, err);
 }
 
 /* ERR_LIMIT and ERR_TRY_LATER; otherwise 0, and used is NULL when the password is wrong. */

@@ -12,7 +12,7 @@
 struct waiter {
     struct list link;
     struct fiber *fiber;
-    bool is_chosen;                      /* somebody woke us, and took us off the queue */
+    bool is_chosen; /* somebody woke us, and took us off the queue */
 };
 
 void wait_queue_init(struct wait_queue *q)
@@ -69,7 +69,7 @@ struct channel {
     struct wait_queue senders;
     struct wait_queue receivers;
     size_t at, count, count_max;
-    void *items[];                       /* a ring: count items from `at` on */
+    void *items[]; /* a ring: count items from `at` on */
 };
 
 struct channel *channel_new(size_t count_max)

@@ -26,21 +26,21 @@
 #include "server/run/metrics.h"
 #include "server/run/tls.h"
 
-#define INPUT_MAX      (17u << 20)      /* the longest line a setting allows, and its end */
-#define OUTPUT_MAX     (256u << 10)     /* beyond, the writer waits ... */
-#define OUTPUT_LOW     (64u << 10)      /* ... until this little is left */
-#define OUTPUT_BATCH   (64u << 10)      /* so much is sent without waiting for the end of a batch */
-#define DISCARD_MAX    (16u << 20)
-#define TLS_RECORD_MAX 16384
-#define HANDSHAKE_MS   30000
+#define INPUT_MAX       (17u << 20)  /* the longest line a setting allows, and its end */
+#define OUTPUT_MAX      (256u << 10) /* beyond, the writer waits ... */
+#define OUTPUT_LOW      (64u << 10)  /* ... until this little is left */
+#define OUTPUT_BATCH    (64u << 10)  /* so much is sent without waiting for the end of a batch */
+#define DISCARD_MAX     (16u << 20)
+#define TLS_RECORD_MAX  16384
+#define HANDSHAKE_MS    30000
 #define DURATION_MAX_MS (365 * 86400000LL)
-#define DIRECT_MIN     4096             /* a read of so much goes past the buffer */
+#define DIRECT_MIN      4096 /* a read of so much goes past the buffer */
 
 /* What an attempt to read or write came to. */
 enum io {
     IO_DONE,
-    IO_END,                             /* the peer's end */
-    IO_FULL,                            /* no room to read into */
+    IO_END,  /* the peer's end */
+    IO_FULL, /* no room to read into */
     IO_BROKEN,
     IO_WANTS_READ,
     IO_WANTS_WRITE,
@@ -167,7 +167,8 @@ static enum io tls_receive(struct conn *c, void *to, size_t size, size_t *got)
 {
     int result;
 
-    if (!c->may_read && !SSL_has_pending(c->ssl))       /* else OpenSSL would allocate 16 KiB to learn it */
+    if (!c->may_read &&
+        !SSL_has_pending(c->ssl)) /* else OpenSSL would allocate 16 KiB to learn it */
         return IO_WANTS_READ;
     ERR_clear_error();
     result = SSL_read_ex(c->ssl, to, size, got);
@@ -336,7 +337,7 @@ static int wait_input(struct conn *c, void *to, size_t size, size_t *got, struct
         io = to == NULL ? receive_into_buffer(c) : receive(c, to, size, got);
         if (io == IO_DONE) {
             note_input(c);
-            fiber_pause();              /* a fast sender is never waited for */
+            fiber_pause(); /* a fast sender is never waited for */
             return 0;
         }
         if (io == IO_FULL)
@@ -428,7 +429,7 @@ PARKS int conn_read_line(struct conn *c, size_t size_max, struct str *line, stru
 
         if (end >= 0)
             return take_line(c, scanned + (size_t)end, size_max, line, err);
-        if (s.n > size_max + 1)         /* one more may be the CR */
+        if (s.n > size_max + 1) /* one more may be the CR */
             return discard_line(c, size_max, err);
         scanned = s.n;
         if (conn_more(c, err) < 0)
@@ -683,7 +684,7 @@ PARKS int conn_handshake(struct conn *c, struct error *err)
 PARKS int conn_start_tls(struct conn *c, struct error *err)
 {
     assert(c->ssl == NULL);
-    if (c->in.n > 0)                    /* or an attacker's line would be taken for the client's */
+    if (c->in.n > 0) /* or an attacker's line would be taken for the client's */
         return fail(err, ERR_SYNTAX, "nothing may be sent between STARTTLS and the handshake");
     if (conn_flush(c, err) < 0)
         return -1;

@@ -72,6 +72,7 @@ struct conn *conn_new(int fd, const struct endpoint *endpoint, bool expects_prox
 void conn_start(struct conn *c);
 
 unsigned conn_count(void);                              /* alive in this worker */
+void conn_cancel_all(void);                             /* commands in progress too: the drain time is over */
 void conn_drain_all(void);                              /* from now on, new ones too */
 void conn_undrain(void);                                /* tests */
 

@@ -25,13 +25,13 @@
 #include "server/run/metrics.h"
 #include "server/run/proxy.h"
 
-#define STEP_MS          (5 * 60 * 1000)
-#define REST_MS          (30 * 60 * 1000)
-#define PROXY_MS         5000
-#define GOODBYE_MS       5000
-#define LINGER_MS        2000
-#define LINGER_SIZE_MAX  (1u << 20)
-#define REFUSAL_LOG_MS   1000
+#define STEP_MS         (5 * 60 * 1000)
+#define REST_MS         (30 * 60 * 1000)
+#define PROXY_MS        5000
+#define GOODBYE_MS      5000
+#define LINGER_MS       2000
+#define LINGER_SIZE_MAX (1u << 20)
+#define REFUSAL_LOG_MS  1000
 
 static struct {
     struct list conns;
@@ -85,7 +85,7 @@ static void rest_time_passed(struct timer *t)
     struct conn *c = CONTAINER_OF(t, struct conn, rest_timer);
 
     CHECK_OBJ(c, CONN_MAGIC);
-    if (c->fiber != NULL)               /* it rests no more; the next rest sets the timer */
+    if (c->fiber != NULL) /* it rests no more; the next rest sets the timer */
         return;
     c->rest_timed_out = true;
     lend_fiber(c);
@@ -99,13 +99,23 @@ bool conn_worker_is_draining(void)
 void conn_drain_all(void)
 {
     worker.is_draining = true;
-    LIST_EACH(at, &worker.conns) {
+    LIST_EACH (at, &worker.conns) {
         struct conn *c = CONTAINER_OF(at, struct conn, link);
 
         if (c->fiber == NULL)
             lend_fiber(c);
         else if (c->waiter != NULL)
-            fiber_wake(c->waiter);      /* it looks for itself whether that concerns it */
+            fiber_wake(c->waiter); /* it looks for itself whether that concerns it */
+    }
+}
+
+void conn_cancel_all(void)
+{
+    LIST_EACH (at, &worker.conns) {
+        struct conn *c = CONTAINER_OF(at, struct conn, link);
+
+        if (c->fiber != NULL)
+            fiber_cancel(c->fiber);
     }
 }
 
@@ -127,7 +137,7 @@ static void read_addresses(struct conn *c)
     socklen_t size = sizeof peer;
 
     if (getpeername(c->io.fd, (struct sockaddr *)&peer, &size) < 0)
-        peer.ss_family = AF_UNSPEC;     /* gone already; the first read will tell */
+        peer.ss_family = AF_UNSPEC; /* gone already; the first read will tell */
     size = sizeof c->local;
     getsockname(c->io.fd, (struct sockaddr *)&c->local, &size);
     c->is_tcp = peer.ss_family == AF_INET || peer.ss_family == AF_INET6;

@@ -72,7 +72,7 @@ static void describe(struct line *line, const siginfo_t *info)
 
     if (has_address)
         overflowed = fiber_of_guard(info->si_addr);
-    prctl(PR_GET_NAME, process);        /* of the thread, when a helper thread crashed */
+    prctl(PR_GET_NAME, process); /* of the thread, when a helper thread crashed */
     line_add(line, "level=error event=crashed process=");
     line_add(line, process);
     line_add(line, " pid=");
@@ -96,11 +96,11 @@ static void say_last_words(int number, siginfo_t *info, void *context)
     void *frames[FRAMES_MAX];
 
     signal(number, SIG_DFL);
-    alarm(LAST_WORDS_MAX_S);            /* should walking a broken stack never end */
+    alarm(LAST_WORDS_MAX_S); /* should walking a broken stack never end */
     describe(&line, info);
     if (write(STDERR_FILENO, line.text, line.n) >= 0)
         backtrace_symbols_fd(frames, backtrace(frames, FRAMES_MAX), STDERR_FILENO);
-    raise(number);                      /* delivered on return: the core shows the place */
+    raise(number); /* delivered on return: the core shows the place */
 }
 
 #ifdef WITH_ASAN

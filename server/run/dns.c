@@ -24,7 +24,7 @@
 
 #define NAME_MAX_SIZE  253
 #define LABEL_MAX_SIZE 63
-#define PTR_NAMES_MAX  10               /* RFC 8601, 2.7.3: a limit is wise */
+#define PTR_NAMES_MAX  10 /* RFC 8601, 2.7.3: a limit is wise */
 #define RCODE_NXDOMAIN 3
 
 static const char *const root_keys[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
@@ -40,7 +40,7 @@ struct query {
     struct fiber *waiter;
     int id;
     bool is_done;
-    int status;                         /* libunbound's; 0: there is a result */
+    int status; /* libunbound's; 0: there is a result */
     struct ub_result *result;
 };
 
@@ -88,7 +88,7 @@ static void choose_servers(struct ub_ctx *context)
     char forward[INET6_ADDRSTRLEN + 8];
 
     if (config.dns_server[0] == '\0') {
-        ub_ctx_resolvconf(context, NULL);       /* without nameservers there: from the root */
+        ub_ctx_resolvconf(context, NULL); /* without nameservers there: from the root */
         for (size_t i = 0; i < sizeof root_keys / sizeof root_keys[0]; i++) {
             if (access(root_keys[i], R_OK) == 0) {
                 ub_ctx_add_ta_file(context, root_keys[i]);
@@ -160,8 +160,8 @@ static struct ub_ctx *context_new(void)
 
     if (context == NULL)
         return NULL;
-    ub_ctx_debugout(context, NULL);     /* what it would say on standard error is no log line of ours */
-    ub_ctx_async(context, 1);           /* a thread: our loop waits for nothing but its pipe */
+    ub_ctx_debugout(context, NULL); /* what it would say on standard error is no log line of ours */
+    ub_ctx_async(context, 1);       /* a thread: our loop waits for nothing but its pipe */
     set_option(context, "do-not-query-localhost:", "no");
     set_option(context, "unblock-lan-zones:", "yes");
     set_option(context, "val-permissive-mode:", "yes");
@@ -182,7 +182,7 @@ static void answers_came(struct loop_fd *lfd, uint32_t events)
 /* libunbound parses records in buffers larger than a fiber's stack, so a helper thread makes the context. */
 struct opening {
     struct ub_ctx *context;
-    struct error err;                   /* of dns_override */
+    struct error err; /* of dns_override */
 };
 
 static void opening_run(void *arg)
@@ -541,7 +541,8 @@ static int lookup_both(struct arena *a, struct str host, struct dns_answer *v4,
     /* One half of the answer is enough, if there is an address in it. */
     if ((status4 == 0 && v4->count > 0) || (status6 == 0 && v6->count > 0))
         return 0;
-    return status4 < 0 ? fail(err, err4.kind, "%s", err4.text) : fail(err, err6.kind, "%s", err6.text);
+    return status4 < 0 ? fail(err, err4.kind, "%s", err4.text)
+                       : fail(err, err6.kind, "%s", err6.text);
 }
 
 PARKS int dns_lookup_addresses(struct arena *a, struct str host, struct sockaddr_storage **out,

@@ -37,17 +37,17 @@
 #include <valgrind/valgrind.h>
 #else
 #define VALGRIND_STACK_REGISTER(low, high) 0
-#define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
+#define VALGRIND_STACK_DEREGISTER(id)      ((void)(id))
 #endif
 
-#define FIBER_MAGIC      0xf1be51edu
-#define GUARD_SIZE       (16 * 1024)     /* several pages: a large frame of a library cannot step over them */
-#define MAPPING_SIZE     (GUARD_SIZE + FIBER_STACK_SIZE)
-#define POOL_COUNT_MAX   1024            /* stacks beyond go back to the system at once */
-#define POOL_COUNT_IDLE  8               /* so many survive a trim, emptied */
-#define POOL_LOOK_MS     5000
-#define PAUSE_AFTER_US   2000
-#define STACK_ALIGNMENT  64
+#define FIBER_MAGIC     0xf1be51edu
+#define GUARD_SIZE      (16 * 1024) /* several pages: a large frame of a library cannot step over them */
+#define MAPPING_SIZE    (GUARD_SIZE + FIBER_STACK_SIZE)
+#define POOL_COUNT_MAX  1024 /* stacks beyond go back to the system at once */
+#define POOL_COUNT_IDLE 8    /* so many survive a trim, emptied */
+#define POOL_LOOK_MS    5000
+#define PAUSE_AFTER_US  2000
+#define STACK_ALIGNMENT 64
 
 /* boost.context's C interface (transfer_t, fcontext_t). */
 struct transfer {
@@ -60,25 +60,25 @@ void *make_fcontext(void *stack_top, size_t size, void (*run)(struct transfer));
 struct fiber {
     unsigned magic;
     bool is_parked;
-    bool is_woken;                       /* a wake came that no park has returned yet */
+    bool is_woken; /* a wake came that no park has returned yet */
     bool is_cancelled;
-    bool is_shielded;                    /* parked where cancellation must not reach */
+    bool is_shielded; /* parked where cancellation must not reach */
     bool has_ended;
     unsigned valgrind_id;
     const char *name;
     void (*run)(void *arg);
     void *arg;
-    void *context;                       /* where it stopped */
-    void *fake_stack;                    /* AddressSanitizer's */
+    void *context;    /* where it stopped */
+    void *fake_stack; /* AddressSanitizer's */
     char *mapping;
     int64_t park_deadline_ms;
-    struct list queue_link;              /* in the ready queue or the pool */
+    struct list queue_link; /* in the ready queue or the pool */
     struct list mapping_link;
     struct timer deadline;
 };
 
 static struct {
-    struct fiber *current;               /* NULL on the loop's own stack */
+    struct fiber *current; /* NULL on the loop's own stack */
     void *loop_context;
     void *loop_fake_stack;
     const void *loop_stack_low;
@@ -88,9 +88,9 @@ static struct {
     struct list ready;
     struct list pool;
     unsigned pool_count;
-    unsigned pool_unused_count;          /* the smallest pool_count since the last look at the pool */
+    unsigned pool_unused_count; /* the smallest pool_count since the last look at the pool */
     struct timer pool_idle;
-    struct list mappings;                /* every stack there is, for the crash handler */
+    struct list mappings; /* every stack there is, for the crash handler */
 } sched = {
     .ready = {&sched.ready, &sched.ready},
     .pool = {&sched.pool, &sched.pool},
@@ -99,7 +99,10 @@ static struct {
 
 /* ---- stacks -------------------------------------------------------------------------------- */
 
-static char *stack_low(const struct fiber *f) { return f->mapping + GUARD_SIZE; }
+static char *stack_low(const struct fiber *f)
+{
+    return f->mapping + GUARD_SIZE;
+}
 static size_t stack_size(const struct fiber *f)
 {
     return (size_t)((const char *)f - stack_low(f));
@@ -380,7 +383,7 @@ const struct fiber *fiber_of_guard(const void *address)
 {
     const char *p = address;
 
-    LIST_EACH(at, &sched.mappings) {
+    LIST_EACH (at, &sched.mappings) {
         const struct fiber *f = CONTAINER_OF(at, struct fiber, mapping_link);
 
         if (p >= f->mapping && p < f->mapping + GUARD_SIZE)
@@ -403,7 +406,7 @@ PARKS enum wake fiber_park(int64_t deadline_ms)
 {
     struct fiber *f = sched.current;
 
-    assert(f != NULL);                   /* the loop's own stack must not wait */
+    assert(f != NULL); /* the loop's own stack must not wait */
     if (!f->is_cancelled && !f->is_woken) {
         if (deadline_ms <= loop_now_ms())
             return WAKE_TIMED_OUT;

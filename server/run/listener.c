@@ -23,11 +23,11 @@
 #include "server/run/conn_internal.h"
 #include "server/run/tls.h"
 
-#define ACCEPT_BATCH    64               /* then the connections we have get their turn */
+#define ACCEPT_BATCH    64 /* then the connections we have get their turn */
 #define ACCEPT_PAUSE_MS 100
 #define BIND_WAIT_MS    5000
 #define BIND_RETRY_MS   100
-#define WORKER_ANY      UINT_MAX         /* a socket shared by all */
+#define WORKER_ANY      UINT_MAX /* a socket shared by all */
 
 /* What one entry of a setting's list says. */
 struct address {
@@ -47,7 +47,7 @@ struct listener {
     const struct endpoint *endpoint;
     unsigned worker;
     bool expects_proxy;
-    char *text;                          /* shared with no other listener */
+    char *text; /* shared with no other listener */
     unsigned port;
 };
 
@@ -225,7 +225,7 @@ static int socket_bind(const struct address *a, bool is_shared_port)
     if (bind(fd, &a->sa, a->size) < 0 || listen(fd, (int)config.listen_backlog) < 0)
         return close_with_errno(fd);
     if (a->sa.sa_family == AF_UNIX)
-        chmod(a->un.sun_path, 0666);    /* as open as a port of the loopback address */
+        chmod(a->un.sun_path, 0666); /* as open as a port of the loopback address */
     return fd;
 }
 
@@ -411,7 +411,7 @@ static void set_accepting(bool is_on)
 
         if (l->io.fd < 0)
             continue;
-        loop_fd_set(&l->io, !is_on                     ? 0
+        loop_fd_set(&l->io, !is_on                    ? 0
                             : l->worker == WORKER_ANY ? EPOLLIN | EPOLLEXCLUSIVE
                                                       : EPOLLIN);
     }
@@ -495,6 +495,11 @@ void listener_drain(void)
     stop_accepting();
     close_sockets();
     conn_drain_all();
+}
+
+void listener_cut(void)
+{
+    conn_cancel_all();
 }
 
 unsigned listener_connection_count(void)

@@ -27,6 +27,8 @@ int listener_start(unsigned worker_index, struct error *err);
 
 /* Worker: stops accepting; sessions at rest are stepped and read ERR_CANCELLED, commands in progress finish. */
 void listener_drain(void);
+/* Worker, when draining took too long: commands in progress are cancelled too. */
+void listener_cut(void);
 unsigned listener_connection_count(void);
 
 /* Closes this process's sockets: the supervisor when it ends, a worker after draining. */

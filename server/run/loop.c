@@ -18,11 +18,11 @@
 #include "server/base/memory.h"
 #include "server/run/run_internal.h"
 
-#define BATCH_MAX    256
-#define WAIT_MAX_MS  60000
+#define BATCH_MAX   256
+#define WAIT_MAX_MS 60000
 
 struct heap_entry {
-    int64_t key_ms;                      /* never later than timer->deadline_ms */
+    int64_t key_ms; /* never later than timer->deadline_ms */
     struct timer *timer;
 };
 
@@ -114,7 +114,7 @@ void loop_fd_set(struct loop_fd *lfd, uint32_t events)
         fd_remove(lfd);
         return;
     }
-    if ((events | lfd->events) & EPOLLEXCLUSIVE)        /* cannot be modified, says epoll_ctl(2) */
+    if ((events | lfd->events) & EPOLLEXCLUSIVE) /* cannot be modified, says epoll_ctl(2) */
         fd_remove(lfd);
     if (lfd->events != 0)
         fd_modify(lfd, events);
@@ -146,7 +146,7 @@ PARKS enum wake loop_wait_fd(int fd, uint32_t events, int64_t deadline_ms)
     enum wake wake = WAKE_READY;
 
     if (fd_add(&wait.lfd, events) < 0) {
-        if (errno == EPERM)             /* a plain file: always ready */
+        if (errno == EPERM) /* a plain file: always ready */
             return WAKE_READY;
         die("epoll_ctl", fd);
     }
@@ -232,7 +232,7 @@ static void timers_fire(void)
 
         if (loop.heap[1].key_ms > now_ms)
             return;
-        if (t->deadline_ms > loop.heap[1].key_ms) {     /* it was moved to later */
+        if (t->deadline_ms > loop.heap[1].key_ms) { /* it was moved to later */
             heap_sink(1, (struct heap_entry){t->deadline_ms, t});
             continue;
         }
@@ -328,7 +328,7 @@ void loop_init(void)
     loop.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (loop.epoll_fd < 0)
         die("epoll_create1", -1);
-    signal(SIGPIPE, SIG_IGN);           /* a peer that left is an error of write(2), not a signal */
+    signal(SIGPIPE, SIG_IGN); /* a peer that left is an error of write(2), not a signal */
     loop.is_stopping = false;
     loop.batch_at = loop.batch_count = 0;
     loop.heap_count = 0;

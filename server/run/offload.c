@@ -24,19 +24,19 @@ struct job {
     void (*run)(void *arg);
     void *arg;
     struct fiber *waiter;
-    bool is_done;                        /* written by the loop, never by a thread */
+    bool is_done; /* written by the loop, never by a thread */
 };
 
 static struct {
-    pthread_mutex_t mutex;               /* guards the next five */
+    pthread_mutex_t mutex; /* guards the next five */
     pthread_cond_t job_came;
     struct list waiting, finished;
     unsigned idle_count;
     bool is_stopping;
     pthread_t threads[THREADS_MAX];
     unsigned thread_count;
-    struct loop_fd back;                 /* the eventfd */
-    pid_t owner;                         /* threads do not survive a fork */
+    struct loop_fd back; /* the eventfd */
+    pid_t owner;         /* threads do not survive a fork */
 } pool;
 
 static void *helper_main(void *unused)

@@ -54,7 +54,7 @@ static enum proxy_result parse_addresses(unsigned char family, struct str body,
         set_v6(&out->destination, body.p + 16, body.p + 34);
         return PROXY_ADDRESSES;
     }
-    return PROXY_MALFORMED;             /* datagrams, families to come */
+    return PROXY_MALFORMED; /* datagrams, families to come */
 }
 
 enum proxy_result proxy_header_parse(struct str input, struct proxy_header *out)
@@ -74,6 +74,6 @@ enum proxy_result proxy_header_parse(struct str input, struct proxy_header *out)
         return PROXY_INCOMPLETE;
     if (p[12] == COMMAND_LOCAL)
         return PROXY_LOCAL;
-    return parse_addresses(p[13],
-                           str_of(input.p + PROXY_HEADER_MIN, out->size - PROXY_HEADER_MIN), out);
+    return parse_addresses(p[13], str_of(input.p + PROXY_HEADER_MIN, out->size - PROXY_HEADER_MIN),
+                           out);
 }

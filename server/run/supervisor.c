@@ -385,6 +385,7 @@ static int supervisor_main(void)
         supervise();
     }
     drain();
+    listener_fini();
     free(sup.workers);
     return status;
 }

@@ -32,15 +32,15 @@ struct file_identity {
 static struct {
     SSL_CTX *context;
     char *cert_path, *key_path;
-    struct file_identity cert, key;     /* when they were last looked at */
+    struct file_identity cert, key; /* when they were last looked at */
 } store;
 
 /* The first error of the queue is the cause, what follows is where it was noticed. */
 const char *tls_error_text(void)
 {
     unsigned long code = ERR_peek_error();
-    const char *text = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code))
-                                              : ERR_reason_error_string(code);
+    const char *text =
+        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
 
     ERR_clear_error();
     return text == NULL ? "closed in the middle" : text;
@@ -56,7 +56,7 @@ static struct {
 } tickets;
 
 struct ticket_keys {
-    unsigned char name[16];             /* sent in clear: the epoch, and a check that it is ours */
+    unsigned char name[16]; /* sent in clear: the epoch, and a check that it is ours */
     unsigned char cipher_key[TICKET_KEY_SIZE];
     unsigned char mac_key[TICKET_KEY_SIZE];
 };
@@ -258,7 +258,7 @@ static void remember_paths(const char *cert_path, const char *key_path)
 {
     char *cert = memory_copy_str(str_c(cert_path)), *key = memory_copy_str(str_c(key_path));
 
-    free(store.cert_path);              /* the arguments may point into these */
+    free(store.cert_path); /* the arguments may point into these */
     free(store.key_path);
     store.cert_path = cert;
     store.key_path = key;

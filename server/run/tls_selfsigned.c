@@ -22,10 +22,10 @@
 #include "server/base/log.h"
 #include "server/base/memory.h"
 
-#define DAY_S        (24 * 3600L)
-#define CA_DAYS      3650
-#define LEAF_DAYS    820                /* Apple's systems refuse more than 825 */
-#define LEAF_DAYS_MIN 60                /* with fewer left it is made again */
+#define DAY_S         (24 * 3600L)
+#define CA_DAYS       3650
+#define LEAF_DAYS     820 /* Apple's systems refuse more than 825 */
+#define LEAF_DAYS_MIN 60  /* with fewer left it is made again */
 
 struct pair {
     X509 *certificate;
@@ -174,10 +174,10 @@ static bool set_serial(X509 *certificate)
 
     if (RAND_bytes(bytes, sizeof bytes) != 1)
         return false;
-    bytes[0] &= 0x7f;                   /* positive */
+    bytes[0] &= 0x7f; /* positive */
     number = BN_bin2bn(bytes, sizeof bytes, NULL);
-    is_set = number != NULL &&
-             BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
+    is_set =
+        number != NULL && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
     BN_free(number);
     return is_set;
 }
@@ -186,8 +186,8 @@ static bool set_name(X509_NAME *name, const char *common_name)
 {
     return X509_NAME_add_entry_by_txt(name, "O", MBSTRING_UTF8, (const unsigned char *)"Merpati",
                                       -1, -1, 0) == 1 &&
-           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-                                      (const unsigned char *)common_name, -1, -1, 0) == 1;
+           X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)common_name,
+                                      -1, -1, 0) == 1;
 }
 
 /* A certificate with everything but extensions and signature. It begins an hour ago, for clocks differ. */
@@ -269,7 +269,8 @@ static bool add_names(X509 *certificate, const struct str *names, size_t count)
 
     for (size_t i = 0; i < count; i++)
         sk_GENERAL_NAME_push(all, alternative_name(names[i]));
-    is_added = X509_add1_ext_i2d(certificate, NID_subject_alt_name, all, 0, X509V3_ADD_DEFAULT) == 1;
+    is_added =
+        X509_add1_ext_i2d(certificate, NID_subject_alt_name, all, 0, X509V3_ADD_DEFAULT) == 1;
     GENERAL_NAMES_free(all);
     return is_added;
 }
@@ -318,8 +319,7 @@ static bool holds_name(X509 *certificate, struct str name)
 static bool leaf_will_do(const struct pair *leaf, const struct pair *ca, const struct str *names,
                          size_t count)
 {
-    if (!lasts(leaf->certificate, LEAF_DAYS_MIN) ||
-        X509_verify(leaf->certificate, ca->key) != 1) {
+    if (!lasts(leaf->certificate, LEAF_DAYS_MIN) || X509_verify(leaf->certificate, ca->key) != 1) {
         ERR_clear_error();
         return false;
     }
@@ -361,7 +361,7 @@ static int prepare_leaf(const struct tls_paths *paths, const struct pair *ca,
 int tls_prepare_self_signed(const char *dir, const struct str *names, size_t name_count,
                             struct error *err)
 {
-    struct tls_paths *paths = memory_alloc(sizeof *paths);      /* too large for a fiber's stack */
+    struct tls_paths *paths = memory_alloc(sizeof *paths); /* too large for a fiber's stack */
     struct pair ca = {0};
     int status = paths_of(dir, paths, err);
 

@@ -18,7 +18,10 @@
 #include "server/run/offload.h"
 #include "server/run/tls.h"
 
-#define HEARTBEAT_MS 1000
+#define HEARTBEAT_MS  1000
+#define DRAIN_POLL_MS 20
+#define CUT_MAX_MS    2000
+#define ALARM_GRACE_S 15
 
 static struct {
     const struct server_plan *plan;
@@ -46,16 +49,24 @@ static void look_at_certificates(struct timer *t)
     timer_set(t, loop_deadline(config.tls_reload_interval));
 }
 
-/* Ends in good order: commands in progress finish, sessions at rest say goodbye. */
+static void wait_for_connections(int64_t deadline_ms)
+{
+    while (listener_connection_count() > 0 && loop_now_ms() < deadline_ms)
+        fiber_sleep(DRAIN_POLL_MS);
+}
+
+/* Ends in good order: commands in progress finish, sessions at rest say goodbye. The alarm is for the case that the
+ * supervisor is gone, which otherwise kills who does not end. */
 static void drain(void *unused)
 {
-    int64_t deadline_ms = loop_deadline(config.drain_timeout);
-
+    alarm((unsigned)(config.drain_timeout / 1000) + ALARM_GRACE_S);
     listener_drain();
-    while (listener_connection_count() > 0 && loop_now_ms() < deadline_ms)
-        fiber_sleep(20);
-    if (listener_connection_count() > 0)
+    wait_for_connections(loop_deadline(config.drain_timeout));
+    if (listener_connection_count() > 0) {
         log_warn(&worker.log, "drain_cut_short", KV("connections", listener_connection_count()));
+        listener_cut();
+        wait_for_connections(loop_deadline(CUT_MAX_MS));
+    }
     worker.plan->worker_stop();
     timer_clear(&worker.heartbeat);
     timer_clear(&worker.certificates);
@@ -131,6 +142,7 @@ int worker_run(const struct server_plan *plan, unsigned index, int ready_fd)
 
     loop_fd_set(&worker.signals, 0);
     close(worker.signals.fd);
+    listener_fini();
     dns_fini();
     offload_fini();
     tls_fini();

@@ -1,7 +1,8 @@
 /* fuzz_imap_parse.c - everything of IMAP that reads arguments, without a session.
  *
- * The first byte picks the reader. Whatever comes in, slices lie inside the input or the arena (AddressSanitizer looks),
- * a refusal says why in one printable line, and a parser never stands behind its end. */
+ * The first byte picks the reader. Whatever comes in, slices lie inside the input or the arena
+ * (AddressSanitizer looks), a refusal says why in one printable line, and a parser never stands
+ * behind its end. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,8 +24,9 @@ static int read_tokens(struct imap_parser *p, struct arena *a, struct error *err
     struct str token;
     uint32_t flags;
 
-    if (imap_parse_tag(p, &token, err) < 0 || imap_parse_space(p, err) < 0 || imap_parse_astring(p, a, &token, "x", err) < 0 ||
-        imap_parse_space(p, err) < 0 || imap_parse_nstring(p, a, &token, "x", err) < 0 || imap_parse_space(p, err) < 0)
+    if (imap_parse_tag(p, &token, err) < 0 || imap_parse_space(p, err) < 0 ||
+        imap_parse_astring(p, a, &token, "x", err) < 0 || imap_parse_space(p, err) < 0 ||
+        imap_parse_nstring(p, a, &token, "x", err) < 0 || imap_parse_space(p, err) < 0)
         return -1;
     return imap_parse_flags(p, a, true, &flags, &keywords, err);
 }
@@ -84,17 +86,28 @@ static int read_one(unsigned which, struct imap_parser *p, struct arena *a, stru
     int64_t date;
 
     switch (which % 11) {
-    case 0: return read_tokens(p, a, err);
-    case 1: return read_set(p, a, err);
-    case 2: return read_pattern(p, a, err);
-    case 3: return read_structure(p);
-    case 4: return read_append(p, a);
-    case 5: return imap_parse_fetch(p, a, which > 127, &fetch, err);
-    case 6: return imap_parse_search(p, a, &search, err);
-    case 7: return imap_parse_list(p, a, which > 127, list, err);
-    case 8: return imap_parse_lsub(p, a, which > 127, list, err);
-    case 9: return imap_parse_date_time(p, a, &date, err);
-    default: return imap_parse_day(p, a, &date, err);
+    case 0:
+        return read_tokens(p, a, err);
+    case 1:
+        return read_set(p, a, err);
+    case 2:
+        return read_pattern(p, a, err);
+    case 3:
+        return read_structure(p);
+    case 4:
+        return read_append(p, a);
+    case 5:
+        return imap_parse_fetch(p, a, which > 127, &fetch, err);
+    case 6:
+        return imap_parse_search(p, a, &search, err);
+    case 7:
+        return imap_parse_list(p, a, which > 127, list, err);
+    case 8:
+        return imap_parse_lsub(p, a, which > 127, list, err);
+    case 9:
+        return imap_parse_date_time(p, a, &date, err);
+    default:
+        return imap_parse_day(p, a, &date, err);
     }
 }
 

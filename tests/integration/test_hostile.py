@@ -5,7 +5,7 @@ import random
 import socket
 import unittest
 
-from harness import ROOT, Server, ServerTest
+from harness import ROOT, Server, ServerTest, eventually
 from imap_wire import Session, response
 
 MESSAGE = b"From: a@elsewhere.test\r\nTo: alice@example.test\r\nSubject: %s\r\n\r\nHello.\r\n"
@@ -244,6 +244,23 @@ class HostileTest(ServerTest):
                     except OSError:
                         pass
 
+    def test_http_requests_beyond_measure_are_refused(self):
+        for head, codes in ((b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * (2 * MB) + b"\r\n\r\n", b"4\\d\\d"),
+                            (b"GET /" + b"y" * (2 * MB) + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"4\\d\\d"),
+                            (b"GET /healthz HTTP/1.1\r\n" + b"A: b\r\n" * 200_000 + b"\r\n", b"4\\d\\d"),
+                            (b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n", b"4\\d\\d"),
+                            (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", b"4\\d\\d"),
+                            (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"(2|4)\\d\\d"),
+                            (b"GET /%00%ff/../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", b"4\\d\\d")):
+            with self.server.raw("http") as raw:
+                try:
+                    raw.send(head)
+                    answer = raw.line()
+                except OSError:
+                    answer = b""
+                if answer:              # it may also close without reading megabytes of nonsense
+                    self.assertRegex(answer, rb"^HTTP/1\.1 " + codes, head[:60])
+
     # ---- many ---------------------------------------------------------------------------------------
     def test_a_million_recipients(self):
         codes = self.abuse.recipients()
@@ -319,6 +336,34 @@ class HostileTest(ServerTest):
         self.assertNotIn(b"250 2.0.0", raw.file.read())
         s = self.keep(Session(self.server, "alice", "INBOX"))
         self.assertEqual(s.ok('SEARCH SUBJECT "cut off"'), [b"* SEARCH\r\n"])
+
+
+class CrowdTest(ServerTest):
+    """More clients than a worker takes."""
+    workers = 1
+    settings = {"connections_max": "12"}
+
+    def test_one_too_many_is_sent_away_and_the_next_free_place_is_taken(self):
+        held = [Session(self.server, "alice") for _ in range(12)]
+        for port, words in (("smtp", b"^(421 |$)"), ("imap", rb"^(\* BYE |$)"), ("imaps", b"^$"), ("https", b"^$")):
+            with self.server.raw(port) as raw:
+                try:
+                    self.assertRegex(raw.line(), words)
+                except ConnectionResetError:
+                    pass
+        for s in held:
+            s.ok("NOOP")
+        held.pop().close()
+
+        def served():
+            with self.server.raw("smtp") as raw:
+                try:
+                    return raw.line().startswith(b"220 ")
+                except ConnectionResetError:
+                    return False
+        self.assertTrue(eventually(served))
+        for s in held:
+            s.close()
 
 
 @unittest.skipUnless((ROOT / "build/merpati").exists(), "figures need a build without sanitizers")

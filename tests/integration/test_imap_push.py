@@ -88,7 +88,7 @@ class Mirror:
 
 
 class PushTest(ServerTest):
-    accounts = ("alice", "bob", "carol", "dave", "erin", "frank", "gina")
+    accounts = ("alice", "bob", "carol", "dave", "erin", "frank", "gina", "hana", "ivan")
 
     def pair(self, user):
         """A session in each worker, INBOX selected."""
@@ -165,6 +165,49 @@ class PushTest(ServerTest):
             self.assertIn(b"* %d EXISTS\r\n" % i, a.ok("SELECT INBOX"))
             with Session(self.server, "gina", "INBOX") as other:
                 self.assertIn(b"* %d EXISTS\r\n" % i, other.selected)
+
+    def test_a_mailbox_that_another_session_removes_or_renames(self):
+        (_, a), (_, b) = self.pair("hana")
+        b.ok("CREATE Old")
+        b.append("Old", MESSAGE % b"in the old folder")
+        a.ok("SELECT Old")
+        b.ok("RENAME Old New")
+        self.assertEqual(len(a.ok("FETCH 1 (UID FLAGS)")), 1)
+        a.idle()
+        b.append("New", MESSAGE % b"in the new folder")
+        a.until_told(rb"\* 2 EXISTS\r")
+        b.ok("DELETE New")
+        try:
+            told = a.until_told(rb"\* (BYE|OK \[CLOSED\]|NO)")
+        except EOFError:
+            return
+        if not told[-1].startswith(b"* BYE"):
+            a.done()
+            a.ok("SELECT INBOX")
+
+    def test_idle_may_end_in_the_same_packet_and_ends_with_done_only(self):
+        with Session(self.server, "hana", "INBOX") as s:
+            s.send(b"i1 IDLE\r\nDONE\r\ni2 NOOP\r\n")
+            self.assertTrue(s.until_told(rb"i1 ")[-1].startswith(b"i1 OK"))
+            self.assertTrue(s.until_told(rb"i2 ")[-1].startswith(b"i2 OK"))
+            s.send(b"i3 IDLE\r\ni4 NOOP\r\n")
+            self.assertTrue(s.until_told(rb"i3 ")[-1].startswith(b"i3 BAD"))
+            s.ok("NOOP")
+        with Session(self.server, "hana") as s:
+            s.idle()                    # without a mailbox there is no news, and no harm
+            s.done()
+
+    def test_a_burst_is_told_whole_and_in_order(self):
+        (pid_a, a), (pid_b, _) = self.pair("ivan")
+        a.idle()
+        smtp = self.smtp_of(pid_b)
+        for i in range(200):
+            smtp.deliver("ivan@example.test", MESSAGE % b"burst %d" % i)
+        counts = [int(r.split()[1]) for r in a.until_told(rb"\* 200 EXISTS\r") if r.endswith(b"EXISTS\r\n")]
+        self.assertEqual(counts, sorted(set(counts)))
+        a.done()
+        subjects = [r.split(b"Subject: ")[1].split(b"\r")[0] for r in a.ok("FETCH 1:* (BODY.PEEK[HEADER.FIELDS (SUBJECT)])")]
+        self.assertEqual(subjects, [b"burst %d" % i for i in range(200)])
 
     def test_no_expunge_is_told_while_numbers_are_in_use(self):
         self.fill("erin", 4)

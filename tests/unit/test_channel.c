@@ -67,7 +67,7 @@ static void body_cancelled(void *arg)
 {
     line_up(2);
     wait_queue_wake_one(&queue);
-    fiber_cancel(waiters[0]);           /* in the same turn: it cannot use its wake any more */
+    fiber_cancel(waiters[0]); /* in the same turn: it cannot use its wake any more */
     fiber_yield();
     fiber_yield();
     assert_int_equal(order_count, 2);
@@ -136,7 +136,7 @@ static void body_full(void *arg)
     assert_int_equal(channel_count(c), 1);
     fiber_cancel(fiber_self());
     assert_int_equal(channel_send(c, &item, NO_DEADLINE), WAKE_CANCELLED);
-    assert_int_equal(channel_receive(c, &item, NO_DEADLINE), WAKE_READY);       /* needs no wait */
+    assert_int_equal(channel_receive(c, &item, NO_DEADLINE), WAKE_READY); /* needs no wait */
     assert_int_equal(channel_receive(c, &item, NO_DEADLINE), WAKE_CANCELLED);
     channel_free(&c);
 }

@@ -17,6 +17,12 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 #include "server/base/memory.h"
 #include "server/run/admission.h"
 #include "server/run/config.h"
@@ -39,10 +45,10 @@
 
 struct session {
     struct conn *conn;
-    bool is_stubborn;                   /* never reads: the runtime must cope */
+    bool is_stubborn; /* never reads: the runtime must cope */
 };
 
-static struct conn *served;             /* the connection of the last session */
+static struct conn *served; /* the connection of the last session */
 static int opened_count, closed_count, step_count, wake_count;
 static enum error_kind ended_by;
 
@@ -180,11 +186,15 @@ static enum step test_step(void *session)
 }
 
 static const struct service test_service = {
-    .name = "test", .open = test_open, .step = test_step, .close = test_close, .busy = "busy",
+    .name = "test",
+    .open = test_open,
+    .step = test_step,
+    .close = test_close,
+    .busy = "busy",
 };
 
-static struct endpoint plain = {.service = &test_service, .setting = "listen_test",
-                                .addresses = "127.0.0.1:0"};
+static struct endpoint plain = {
+    .service = &test_service, .setting = "listen_test", .addresses = "127.0.0.1:0"};
 
 /* ---- the client ------------------------------------------------------------------------------ */
 
@@ -448,7 +458,7 @@ static void body_pipeline(void *arg)
 
     say_c(fd, "a\r\nb\r\nc\r\n");
     fiber_sleep(5);
-    assert_int_equal(hear(fd, got, sizeof got), 9);     /* one segment would hold them all */
+    assert_int_equal(hear(fd, got, sizeof got), 9); /* one segment would hold them all */
     assert_memory_equal(got, "a\r\nb\r\nc\r\n", 9);
     assert_int_equal(step_count, 3);
     quit(fd);
@@ -566,7 +576,7 @@ static void body_untaken(void *arg)
     fiber_sleep(5);
     assert_int_equal(step_count, 1);
     close(fd);
-    wait_all_closed();                  /* it never reads, and is ended all the same */
+    wait_all_closed(); /* it never reads, and is ended all the same */
 }
 
 static void a_session_that_ignores_everything_neither_spins_nor_stays(void **state)
@@ -595,7 +605,7 @@ static void body_big(void *arg)
 
     say_c(fd, "big 5000000\r\n");
     fiber_sleep(10);
-    assert_non_null(served->waiter);    /* the writer waits, with bounded memory */
+    assert_non_null(served->waiter); /* the writer waits, with bounded memory */
     assert_true(served->out.cap <= 256 << 10);
     hear_bytes(fd, 5000000 + 2);
     quit(fd);
@@ -626,7 +636,7 @@ static void a_client_that_never_reads_runs_into_the_deadline(void **state)
 static void body_no_deadlock(void *arg)
 {
     int fd = connect_pair();
-    size_t count = 5000;                /* 250 kB: more than the sockets hold, less than we do */
+    size_t count = 5000; /* 250 kB: more than the sockets hold, less than we do */
     char line[51];
 
     memset(line, 'z', 48);
@@ -716,7 +726,9 @@ static void draining_ends_sessions_at_rest_and_lets_commands_finish(void **state
 
 #define SIG "\r\n\r\n\0\r\nQUIT\n"
 #define V4  "\xc0\x00\x02\x07\xc6\x33\x64\x01\x30\x39\x00\x19"
-#define V6  "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x30\x39\x00\x19"
+#define V6                                                                                         \
+    "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x30\x39" \
+    "\x00\x19"
 
 static const struct proxy_row {
     const char *what;
@@ -724,13 +736,17 @@ static const struct proxy_row {
     enum proxy_result result;
     const char *source;
 } proxy_rows[] = {
-#define ROW(what, header, result, source) {what, {header, sizeof header - 1}, result, source}
+#define ROW(what, header, result, source)                                                          \
+    {                                                                                              \
+        what, {header, sizeof header - 1}, result, source                                          \
+    }
     ROW("nothing yet", "", PROXY_INCOMPLETE, NULL),
     ROW("half a signature", "\r\n\r\n\0\r\n", PROXY_INCOMPLETE, NULL),
     ROW("no size yet", SIG "\x21\x11\x00", PROXY_INCOMPLETE, NULL),
     ROW("half the addresses", SIG "\x21\x11\x00\x0c\xc0\x00", PROXY_INCOMPLETE, NULL),
     ROW("tcp4", SIG "\x21\x11\x00\x0c" V4, PROXY_ADDRESSES, "192.0.2.7"),
-    ROW("tcp4 with a TLV", SIG "\x21\x11\x00\x10" V4 "\x04\x00\x01\x00", PROXY_ADDRESSES, "192.0.2.7"),
+    ROW("tcp4 with a TLV", SIG "\x21\x11\x00\x10" V4 "\x04\x00\x01\x00", PROXY_ADDRESSES,
+        "192.0.2.7"),
     ROW("tcp6", SIG "\x21\x21\x00\x24" V6, PROXY_ADDRESSES, "2001:db8::7"),
     ROW("local", SIG "\x20\x00\x00\x00", PROXY_LOCAL, NULL),
     ROW("local with an address", SIG "\x20\x11\x00\x0c" V4, PROXY_LOCAL, NULL),
@@ -741,7 +757,8 @@ static const struct proxy_row {
     ROW("version 3", SIG "\x31\x11\x00\x0c" V4, PROXY_MALFORMED, NULL),
     ROW("unknown command", SIG "\x22\x11\x00\x0c" V4, PROXY_MALFORMED, NULL),
     ROW("datagram", SIG "\x21\x12\x00\x0c" V4, PROXY_MALFORMED, NULL),
-    ROW("tcp4 too short", SIG "\x21\x11\x00\x0b\xc0\x00\x02\x07\xc6\x33\x64\x01\x30\x39\x00", PROXY_MALFORMED, NULL),
+    ROW("tcp4 too short", SIG "\x21\x11\x00\x0b\xc0\x00\x02\x07\xc6\x33\x64\x01\x30\x39\x00",
+        PROXY_MALFORMED, NULL),
     ROW("tcp6 too short", SIG "\x21\x21\x00\x0c" V4, PROXY_MALFORMED, NULL),
     ROW("absurd size", SIG "\x21\x11\xff\xff" V4, PROXY_MALFORMED, NULL),
 };
@@ -817,7 +834,8 @@ static unsigned listen_on(const char *addresses)
 
 static int connect_port(unsigned port)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in in = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -882,7 +900,7 @@ static void body_unix(void *arg)
     snprintf(addresses, sizeof addresses, "unix:%s/s", path);
     listen_on(addresses);
     listener_fini();
-    listen_on(addresses);               /* the socket file of the first is stale */
+    listen_on(addresses); /* the socket file of the first is stale */
     fd = connect_unix(addresses + 5);
     expect(fd, "hello\r\n");
     assert_string_equal(served->peer_text, "unix");
@@ -918,15 +936,28 @@ static void one_client_too_many_hears_that_we_are_busy(void **state)
 
 static void addresses_are_counted_each_and_v6_by_64(void **state)
 {
-    static const struct { const char *text; bool is_admitted; } rows[] = {
-        {"192.0.2.1", true}, {"192.0.2.1", true}, {"192.0.2.1", false}, {"192.0.2.2", true},
-        {"2001:db8:0:1::1", true}, {"2001:db8:0:1::2", true}, {"2001:db8:0:1:ffff::3", false},
-        {"2001:db8:0:2::1", true}, {"127.0.0.1", true}, {"127.0.0.1", true}, {"127.0.0.1", true},
-        {"::1", true}, {"::1", true}, {"::1", true},
+    static const struct {
+        const char *text;
+        bool is_admitted;
+    } rows[] = {
+        {"192.0.2.1", true},
+        {"192.0.2.1", true},
+        {"192.0.2.1", false},
+        {"192.0.2.2", true},
+        {"2001:db8:0:1::1", true},
+        {"2001:db8:0:1::2", true},
+        {"2001:db8:0:1:ffff::3", false},
+        {"2001:db8:0:2::1", true},
+        {"127.0.0.1", true},
+        {"127.0.0.1", true},
+        {"127.0.0.1", true},
+        {"::1", true},
+        {"::1", true},
+        {"::1", true},
     };
 
     config.connections_per_address_max = 2;
-    for (int round = 0; round < 2; round++) {           /* leaving makes room again */
+    for (int round = 0; round < 2; round++) { /* leaving makes room again */
         for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
             struct sockaddr_storage a = {0};
 
@@ -970,12 +1001,16 @@ static void body_no_descriptors(void *arg)
 
 static void without_descriptors_accepting_pauses_and_goes_on(void **state)
 {
+    if (RUNNING_ON_VALGRIND) /* it takes the client from the queue and closes it */
+        skip();
     loop_run_fiber("client", body_no_descriptors, NULL);
 }
 
 static void bad_listener_settings_name_the_setting_and_the_mend(void **state)
 {
-    static const struct { const char *addresses, *text; } rows[] = {
+    static const struct {
+        const char *addresses, *text;
+    } rows[] = {
         {"example.org", "names are not looked up"},
         {"192.0.2.1:99999", "the port must be a number"},
         {"192.0.2.1:", "write 192.0.2.1"},
@@ -994,8 +1029,8 @@ static void bad_listener_settings_name_the_setting_and_the_mend(void **state)
         config.port_offset = 20000;
         plain.addresses = rows[i].addresses;
         assert_int_equal(listener_bind_all(&plain, 1, 1, &err), -1);
-        CLAIM(strstr(err.text, rows[i].text) != NULL && strstr(err.text, "listen_test") != NULL, "%s: %s\n",
-              rows[i].addresses, err.text);
+        CLAIM(strstr(err.text, rows[i].text) != NULL && strstr(err.text, "listen_test") != NULL,
+              "%s: %s\n", rows[i].addresses, err.text);
     }
 }
 

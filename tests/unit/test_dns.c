@@ -28,20 +28,38 @@ static pthread_t server_thread;
 static unsigned queries_seen;
 
 static const struct zone_row {
-    const char *name;                   /* as in the question: length, label, ... */
+    const char *name; /* as in the question: length, label, ... */
     unsigned type, rcode, ttl;
     bool is_silent;
     const char *rdata;
     size_t rdata_size;
 } zone[] = {
-#define RR(name, type, rdata) {name, type, 0, 300, false, rdata, sizeof rdata - 1}
-    RR("\x04host\x07" "example\x04test", 1, "\xc0\x00\x02\x09"),
-    RR("\x04host\x07" "example\x04test", 28, "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x09"),
-    RR("\x07" "example\x04test", 16, "\x03v=s\x05pf1 ~"),
-    {"\x06silent\x07" "example\x04test", 0, 0, 0, true, NULL, 0},
-    {"\x04" "fail\x07" "example\x04test", 0, RCODE_SERVFAIL, 0, false, NULL, 0},
-    {"\x07" "example\x04test", 0, 0, 0, false, NULL, 0},
-    {"\x04host\x07" "example\x04test", 0, 0, 0, false, NULL, 0},
+#define RR(name, type, rdata)                                                                      \
+    {                                                                                              \
+        name, type, 0, 300, false, rdata, sizeof rdata - 1                                         \
+    }
+    RR("\x04host\x07"
+       "example\x04test",
+       1, "\xc0\x00\x02\x09"),
+    RR("\x04host\x07"
+       "example\x04test",
+       28, "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x09"),
+    RR("\x07"
+       "example\x04test",
+       16, "\x03v=s\x05pf1 ~"),
+    {"\x06silent\x07"
+     "example\x04test",
+     0, 0, 0, true, NULL, 0},
+    {"\x04"
+     "fail\x07"
+     "example\x04test",
+     0, RCODE_SERVFAIL, 0, false, NULL, 0},
+    {"\x07"
+     "example\x04test",
+     0, 0, 0, false, NULL, 0},
+    {"\x04host\x07"
+     "example\x04test",
+     0, 0, 0, false, NULL, 0},
 };
 
 static const struct zone_row *find_row(const char *name, unsigned type)
@@ -70,7 +88,8 @@ static size_t answer(unsigned char *p, size_t n)
     p[7] = 1;
     memcpy(p + end, "\xc0\x0c", 2);
     memcpy(p + end + 2, p + end - 4, 4);
-    memcpy(p + end + 6, (unsigned char[]){0, 0, (unsigned char)(row->ttl >> 8), (unsigned char)row->ttl}, 4);
+    memcpy(p + end + 6,
+           (unsigned char[]){0, 0, (unsigned char)(row->ttl >> 8), (unsigned char)row->ttl}, 4);
     p[end + 10] = 0;
     p[end + 11] = (unsigned char)row->rdata_size;
     memcpy(p + end + 12, row->rdata, row->rdata_size);
@@ -132,8 +151,10 @@ static int setup(void **state)
     config.dns_server = server_text;
     config.dns_timeout = 3000;
     config.dns_override =
-        "mx.over.test. A 192.0.2.1; over.test. MX 20 b.over.test.;over.test. 60 IN MX 10 mx.over.test.; "
-        "null.test. MX 0 .; 7.2.0.192.in-addr.arpa. PTR liar.test.; 7.2.0.192.in-addr.arpa. PTR Seven.Test.; "
+        "mx.over.test. A 192.0.2.1; over.test. MX 20 b.over.test.;over.test. 60 IN MX 10 "
+        "mx.over.test.; "
+        "null.test. MX 0 .; 7.2.0.192.in-addr.arpa. PTR liar.test.; 7.2.0.192.in-addr.arpa. PTR "
+        "Seven.Test.; "
         "seven.test. A 192.0.2.7; liar.test. A 192.0.2.66; localhost. A 192.0.2.3";
     loop_init();
     arena = arena_new();
@@ -182,12 +203,14 @@ static void body_server(void *arg)
     assert_int_equal(a.status, DNS_NO_DATA);
     assert_int_equal(dns_lookup(arena, STR("nobody.example.test"), DNS_A, &a, &err), 0);
     assert_int_equal(a.status, DNS_NO_NAME);
-    assert_int_equal(dns_lookup_addresses(arena, STR("host.example.test"), &addresses, &count, &a, &err), 0);
+    assert_int_equal(
+        dns_lookup_addresses(arena, STR("host.example.test"), &addresses, &count, &a, &err), 0);
     assert_int_equal(count, 2);
     assert_int_equal(addresses[0].ss_family, AF_INET);
     assert_int_equal(addresses[1].ss_family, AF_INET6);
     assert_int_equal(a.status, DNS_FOUND);
-    assert_int_equal(dns_lookup_addresses(arena, STR("nobody.example.test"), &addresses, &count, &a, &err), 0);
+    assert_int_equal(
+        dns_lookup_addresses(arena, STR("nobody.example.test"), &addresses, &count, &a, &err), 0);
     assert_int_equal(a.status, DNS_NO_NAME);
     assert_int_equal(dns_lookup_txt(arena, STR("example.test"), &texts, &count, &a, &err), 0);
     assert_int_equal(count, 1);
@@ -224,11 +247,19 @@ static void failures_and_silence_mean_try_later(void **state)
 static void impossible_names_are_not_asked(void **state)
 {
     static const char *const names[] = {
-        "", ".", "a..b", ".a", "a b.test", "a\\.test", "caf\xc3\xa9.test", "tab\t.test",
+        "",
+        ".",
+        "a..b",
+        ".a",
+        "a b.test",
+        "a\\.test",
+        "caf\xc3\xa9.test",
+        "tab\t.test",
         "a123456789012345678901234567890123456789012345678901234567890123.test",
         "0123456789012345678901234567890123456789.0123456789012345678901234567890123456789."
         "0123456789012345678901234567890123456789.0123456789012345678901234567890123456789."
-        "0123456789012345678901234567890123456789.0123456789012345678901234567890123456789.abcdefgh",
+        "0123456789012345678901234567890123456789.0123456789012345678901234567890123456789."
+        "abcdefgh",
     };
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -318,18 +349,32 @@ static void many_fibers_ask_at_once(void **state)
 
 static void names_inside_rdata_are_read_with_care(void **state)
 {
-    static const struct { struct str rdata; size_t at; const char *text; } rows[] = {
+    static const struct {
+        struct str rdata;
+        size_t at;
+        const char *text;
+    } rows[] = {
 #define NAME(rdata, at, text) {{rdata, sizeof rdata - 1}, at, text}
-        NAME("\x03www\x07" "example\x00", 0, "www.example"),
-        NAME("xx\x01" "a\x00", 2, "a"),
-        NAME("\x03" "a.b\x00", 0, "a\\.b"),
-        NAME("\x02" "a\x01\x00", 0, "a\\001"),
+        NAME("\x03www\x07"
+             "example\x00",
+             0, "www.example"),
+        NAME("xx\x01"
+             "a\x00",
+             2, "a"),
+        NAME("\x03"
+             "a.b\x00",
+             0, "a\\.b"),
+        NAME("\x02"
+             "a\x01\x00",
+             0, "a\\001"),
         NAME("\x00", 0, ""),
         NAME("\x03www", 0, ""),
         NAME("\x09www\x00", 0, ""),
         NAME("\xc0\x0c\x00", 0, ""),
         NAME("", 0, ""),
-        NAME("\x01" "a\x00", 9, ""),
+        NAME("\x01"
+             "a\x00",
+             9, ""),
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -338,7 +383,9 @@ static void names_inside_rdata_are_read_with_care(void **state)
 
 static void bad_settings_are_told_at_start(void **state)
 {
-    static const struct { const char *server, *override, *text; } rows[] = {
+    static const struct {
+        const char *server, *override, *text;
+    } rows[] = {
         {"127.0.0.1", "a.test. A 192.0.2.1", NULL},
         {"[::1]:5353", "", NULL},
         {"::1", "", NULL},
@@ -363,14 +410,10 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(the_configured_server_is_asked),
-        CASE(failures_and_silence_mean_try_later),
-        CASE(impossible_names_are_not_asked),
-        CASE(overrides_win_and_are_not_asked_for),
-        CASE(a_name_counts_only_when_it_leads_back),
-        CASE(many_fibers_ask_at_once),
-        CASE(names_inside_rdata_are_read_with_care),
-        CASE(bad_settings_are_told_at_start),
+        CASE(the_configured_server_is_asked),        CASE(failures_and_silence_mean_try_later),
+        CASE(impossible_names_are_not_asked),        CASE(overrides_win_and_are_not_asked_for),
+        CASE(a_name_counts_only_when_it_leads_back), CASE(many_fibers_ask_at_once),
+        CASE(names_inside_rdata_are_read_with_care), CASE(bad_settings_are_told_at_start),
     };
 
     return cmocka_run_group_tests_name("dns", tests, start_server, stop_server);

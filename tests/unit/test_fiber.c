@@ -136,7 +136,7 @@ static void park_thrice(void *arg)
     assert_true(fiber_cancelled());
     assert_int_equal(fiber_park(NO_DEADLINE), WAKE_CANCELLED);
     assert_int_equal(fiber_sleep(1000000), WAKE_CANCELLED);
-    fiber_yield();                      /* a yield is no park: it may be used to unwind */
+    fiber_yield(); /* a yield is no park: it may be used to unwind */
     assert_int_equal(fiber_wake_error(WAKE_CANCELLED, &err), -1);
     assert_int_equal(err.kind, ERR_CANCELLED);
     note("done");
@@ -309,12 +309,12 @@ static void an_overflow_kills_its_process_and_names_the_fiber(void **state)
     close(fds[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-#ifndef __SANITIZE_ADDRESS__            /* there cmocka has taken the signal from the sanitizer */
+#ifndef __SANITIZE_ADDRESS__ /* there cmocka has taken the signal from the sanitizer */
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGSEGV);
     assert_non_null(strstr(said, "fiber=digger"));
     assert_non_null(strstr(said, "stack overflow"));
-    assert_non_null(strstr(said, "test_fiber"));        /* frames follow */
+    assert_non_null(strstr(said, "test_fiber")); /* frames follow */
 #endif
 }
 

@@ -8,15 +8,42 @@
 #include "mail/imap/imap_match.h"
 #include "mail/store/mailbox.h"
 
-static const struct { const char *pattern, *path; bool matches; } rows[] = {
-    {"*", "INBOX", true},         {"*", "a/b/c", true},        {"%", "a", true},          {"%", "a/b", false},
-    {"a/%", "a/b", true},         {"a/%", "a/b/c", false},     {"a/*", "a/b/c", true},    {"a*", "a", true},
-    {"a/%", "a", false},          {"%/b", "a/b", true},        {"*b", "a/b", true},       {"*c", "a/b", false},
-    {"", "a", false},             {"inbox", "INBOX", true},    {"InBox", "INBOX", true},  {"inbox/%", "INBOX/x", true},
-    {"inbox/X", "INBOX/x", false}, {"in%", "INBOX", true},      {"in%", "INBOXES", false}, {"i%", "Important", false},
-    {"a", "A", false},            {"a%c", "abbbc", true},      {"a%c", "ab/c", false},    {"a*c", "ab/c", true},
-    {"%%", "a/b", false},         {"*%", "a/b", true},         {"%*", "a/b", true},       {"a%b%c", "axbxc", true},
-    {"a%b%c", "axbx", false},     {"*a*b*", "xxaxxbxx", true}, {"*a*b*", "xxbxxaxx", false}, {"a", "", false},
+static const struct {
+    const char *pattern, *path;
+    bool matches;
+} rows[] = {
+    {"*", "INBOX", true},
+    {"*", "a/b/c", true},
+    {"%", "a", true},
+    {"%", "a/b", false},
+    {"a/%", "a/b", true},
+    {"a/%", "a/b/c", false},
+    {"a/*", "a/b/c", true},
+    {"a*", "a", true},
+    {"a/%", "a", false},
+    {"%/b", "a/b", true},
+    {"*b", "a/b", true},
+    {"*c", "a/b", false},
+    {"", "a", false},
+    {"inbox", "INBOX", true},
+    {"InBox", "INBOX", true},
+    {"inbox/%", "INBOX/x", true},
+    {"inbox/X", "INBOX/x", false},
+    {"in%", "INBOX", true},
+    {"in%", "INBOXES", false},
+    {"i%", "Important", false},
+    {"a", "A", false},
+    {"a%c", "abbbc", true},
+    {"a%c", "ab/c", false},
+    {"a*c", "ab/c", true},
+    {"%%", "a/b", false},
+    {"*%", "a/b", true},
+    {"%*", "a/b", true},
+    {"a%b%c", "axbxc", true},
+    {"a%b%c", "axbx", false},
+    {"*a*b*", "xxaxxbxx", true},
+    {"*a*b*", "xxbxxaxx", false},
+    {"a", "", false},
 };
 
 static void patterns_match_as_the_rfc_says(void **state)
@@ -47,7 +74,8 @@ static void the_longest_pattern_matches_the_longest_path(void **state)
     assert_non_null(p);
     assert_true(imap_pattern_matches(p, str_of(path, sizeof path)));
     path[sizeof path - 1] = 'b';
-    assert_true(imap_pattern_matches(p, str_of(path, sizeof path)) == (pattern[sizeof pattern - 1] == '*'));
+    assert_true(imap_pattern_matches(p, str_of(path, sizeof path)) ==
+                (pattern[sizeof pattern - 1] == '*'));
     arena_free(&arena);
 }
 

@@ -46,7 +46,10 @@ static void assert_str(struct str got, struct str want)
 
 static void an_astring_is_an_atom_a_quoted_string_or_a_literal(void **state)
 {
-    static const struct { struct str text, value; bool ok; } rows[] = {
+    static const struct {
+        struct str text, value;
+        bool ok;
+    } rows[] = {
         {{"INBOX", 5}, {"INBOX", 5}, true},
         {{"a]b", 3}, {"a]b", 3}, true},
         {{"\"a b\"", 5}, {"a b", 3}, true},
@@ -83,7 +86,11 @@ static void an_astring_is_an_atom_a_quoted_string_or_a_literal(void **state)
 
 static void an_announced_literal_is_seen_at_the_end_of_a_line(void **state)
 {
-    static const struct { struct str line; bool is_literal, is_sync, is_binary; uint64_t size; } rows[] = {
+    static const struct {
+        struct str line;
+        bool is_literal, is_sync, is_binary;
+        uint64_t size;
+    } rows[] = {
         {{"a LOGIN {5}", 11}, true, true, false, 5},
         {{"a LOGIN {5+}", 12}, true, false, false, 5},
         {{"a APPEND x ~{7}", 15}, true, true, true, 7},
@@ -110,8 +117,14 @@ static void an_announced_literal_is_seen_at_the_end_of_a_line(void **state)
 
 static void numbers_end_where_32_bits_end(void **state)
 {
-    static const struct { const char *text; bool ok; uint32_t value; } rows[] = {
-        {"1", true, 1}, {"4294967295", true, UINT32_MAX}, {"4294967296", false, 0}, {"0", false, 0}, {"-1", false, 0}, {"", false, 0},
+    static const struct {
+        const char *text;
+        bool ok;
+        uint32_t value;
+    } rows[] = {
+        {"1", true, 1},           {"4294967295", true, UINT32_MAX},
+        {"4294967296", false, 0}, {"0", false, 0},
+        {"-1", false, 0},         {"", false, 0},
         {"x", false, 0},
     };
 
@@ -141,7 +154,8 @@ static void flags_are_sorted_and_stand_once(void **state)
 
 static void malformed_flags_are_refused(void **state)
 {
-    static const char *const rows[] = {"(\\Recent)", "(\\Seen", "(\\Seen )", "( \\Seen)", "\\", "(\\)", "(a b", "(a(b))", "(a%b)"};
+    static const char *const rows[] = {"(\\Recent)", "(\\Seen", "(\\Seen )", "( \\Seen)", "\\",
+                                       "(\\)",       "(a b",    "(a(b))",    "(a%b)"};
 
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -163,7 +177,7 @@ static void what_was_wrong_is_said_in_one_printable_line(void **state)
     assert_string_equal(err.text, "expected a tag before: ???? and very much more ");
 }
 
-/* --- FETCH ------------------------------------------------------------------------------------------ */
+/* --- FETCH ------------------------------------------------------------------------------------ */
 
 static int parse_fetch(const char *text, bool by_uid, struct fetch_request *r)
 {
@@ -174,11 +188,15 @@ static int parse_fetch(const char *text, bool by_uid, struct fetch_request *r)
 
 static void fetch_items_keep_their_labels(void **state)
 {
-    static const struct { const char *text, *label; bool sets_seen; } rows[] = {
+    static const struct {
+        const char *text, *label;
+        bool sets_seen;
+    } rows[] = {
         {"1 BODY[]", "BODY[]", true},
         {"1 body.peek[1.2.header]", "BODY[1.2.HEADER]", false},
         {"1 BODY.PEEK[HEADER.FIELDS (From To)]", "BODY[HEADER.FIELDS (From To)]", false},
-        {"1 BODY[2.HEADER.FIELDS.NOT (\"X Y\")]<5.10>", "BODY[2.HEADER.FIELDS.NOT ({3}\r\nX Y)]<5>", true},
+        {"1 BODY[2.HEADER.FIELDS.NOT (\"X Y\")]<5.10>", "BODY[2.HEADER.FIELDS.NOT ({3}\r\nX Y)]<5>",
+         true},
         {"1 BODY[3.MIME]", "BODY[3.MIME]", true},
         {"1 BINARY.PEEK[1.1]<0.7>", "BINARY[1.1]<0>", false},
         {"1 BINARY.SIZE[4]", "BINARY.SIZE[4]", false},
@@ -212,10 +230,34 @@ static void fetch_macros_and_uids_are_spelled_out(void **state)
 static void malformed_fetches_are_refused(void **state)
 {
     static const char *const rows[] = {
-        "", "1", "1 ", "x FLAGS", "0 FLAGS", "1 (FLAGS", "1 ()", "1 (FLAGS )", "1 FLAGS UID", "1 BODY[", "1 BODY[0]", "1 BODY[1.]",
-        "1 BODY[MIME]", "1 BODY[TEXT.1]", "1 BODY[HEADER.FIELDS]", "1 BODY[HEADER.FIELDS ()]", "1 BODY[]<1>", "1 BODY[]<1.0>",
-        "1 BODY[]<.5>", "1 BINARY[TEXT]", "1 (ALL FLAGS)", "1 FLAGS (CHANGEDSINCE)", "1 FLAGS (VANISHED)",
-        "1 FLAGS (CHANGEDSINCE 1 VANISHED)", "1: FLAGS", "1,,2 FLAGS", "1 BODY[99999999999]", "1 NONSENSE",
+        "",
+        "1",
+        "1 ",
+        "x FLAGS",
+        "0 FLAGS",
+        "1 (FLAGS",
+        "1 ()",
+        "1 (FLAGS )",
+        "1 FLAGS UID",
+        "1 BODY[",
+        "1 BODY[0]",
+        "1 BODY[1.]",
+        "1 BODY[MIME]",
+        "1 BODY[TEXT.1]",
+        "1 BODY[HEADER.FIELDS]",
+        "1 BODY[HEADER.FIELDS ()]",
+        "1 BODY[]<1>",
+        "1 BODY[]<1.0>",
+        "1 BODY[]<.5>",
+        "1 BINARY[TEXT]",
+        "1 (ALL FLAGS)",
+        "1 FLAGS (CHANGEDSINCE)",
+        "1 FLAGS (VANISHED)",
+        "1 FLAGS (CHANGEDSINCE 1 VANISHED)",
+        "1: FLAGS",
+        "1,,2 FLAGS",
+        "1 BODY[99999999999]",
+        "1 NONSENSE",
     };
     struct fetch_request r;
 
@@ -226,16 +268,29 @@ static void malformed_fetches_are_refused(void **state)
 
 static void body_is_bodystructure_without_extensions(void **state)
 {
-    static const struct { const char *full, *basic; } rows[] = {
+    static const struct {
+        const char *full, *basic;
+    } rows[] = {
         {"(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"utf-8\") NIL NIL \"7BIT\" 10 2 NIL NIL NIL NIL)",
          "(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"utf-8\") NIL NIL \"7BIT\" 10 2)"},
-        {"((\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1 1 NIL NIL NIL NIL)(\"IMAGE\" \"PNG\" (\"NAME\" \"a)\\\"b\") NIL NIL \"BASE64\" 9 NIL "
-         "(\"ATTACHMENT\" (\"FILENAME\" {3}\r\n)x()) NIL NIL) \"MIXED\" (\"BOUNDARY\" \"x\") NIL NIL NIL)",
-         "((\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1 1)(\"IMAGE\" \"PNG\" (\"NAME\" \"a)\\\"b\") NIL NIL \"BASE64\" 9) \"MIXED\")"},
-        {"(\"MESSAGE\" \"RFC822\" NIL NIL NIL \"7BIT\" 99 (NIL NIL NIL) (\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1 1 NIL) 5 NIL NIL)",
-         "(\"MESSAGE\" \"RFC822\" NIL NIL NIL \"7BIT\" 99 (NIL NIL NIL) (\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1 1) 5)"},
+        {"((\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1 1 NIL NIL NIL NIL)(\"IMAGE\" \"PNG\" "
+         "(\"NAME\" \"a)\\\"b\") NIL NIL \"BASE64\" 9 NIL "
+         "(\"ATTACHMENT\" (\"FILENAME\" {3}\r\n)x()) NIL NIL) \"MIXED\" (\"BOUNDARY\" \"x\") NIL "
+         "NIL NIL)",
+         "((\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1 1)(\"IMAGE\" \"PNG\" (\"NAME\" \"a)\\\"b\") "
+         "NIL NIL \"BASE64\" 9) \"MIXED\")"},
+        {"(\"MESSAGE\" \"RFC822\" NIL NIL NIL \"7BIT\" 99 (NIL NIL NIL) (\"TEXT\" \"PLAIN\" NIL "
+         "NIL NIL \"7BIT\" 1 1 NIL) 5 NIL NIL)",
+         "(\"MESSAGE\" \"RFC822\" NIL NIL NIL \"7BIT\" 99 (NIL NIL NIL) (\"TEXT\" \"PLAIN\" NIL "
+         "NIL NIL \"7BIT\" 1 1) 5)"},
     };
-    static const char *const broken[] = {"", "(", "()", "(\"TEXT\")", "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1", "((((((", "(\"A\" \"B\" ("};
+    static const char *const broken[] = {"",
+                                         "(",
+                                         "()",
+                                         "(\"TEXT\")",
+                                         "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 1",
+                                         "((((((",
+                                         "(\"A\" \"B\" ("};
     struct buf out;
 
     (void)state;
@@ -250,7 +305,7 @@ static void body_is_bodystructure_without_extensions(void **state)
     buf_fini(&out);
 }
 
-/* --- SEARCH, LIST, APPEND ---------------------------------------------------------------------------- */
+/* --- SEARCH, LIST, APPEND --------------------------------------------------------------------- */
 
 static int parse_search(const char *text, struct search_request *r)
 {
@@ -262,10 +317,13 @@ static int parse_search(const char *text, struct search_request *r)
 static void search_keys_become_a_tree(void **state)
 {
     struct search_request r;
-    const struct search_key *or;
+    const struct search_key * or ;
 
     (void)state;
-    assert_int_equal(parse_search("RETURN (MIN COUNT) CHARSET utf-8 OR (SEEN FLAGGED) NOT SUBJECT \"Gr\xc3\x9c\xc3\x9f\" 1:5", &r), 0);
+    assert_int_equal(parse_search("RETURN (MIN COUNT) CHARSET utf-8 OR (SEEN FLAGGED) NOT SUBJECT "
+                                  "\"Gr\xc3\x9c\xc3\x9f\" 1:5",
+                                  &r),
+                     0);
     assert_true(r.is_extended && r.wants_min && r.wants_count && !r.wants_all);
     or = r.root->first_child;
     assert_int_equal(or->kind, KEY_OR);
@@ -278,9 +336,26 @@ static void search_keys_become_a_tree(void **state)
 static void malformed_searches_are_refused(void **state)
 {
     static const char *const rows[] = {
-        "", "NONSENSE", "SUBJECT", "OR SEEN", "NOT", "(SEEN", "(SEEN))", "SEEN  FLAGGED", "BEFORE 1-Foo-2020", "BEFORE yesterday",
-        "LARGER x", "RETURN MIN ALL", "RETURN (FOO) ALL", "CHARSET klingon ALL", "UID x", "HEADER a", "YOUNGER 0", "KEYWORD \\Seen",
-        "RETURN (MIN)", "()",
+        "",
+        "NONSENSE",
+        "SUBJECT",
+        "OR SEEN",
+        "NOT",
+        "(SEEN",
+        "(SEEN))",
+        "SEEN  FLAGGED",
+        "BEFORE 1-Foo-2020",
+        "BEFORE yesterday",
+        "LARGER x",
+        "RETURN MIN ALL",
+        "RETURN (FOO) ALL",
+        "CHARSET klingon ALL",
+        "UID x",
+        "HEADER a",
+        "YOUNGER 0",
+        "KEYWORD \\Seen",
+        "RETURN (MIN)",
+        "()",
     };
     struct search_request r;
 
@@ -303,19 +378,31 @@ static void deep_nesting_of_search_keys_is_refused(void **state)
 static void list_options_are_understood(void **state)
 {
     struct imap_list_request r;
-    struct imap_parser p = parser(STR("(SUBSCRIBED RECURSIVEMATCH) \"\" (INBOX \"A*\") RETURN (CHILDREN STATUS (MESSAGES UNSEEN))"));
+    struct imap_parser p = parser(STR("(SUBSCRIBED RECURSIVEMATCH) \"\" (INBOX \"A*\") RETURN "
+                                      "(CHILDREN STATUS (MESSAGES UNSEEN))"));
 
     (void)state;
     assert_int_equal(imap_parse_list(&p, arena, false, &r, NULL), 0);
-    assert_true(r.select_subscribed && r.select_recursive && r.return_status && r.return_subscribed);
+    assert_true(r.select_subscribed && r.select_recursive && r.return_status &&
+                r.return_subscribed);
     assert_int_equal(r.pattern_count, 2);
 }
 
 static void malformed_lists_are_refused(void **state)
 {
     static const char *const rows[] = {
-        "", "\"\"", "\"\" ", "\"\" (", "\"\" () ", "(FOO) \"\" *", "(RECURSIVEMATCH) \"\" *", "\"\" * RETURN", "\"\" * RETURN (FOO)",
-        "\"\" * RETURN (STATUS ())", "\"\" * x", "\"\" \"&AAA\"",
+        "",
+        "\"\"",
+        "\"\" ",
+        "\"\" (",
+        "\"\" () ",
+        "(FOO) \"\" *",
+        "(RECURSIVEMATCH) \"\" *",
+        "\"\" * RETURN",
+        "\"\" * RETURN (FOO)",
+        "\"\" * RETURN (STATUS ())",
+        "\"\" * x",
+        "\"\" \"&AAA\"",
     };
     struct imap_list_request r;
 
@@ -328,13 +415,17 @@ static void malformed_lists_are_refused(void **state)
 
 static void the_message_of_an_append_is_told_from_its_arguments(void **state)
 {
-    static const struct { const char *text; bool is_message; } rows[] = {
+    static const struct {
+        const char *text;
+        bool is_message;
+    } rows[] = {
         {"a APPEND INBOX {10}", true},
         {"a append \"x y\" (\\Seen) {10+}", true},
         {"a APPEND {3}\r\nabc \"23-Nov-2026 10:00:00 +0700\" ~{10}", true},
         {"a APPEND {10}", false},
         {"a LOGIN bob {10}", false},
         {"a APPEND INBOX (\\Foo) {10}", false},
+        {"a APPEND INBOX (\\Seen) \"46-Nov-2026 10:00:00 +0700\" {10+}", false},
         {"a APPEND INBOX", false},
         {"{10}", false},
     };
@@ -342,7 +433,8 @@ static void the_message_of_an_append_is_told_from_its_arguments(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct imap_literal literal;
-        assert_int_equal(imap_append_is_at_message(arena, str_c(rows[i].text), &literal), rows[i].is_message);
+        assert_int_equal(imap_append_is_at_message(arena, str_c(rows[i].text), &literal),
+                         rows[i].is_message);
     }
 }
 

@@ -13,25 +13,22 @@ static struct str print_ranges(struct arena *a, const struct imap_set *set)
     struct str out = STR("");
 
     for (size_t i = 0; i < set->n; i++)
-        out = arena_printf(a, "%.*s%s%u:%u", STR_ARG(out), i > 0 ? "," : "", set->v[i].from, set->v[i].to);
+        out = arena_printf(a, "%.*s%s%u:%u", STR_ARG(out), i > 0 ? "," : "", set->v[i].from,
+                           set->v[i].to);
     return out;
 }
 
 static void sets_resolve_to_ascending_ranges(void **state)
 {
-    static const struct { const char *text; uint32_t largest; const char *resolved; } rows[] = {
-        {"1", 10, "1:1"},
-        {"5:2", 10, "2:5"},
-        {"*", 10, "10:10"},
-        {"*:4", 10, "4:10"},
-        {"15:*", 10, "10:15"},
-        {"7,3:4,5,1", 10, "1:1,3:5,7:7"},
-        {"1:5,2:3", 10, "1:5"},
-        {"1,2,3", 10, "1:3"},
-        {"1:4294967295", 10, "1:4294967295"},
-        {"1:*", 0, ""},
-        {"*", 0, ""},
-        {"3", 0, "3:3"},
+    static const struct {
+        const char *text;
+        uint32_t largest;
+        const char *resolved;
+    } rows[] = {
+        {"1", 10, "1:1"},       {"5:2", 10, "2:5"},    {"*", 10, "10:10"},
+        {"*:4", 10, "4:10"},    {"15:*", 10, "10:15"}, {"7,3:4,5,1", 10, "1:1,3:5,7:7"},
+        {"1:5,2:3", 10, "1:5"}, {"1,2,3", 10, "1:3"},  {"1:4294967295", 10, "1:4294967295"},
+        {"1:*", 0, ""},         {"*", 0, ""},          {"3", 0, "3:3"},
     };
     struct arena *arena = arena_new();
 
@@ -52,7 +49,8 @@ static void sets_resolve_to_ascending_ranges(void **state)
 
 static void malformed_sets_are_refused(void **state)
 {
-    static const char *const rows[] = {"", "0", "a", "1:", ":1", ",1", "1,", "1:0", "-1", "4294967296", "1:2:x,"};
+    static const char *const rows[] = {"",   "0",   "a",  "1:",         ":1",    ",1",
+                                       "1,", "1:0", "-1", "4294967296", "1:2:x,"};
     struct arena *arena = arena_new();
 
     (void)state;
@@ -77,7 +75,8 @@ static void a_resolved_set_knows_its_members(void **state)
     assert_int_equal(imap_set_parse(&p, arena, &set, NULL), 0);
     imap_set_resolve(&set, 14);
     for (uint32_t i = 0; i < 20; i++)
-        assert_int_equal(imap_set_contains(&set, i), (i >= 2 && i <= 4) || i == 9 || (i >= 12 && i <= 14));
+        assert_int_equal(imap_set_contains(&set, i),
+                         (i >= 2 && i <= 4) || i == 9 || (i >= 12 && i <= 14));
     assert_true(imap_set_count(&set) == 7);
     arena_free(&arena);
 }

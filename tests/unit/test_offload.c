@@ -28,7 +28,7 @@ static int teardown(void **state)
 struct work {
     int input, output;
     pthread_t thread;
-    int gate[2];                        /* the thread waits until a byte comes */
+    int gate[2]; /* the thread waits until a byte comes */
 };
 
 static void square(void *arg)
@@ -91,7 +91,7 @@ static void body_cancel(void *arg)
     assert_int_equal(pipe(gated.gate), 0);
     gated_returned = false;
     fiber_start("gated", offload_gated, NULL);
-    fiber_sleep(2);                     /* the loop turns while the helper is stuck */
+    fiber_sleep(2); /* the loop turns while the helper is stuck */
     fiber_cancel(gated_fiber);
     fiber_wake(gated_fiber);
     fiber_sleep(2);

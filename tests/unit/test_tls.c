@@ -26,7 +26,10 @@
 static char folder[64], cert_path[96], key_path[96], ca_path[96];
 
 static const struct str names[] = {
-    {"localhost", 9}, {"mail.example.test", 17}, {"127.0.0.1", 9}, {"::1", 3},
+    {"localhost", 9},
+    {"mail.example.test", 17},
+    {"127.0.0.1", 9},
+    {"::1", 3},
 };
 #define NAME_COUNT (sizeof names / sizeof names[0])
 
@@ -62,8 +65,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const files[] = {"tls/ca.pem", "tls/ca-key.pem", "tls/cert.pem",
-                                        "tls/key.pem", "tls", ""};
+    static const char *const files[] = {
+        "tls/ca.pem", "tls/ca-key.pem", "tls/cert.pem", "tls/key.pem", "tls", ""};
     char path[128];
 
     assert_int_equal(conn_count(), 0);
@@ -249,10 +252,16 @@ static enum step test_step(void *session)
 }
 
 static const struct service imap_like = {
-    .name = "imap", .open = test_open, .step = test_step, .close = test_close,
+    .name = "imap",
+    .open = test_open,
+    .step = test_step,
+    .close = test_close,
 };
 static const struct service http_like = {
-    .name = "http", .open = test_open, .step = test_step, .close = test_close,
+    .name = "http",
+    .open = test_open,
+    .step = test_step,
+    .close = test_close,
 };
 
 static int connect_pair(const struct service *service, enum tls_mode mode)
@@ -293,7 +302,8 @@ static bool client_wait(SSL *ssl, int result)
     if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE)
         return false;
     assert_int_equal(loop_wait_fd(SSL_get_fd(ssl), why == SSL_ERROR_WANT_READ ? EPOLLIN : EPOLLOUT,
-                                  loop_deadline(10000)), WAKE_READY);
+                                  loop_deadline(10000)),
+                     WAKE_READY);
     return true;
 }
 
@@ -356,8 +366,8 @@ static void client_quit(SSL *ssl)
     client_say(ssl, "quit\r\n");
     client_expect(ssl, "quit\r\n");
     assert_int_equal(client_hear(ssl, &c, 1), 0);
-    assert_int_equal(SSL_get_shutdown(ssl), SSL_RECEIVED_SHUTDOWN);     /* close_notify came */
-    SSL_shutdown(ssl);                  /* or OpenSSL would not use the session again */
+    assert_int_equal(SSL_get_shutdown(ssl), SSL_RECEIVED_SHUTDOWN); /* close_notify came */
+    SSL_shutdown(ssl); /* or OpenSSL would not use the session again */
     client_close(ssl);
 }
 
@@ -403,7 +413,7 @@ static void body_many_records(void *arg)
     ssl = client_new(connect_pair(&imap_like, TLS_IMPLICIT));
     assert_true(client_handshake(ssl));
     client_expect(ssl, "hello\r\n");
-    for (int i = 0; i < 50; i++)        /* a record each, in one read of the server's */
+    for (int i = 0; i < 50; i++) /* a record each, in one read of the server's */
         client_say(ssl, "x\r\n");
     for (int i = 0; i < 50; i++)
         client_expect(ssl, "x\r\n");
@@ -531,7 +541,7 @@ static void body_alpn(void *arg)
 {
     static const struct {
         const struct service *service;
-        const char *offer, *chosen;     /* NULL: the handshake must fail */
+        const char *offer, *chosen; /* NULL: the handshake must fail */
     } rows[] = {
         {&http_like, "\x02h2\x08http/1.1", "http/1.1"},
         {&http_like, "\x05other", ""},
@@ -559,8 +569,13 @@ static void alpn_gives_each_its_own_and_sends_browsers_away(void **state)
 
 static void body_versions(void *arg)
 {
-    static const struct { int version; bool works; } rows[] = {
-        {TLS1_3_VERSION, true}, {TLS1_2_VERSION, true}, {TLS1_1_VERSION, false},
+    static const struct {
+        int version;
+        bool works;
+    } rows[] = {
+        {TLS1_3_VERSION, true},
+        {TLS1_2_VERSION, true},
+        {TLS1_1_VERSION, false},
     };
 
     load_pair();
@@ -596,7 +611,8 @@ static void check_binding(int version)
     assert_true(conn_tls_binding(served, "tls-server-end-point", &end_point));
     assert_false(conn_tls_binding(served, "tls-unique", &end_point));
     assert_int_equal(SSL_export_keying_material(ssl, ours, sizeof ours, "EXPORTER-Channel-Binding",
-                                                24, (const unsigned char *)"", 0, 1), 1);
+                                                24, (const unsigned char *)"", 0, 1),
+                     1);
     assert_int_equal(exporter.n, sizeof ours);
     assert_memory_equal(exporter.p, ours, sizeof ours);
     leaf = SSL_get1_peer_certificate(ssl);
