@@ -142,7 +142,7 @@ int imap_parse_open_literal(struct imap_parser *p, struct imap_literal *out, str
     return 0;
 }
 
-/* At "{" or "~{": the announcement, the line end, the bytes. */
+/* At "{": the announcement, the line end, the bytes. A literal8 is for messages only. */
 static int parse_literal(struct imap_parser *p, struct str *out, const char *what,
                          struct error *err)
 {
@@ -158,7 +158,7 @@ static int parse_literal(struct imap_parser *p, struct str *out, const char *wha
     if (literal.size > rest.n)
         return fail(err, ERR_SYNTAX, "the literal for %s ends too early", what);
     *out = str_head(rest, (size_t)literal.size);
-    if (!literal.is_binary && memchr(out->p, '\0', out->n) != NULL)
+    if (memchr(out->p, '\0', out->n) != NULL)
         return fail(err, ERR_SYNTAX, "a NUL byte stands in %s", what);
     p->at = out->p + out->n;
     return 0;
@@ -205,18 +205,12 @@ static int parse_quoted(struct imap_parser *p, struct arena *a, struct str *out,
     return 0;
 }
 
-static bool at_literal(const struct imap_parser *p)
-{
-    return imap_parse_peek(p, '{') ||
-           (imap_parse_peek(p, '~') && p->at + 1 < p->end && p->at[1] == '{');
-}
-
 int imap_parse_string(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
                       struct error *err)
 {
     if (imap_parse_peek(p, '"'))
         return parse_quoted(p, a, out, what, err);
-    if (at_literal(p))
+    if (imap_parse_peek(p, '{'))
         return parse_literal(p, out, what, err);
     return imap_parse_expected(p, what, err);
 }
@@ -233,7 +227,7 @@ static struct str take_class(struct imap_parser *p, unsigned class)
 static int parse_string_or(struct imap_parser *p, struct arena *a, unsigned class, struct str *out,
                            const char *what, struct error *err)
 {
-    if (imap_parse_peek(p, '"') || at_literal(p))
+    if (imap_parse_peek(p, '"') || imap_parse_peek(p, '{'))
         return imap_parse_string(p, a, out, what, err);
     *out = take_class(p, class);
     return out->n > 0 ? 0 : imap_parse_expected(p, what, err);

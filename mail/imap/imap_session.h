@@ -85,7 +85,8 @@ static inline bool imap_has_utf8(const struct imap_session *s)
 /* --- commands, one function each, in the file of their subject -------------------------------- */
 /* clang-format off */
 typedef PARKS int imap_run(struct imap_session *s, struct imap_command *c, struct error *err);
-imap_run imap_cmd_capability, imap_cmd_id, imap_cmd_enable, imap_cmd_namespace;/* imap_capability.c */
+imap_run imap_cmd_capability, imap_cmd_id;                                    /* imap_capability.c */
+imap_run imap_cmd_enable, imap_cmd_namespace;                                 /* imap_capability.c */
 imap_run imap_cmd_starttls, imap_cmd_login, imap_cmd_authenticate;            /* imap_auth.c */
 imap_run imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;/* imap_select.c */
 imap_run imap_cmd_create, imap_cmd_delete, imap_cmd_rename;                   /* imap_mailbox.c */

@@ -65,7 +65,7 @@ SELECT receiver.account_id, receiver.address, receiver.room
                          ELSE nullif(coalesce(state.quota_bytes, $6), 0) - state.bytes_used END AS room
                FROM start, reached
                JOIN account ON account.account_id = reached.account_id
-               JOIN account_state state ON state.account_id = reached.account_id
+               LEFT JOIN account_state state ON state.account_id = reached.account_id
               WHERE account.kind <> 'group' AND account.removed_at IS NULL) AS receiver ON true
  WHERE domain.name = $3
  LIMIT $5;

@@ -57,7 +57,6 @@ static void an_astring_is_an_atom_a_quoted_string_or_a_literal(void **state)
         {{"\"\"", 2}, {"", 0}, true},
         {{"{3}\r\na\nb", 8}, {"a\nb", 3}, true},
         {{"{3+}\r\nabc", 9}, {"abc", 3}, true},
-        {{"~{3}\r\na\0b", 9}, {"a\0b", 3}, true},
         {{"{3}\r\na\0b", 8}, {0}, false},
         {{"{4}\r\nabc", 8}, {0}, false},
         {{"{99999999999999999999999}\r\nabc", 30}, {0}, false},
