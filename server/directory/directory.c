@@ -199,23 +199,49 @@ static int judge_recipients(struct arena *a, const struct pg_rows *rows, const s
     return 0;
 }
 
+/* Groups, and postmaster where nobody has that address, need the whole search. */
+static bool is_plain(const struct pg_rows *rows, const struct wanted *w)
+{
+    if (rows->count > 0 && pg_is_null(rows, 0, "account_id"))
+        return !w->is_for_postmaster;
+    return rows->count == 0 || !pg_get_bool(rows, 0, "is_group");
+}
+
+static int resolve_wholly(struct arena *a, const struct wanted *w, struct recipients *out,
+                          struct error *err)
+{
+    struct pg_rows rows;
+    int status;
+
+    if (pg_run(pg_pool(), &sql_directory_resolve,
+               PG_ARGS(pg_text(w->whole), pg_text(w->base), pg_text(w->domain),
+                       pg_bool(w->is_for_postmaster), pg_i64(RECIPIENTS_MAX + 1),
+                       pg_i64(config.quota_bytes), pg_i64(config.quota_messages)),
+               &rows, err) < 0)
+        return -1;
+    status = judge_recipients(a, &rows, w, out, err);
+    pg_rows_free(&rows);
+    return status;
+}
+
 int directory_resolve(struct arena *a, struct str local, struct str domain, struct recipients *out,
                       struct error *err)
 {
     struct pg_rows rows;
     struct wanted w;
-    int status;
+    int status = 0;
+    bool is_done;
 
     *out = (struct recipients){0};
-    if (split_detail(a, local, domain, &w, err) < 0)
-        return -1;
-    if (pg_run(pg_pool(), &sql_directory_resolve,
+    if (split_detail(a, local, domain, &w, err) < 0 ||
+        pg_run(pg_pool(), &sql_directory_resolve_plain,
                PG_ARGS(pg_text(w.whole), pg_text(w.base), pg_text(w.domain),
-                       pg_bool(w.is_for_postmaster), pg_i64(RECIPIENTS_MAX + 1),
                        pg_i64(config.quota_bytes), pg_i64(config.quota_messages)),
                &rows, err) < 0)
         return -1;
-    status = judge_recipients(a, &rows, &w, out, err);
+    is_done = is_plain(&rows, &w);
+    if (is_done)
+        status = judge_recipients(a, &rows, &w, out, err);
     pg_rows_free(&rows);
-    return status;
+    return is_done ? status : resolve_wholly(a, &w, out, err);
 }

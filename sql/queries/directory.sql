@@ -34,6 +34,20 @@ SELECT account.account_id, account.kind, account.name, account.is_active, main.a
   JOIN account_state ON account_state.account_id = account.account_id
  WHERE account.account_id = $1;
 
+-- name: directory_resolve_plain :maybe
+-- Nearly every RCPT: an address of one account, or of none. What it says of a group or a missing postmaster is for
+-- directory_resolve to find out, which costs three times as much.
+SELECT account.account_id, address.address, account.kind = 'group' AS is_group,
+       CASE WHEN state.message_count >= nullif(coalesce(state.quota_messages, $5), 0) THEN 0
+            ELSE nullif(coalesce(state.quota_bytes, $4), 0) - state.bytes_used END AS room
+  FROM domain
+  LEFT JOIN address ON address.address IN ($1, $2)
+  LEFT JOIN account ON account.account_id = address.account_id
+  LEFT JOIN account_state state ON state.account_id = address.account_id
+ WHERE domain.name = $3
+ ORDER BY address.address <> $1
+ LIMIT 1;
+
 -- name: directory_resolve :many
 -- Everything that RCPT asks, at once: is the domain ours (no row: it is not), which address is it ($1 whole, else
 -- $2 without its detail), and who receives (groups followed; UNION drops accounts seen before, so that circles end).
