@@ -407,9 +407,26 @@ static int load_and_settle(struct mailbox_index *x, struct error *err)
     return result == REFRESH_DONE ? 0 : -1;
 }
 
+/* Most notices are about other mailboxes of the account, and most mailboxes that are opened again have not
+ * changed: the mailbox's own modseq tells. */
+static enum refreshed look_and_refresh(struct mailbox_index *x, struct error *err)
+{
+    struct pg_arg args[2];
+    struct pg_rows rows;
+    bool is_current;
+
+    if (pg_run(pg_pool(), &sql_index_mailbox, mailbox_args(x, args), &rows, err) < 0)
+        return REFRESH_FAILED;
+    is_current = rows.count > 0 && (uint64_t)pg_get_i64(&rows, 0, "modseq") == x->modseq;
+    if (rows.count == 0)
+        mark_gone(x);
+    pg_rows_free(&rows);
+    return is_current || x->is_gone ? REFRESH_DONE : refresh_by_modseq(x, err);
+}
+
 static int refresh(struct mailbox_index *x, struct error *err)
 {
-    enum refreshed result = x->is_loaded ? refresh_by_modseq(x, err) : REFRESH_TOO_MUCH;
+    enum refreshed result = x->is_loaded ? look_and_refresh(x, err) : REFRESH_TOO_MUCH;
 
     if (result == REFRESH_TOO_MUCH)
         return load_and_settle(x, err);

@@ -190,7 +190,9 @@ class LoginTest(DirectoryTest):
     def test_hashes_of_other_servers_are_accepted_and_grow_a_scram_verifier(self):
         sha512 = ("$6$saltysalt$Wb6SASNlyFTtQx2W/Tmwa9XVqYu3zlb.Ew4BdY1sFLeIEDsGHqz/"
                   "AdkfydAMifwHQfBGCkiPB8H7foOtMFn.F1")
-        for i, given in enumerate((sha512, "{SHA512-CRYPT}" + sha512, "$2b$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u",
+        other = ("{SHA512-CRYPT}$6$othersalt$yWbVSCJkZ2vwPSOjzg4gnuy.yIFq54VHHC2Mn0XeCpHF6E4"
+                 "vSqSPQ/Q7TMZo3H9HnWE0Q4MIvE9DZW9eoiqoz/")
+        for i, given in enumerate((sha512, other, "$2b$10$abcdefghijklmnopqrstuuqflPDzB6gcMhKa1rZqKiun2YGL5sa2u",
                                    "{BLF-CRYPT}$2y$06$abcdefghijklmnopqrstuuxLa0AkDDSrQ9VwNnETzOsObiucpMYgC",
                                    "$5$saltsalt$0IyaXrmV7.sGNS6tirgqHLqX/G.FBvgkYA.lpPdS5sA")):
             name = self.account(f"moved{i}", "--password-hash", given, password=None)

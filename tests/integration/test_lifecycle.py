@@ -5,6 +5,7 @@ import os
 import pathlib
 import pwd
 import re
+import shutil
 import signal
 import subprocess
 import unittest
@@ -296,7 +297,8 @@ class UnprivilegedTest(unittest.TestCase):
         self.addCleanup(server.remove)
         nobody = pwd.getpwnam("nobody")
         os.chmod(server.base, 0o777)
-        return subprocess.run([server.binary, "serve", "--config", str(server.config), "--data", str(server.base / "mine"),
+        binary = shutil.copy(server.binary, server.base)        # where it was built nobody may be able to look
+        return subprocess.run([binary, "serve", "--config", str(server.config), "--data", str(server.base / "mine"),
                                "--port-offset", str(offset)], capture_output=True, text=True, timeout=120, env=server.env,
                               user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
 
