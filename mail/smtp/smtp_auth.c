@@ -73,7 +73,7 @@ static int exchange(struct smtp_session *s, struct sasl *sasl, bool has_input, s
             return logged_in(s, sasl_account(sasl));
         send_challenge(s, challenge);
         if (read_answer(s, &text, err) < 0)
-            return -1;
+            return err->kind == ERR_TOO_BIG ? smtp_reply(s, 500, "5.5.6", "%s", err->text) : -1;
         has_input = true;
     }
 }
@@ -88,6 +88,8 @@ int smtp_cmd_auth(struct smtp_session *s, struct str args, struct error *err)
         return smtp_reply(s, 503, "5.5.1", "logging in is not offered here");
     if (s->is_logged_in)
         return smtp_reply(s, 503, "5.5.1", "you are logged in already");
+    if (str_empty(args))
+        return smtp_reply(s, 501, "5.5.4", "name a mechanism: AUTH SCRAM-SHA-256");
     has_initial = str_cut(args, ' ', &mechanism, &initial);
     initial = arena_str(s->command_arena, initial);
     sasl = sasl_new(s->command_arena, mechanism, s->conn, STR("smtp"), err);

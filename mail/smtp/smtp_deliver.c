@@ -13,15 +13,14 @@
 
 static const char *protocol_name(const struct smtp_session *s)
 {
-    static const char *const names[2][2][2] = {         /* [LMTP][TLS][AUTH], RFC 3848 and 6531 */
-        {{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
-        {{"LMTP", "LMTPA"}, {"LMTPS", "LMTPSA"}},
+    static const char *const names[2][2][2][2] = { /* [UTF8][LMTP][TLS][AUTH], RFC 3848, 6531 */
+        {{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}}, {{"LMTP", "LMTPA"}, {"LMTPS", "LMTPSA"}}},
+        {{{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}},
+         {{"UTF8LMTP", "UTF8LMTPA"}, {"UTF8LMTPS", "UTF8LMTPSA"}}},
     };
     if (!s->is_esmtp)
         return "SMTP";
-    if (s->tx.is_utf8)
-        return s->role == SMTP_LMTP ? "UTF8LMTP" : conn_is_tls(s->conn) ? "UTF8SMTPS" : "UTF8SMTP";
-    return names[s->role == SMTP_LMTP][conn_is_tls(s->conn)][s->is_logged_in];
+    return names[s->tx.is_utf8][s->role == SMTP_LMTP][conn_is_tls(s->conn)][s->is_logged_in];
 }
 
 static struct str client_name(struct smtp_session *s)

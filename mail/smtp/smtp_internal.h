@@ -31,7 +31,7 @@ struct smtp_tx {
     int64_t size_declared;              /* by SIZE; 0: not */
     struct smtp_recipient *rcpts;
     size_t rcpt_count, rcpt_room;
-    int64_t *accounts;                  /* without repeats */
+    int64_t *accounts;                  /* recipients that lead to the same ones share them */
     size_t account_count, account_room;
     struct buf message;                 /* trace fields, then what the client sent */
     size_t message_charged;             /* bytes counted in the worker's message memory */
@@ -46,10 +46,11 @@ struct smtp_session {
     enum smtp_phase phase;
     struct conn *conn;
     struct log log;
-    struct arena *arena;                /* the session's: name, account */
+    struct arena *arena;                /* the session's: account */
     struct arena *tx_arena;
     struct arena *command_arena;
-    struct str helo;
+    struct str helo;                    /* in helo_text: a client may say EHLO as often as it likes */
+    char helo_text[SMTP_DOMAIN_SIZE_MAX];
     bool is_esmtp;
     bool is_logged_in;
     int64_t account_id;

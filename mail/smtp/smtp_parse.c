@@ -89,12 +89,12 @@ static int parse_domain(struct str *s, struct str *out, struct error *err)
         if (!skip_char(s, ']'))
             return fail(err, ERR_SYNTAX, "the address literal after @ is not closed");
         *out = str_head(whole, (size_t)(s->p - whole.p));
-        return 0;
+    } else {
+        *out = take_while(s, is_domain_char);
+        if (str_empty(*out) || out->p[0] == '.' || out->p[out->n - 1] == '.' ||
+            str_find(*out, STR("..")) >= 0)
+            return fail(err, ERR_SYNTAX, "the part after @ is not a domain name");
     }
-    *out = take_while(s, is_domain_char);
-    if (str_empty(*out) || out->p[0] == '.' || out->p[out->n - 1] == '.' ||
-        str_find(*out, STR("..")) >= 0)
-        return fail(err, ERR_SYNTAX, "the part after @ is not a domain name");
     if (out->n > SMTP_DOMAIN_SIZE_MAX)
         return fail(err, ERR_SYNTAX, "the domain name is longer than %d bytes", SMTP_DOMAIN_SIZE_MAX);
     return 0;
@@ -178,7 +178,7 @@ int smtp_parse_path(struct arena *a, struct str args, struct str prefix, struct 
 
 bool smtp_helo_is_valid(struct str name)
 {
-    if (str_empty(name) || name.n > SMTP_DOMAIN_SIZE_MAX)
+    if (str_empty(name) || name.n > SMTP_DOMAIN_SIZE_MAX || !utf8_valid(name))
         return false;
     for (size_t i = 0; i < name.n; i++)
         if (!is_domain_char(name.p[i]) && strchr("[]:", name.p[i]) == NULL)

@@ -45,7 +45,8 @@ static int greet_back(struct smtp_session *s, struct str name, bool is_extended)
         return smtp_reply(s, 501, "5.5.4", "give your host's name or [address] after the command");
     smtp_tx_reset(s);
     s->phase = SMTP_READY;
-    s->helo = arena_str(s->arena, name);
+    memcpy(s->helo_text, name.p, name.n);
+    s->helo = str_of(s->helo_text, name.n);
     s->is_esmtp = is_extended;
     if (!is_extended)
         return smtp_reply(s, 250, NULL, "%s", config.hostname);
@@ -91,6 +92,7 @@ static int cmd_starttls(struct smtp_session *s, struct str args, struct error *e
         return -1;
     }
     smtp_tx_reset(s);
+    log_init(&s->log, conn_log(s->conn));       /* its fields lie in the arena */
     arena_reset(s->arena);
     s->helo = STR_NULL;
     s->is_logged_in = false;
@@ -139,7 +141,7 @@ static const struct smtp_command smtp_commands[] = {
     {"MAIL",      smtp_cmd_mail, IN(READY),                      "say EHLO first, and one MAIL per message"},
     {"RCPT",      smtp_cmd_rcpt, IN(MAIL) | IN(RCPT),            "give the sender first: MAIL FROM:<address>"},
     {"DATA",      smtp_cmd_data, IN(MAIL) | IN(RCPT),            "give the recipients first: RCPT TO:<address>"},
-    {"BDAT",      smtp_cmd_bdat, IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS), "say EHLO first"},
+    {"BDAT",      smtp_cmd_bdat, ANY_PHASE,                      NULL}, /* its chunk holds no commands */
     {"RSET",      smtp_cmd_rset, ANY_PHASE,                      NULL},
     {"NOOP",      cmd_noop,      ANY_PHASE,                      NULL},
     {"VRFY",      cmd_vrfy,      ANY_PHASE,                      NULL},
@@ -203,7 +205,8 @@ static enum step smtp_step(void *session)
             return end_session(s, &err);
         smtp_reply_error(s, &err);
     }
-    if (s->error_count > (unsigned)config.smtp_errors_max) {
+    /* A neighbour on LMTP brings everybody's mail over one connection: refusals are no attack. */
+    if (s->role != SMTP_LMTP && s->error_count > (unsigned)config.smtp_errors_max) {
         smtp_reply(s, 421, "4.7.0", "too many refused commands, goodbye");
         log_info(&s->log, "too_many_errors");
         return STEP_END;

@@ -107,7 +107,6 @@ static void *grown(struct arena *a, void *old, size_t count, size_t *room, size_
     return to;
 }
 
-/* One copy per account, however many of its addresses are named. Returns its place. */
 static void add_account(struct smtp_session *s, int64_t account_id)
 {
     struct smtp_tx *tx = &s->tx;
@@ -117,14 +116,38 @@ static void add_account(struct smtp_session *s, int64_t account_id)
     tx->accounts[tx->account_count++] = account_id;
 }
 
+static bool leads_to(const struct smtp_tx *tx, const struct smtp_recipient *r,
+                     const struct recipients *found)
+{
+    if (r->count != found->n)
+        return false;
+    for (size_t i = 0; i < found->n; i++)
+        if (tx->accounts[r->first + i] != found->v[i].account_id)
+            return false;
+    return true;
+}
+
+/* Where the accounts stand, in tx->accounts. A large group named a thousand times takes its place once. */
+static size_t place_accounts(struct smtp_session *s, const struct recipients *found)
+{
+    struct smtp_tx *tx = &s->tx;
+    size_t first = tx->account_count;
+
+    for (size_t i = 0; i < tx->rcpt_count; i++)
+        if (leads_to(tx, &tx->rcpts[i], found))
+            return tx->rcpts[i].first;
+    for (size_t i = 0; i < found->n; i++)
+        add_account(s, found->v[i].account_id);
+    return first;
+}
+
 static void add_recipient(struct smtp_session *s, struct str path, const struct recipients *found)
 {
     struct smtp_tx *tx = &s->tx;
+    size_t first = place_accounts(s, found);
 
     tx->rcpts = grown(s->tx_arena, tx->rcpts, tx->rcpt_count, &tx->rcpt_room, sizeof *tx->rcpts);
-    tx->rcpts[tx->rcpt_count++] = (struct smtp_recipient){path, tx->account_count, found->n};
-    for (size_t i = 0; i < found->n; i++)
-        add_account(s, found->v[i].account_id);
+    tx->rcpts[tx->rcpt_count++] = (struct smtp_recipient){path, first, found->n};
 }
 
 /* <postmaster> without a domain is the server's own (RFC 5321, 4.5.1). */

@@ -365,6 +365,13 @@ static int index_load(struct mailbox_index *x, struct error *err)
 
 enum refreshed { REFRESH_FAILED, REFRESH_DONE, REFRESH_TOO_MUCH };
 
+/* An index may have waited unused for longer than tombstones are kept. */
+static bool misses_removals(const struct mailbox_index *x, const struct pg_rows *mailbox)
+{
+    return (uint64_t)pg_get_i64(mailbox, 0, "modseq") > x->modseq &&
+           (uint64_t)pg_get_i64(mailbox, 0, "forgotten_modseq") > x->modseq;
+}
+
 static enum refreshed refresh_by_modseq(struct mailbox_index *x, struct error *err)
 {
     struct pg_arg of_mailbox[2], of_set[4];
@@ -380,7 +387,8 @@ static enum refreshed refresh_by_modseq(struct mailbox_index *x, struct error *e
         return REFRESH_FAILED;
     if (rows[0].count == 0) {
         mark_gone(x);
-    } else if (rows[1].count == APPLY_COUNT_MAX || rows[2].count == APPLY_COUNT_MAX) {
+    } else if (rows[1].count == APPLY_COUNT_MAX || rows[2].count == APPLY_COUNT_MAX ||
+               misses_removals(x, &rows[0])) {
         result = REFRESH_TOO_MUCH;
     } else {
         apply_changed(x, &rows[1]);
@@ -666,7 +674,8 @@ static int read_vanished(struct vanished *v, const struct sql_query *query,
 }
 
 /* Where tombstones may have been forgotten, every UID that is not there counts as vanished (RFC
- * 7162, 3.2.5.2 allows it). */
+ * 7162, 3.2.5.2 allows it). Whether they were is asked after reading them, for it may happen
+ * meanwhile. */
 static int find_vanished(struct vanished *v, uint64_t modseq, struct error *err)
 {
     struct pg_rows rows = {0};
@@ -674,6 +683,8 @@ static int find_vanished(struct vanished *v, uint64_t modseq, struct error *err)
     uint64_t forgotten;
     uint32_t uid_next;
 
+    if (read_vanished(v, &sql_mailbox_vanished, &since, add_vanished, err) < 0)
+        return -1;
     if (pg_run(pg_pool(), &sql_mailbox_vanished_floor,
                PG_ARGS(pg_i64(v->account_id), pg_i64(v->mailbox_id)), &rows, err) < 0)
         return -1;
@@ -681,7 +692,8 @@ static int find_vanished(struct vanished *v, uint64_t modseq, struct error *err)
     uid_next = pg_get_u32(&rows, 0, "uid_next");
     pg_rows_free(&rows);
     if (modseq >= forgotten)
-        return read_vanished(v, &sql_mailbox_vanished, &since, add_vanished, err);
+        return 0;
+    v->found->n = 0;
     v->expected = 1;
     if (read_vanished(v, &sql_mailbox_uids, NULL, add_gaps, err) < 0)
         return -1;

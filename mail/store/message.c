@@ -7,10 +7,12 @@
  * Blobs are read by their own number: the store never joins them to messages. */
 #include "mail/store/message.h"
 #include <stdlib.h>
+#include "server/base/memory.h"
 #include "server/pg/pg.h"
+#include "server/run/channel.h"
 #include "sql_queries.h"
 
-#define BATCH_ROWS_MAX   2000
+#define BATCH_ROWS_MAX   500 /* what PostgreSQL's socket holds while we are busy with the batch before */
 #define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
 #define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS)
 
@@ -32,7 +34,7 @@ struct blob_columns {
 };
 
 struct batch {
-    const struct message_reader *reader;
+    struct message_reader reader; /* its ids are looked at only while the batch is made */
     struct arena *arena;
     size_t from, count;     /* of reader->ids */
     struct slot *sorted;    /* by id */
@@ -79,7 +81,7 @@ static void batch_sort(struct batch *b)
     b->sorted = ARENA_ARRAY(b->arena, b->count, struct slot);
     b->in_order = ARENA_ARRAY(b->arena, b->count, struct slot *);
     for (size_t i = 0; i < b->count; i++)
-        b->sorted[i] = (struct slot){b->reader->ids[b->from + i], (uint32_t)i, -1, -1, -1};
+        b->sorted[i] = (struct slot){b->reader.ids[b->from + i], (uint32_t)i, -1, -1, -1};
     if (!slots_are_sorted(b))
         qsort(b->sorted, b->count, sizeof b->sorted[0], compare_slots);
     for (size_t i = 0; i < b->count; i++)
@@ -106,7 +108,7 @@ static struct pg_arg ids_arg(const struct batch *b)
 
 static size_t add_args(struct batch *b, struct pg_arg *args)
 {
-    args[0] = pg_i64(b->reader->account_id);
+    args[0] = pg_i64(b->reader.account_id);
     if (!batch_is_dense(b)) {
         args[1] = ids_arg(b);
         return 2;
@@ -130,9 +132,9 @@ static struct pg_call meta_call(struct batch *b)
     struct pg_arg *args = ARENA_ARRAY(b->arena, 6, struct pg_arg);
     size_t count = add_args(b, args);
 
-    args[count++] = pg_bool(wants(b->reader, MESSAGE_ENVELOPE));
-    args[count++] = pg_bool(wants(b->reader, MESSAGE_STRUCTURE));
-    args[count++] = pg_bool(wants(b->reader, MESSAGE_HEADERS));
+    args[count++] = pg_bool(wants(&b->reader, MESSAGE_ENVELOPE));
+    args[count++] = pg_bool(wants(&b->reader, MESSAGE_STRUCTURE));
+    args[count++] = pg_bool(wants(&b->reader, MESSAGE_HEADERS));
     return (struct pg_call){batch_is_dense(b) ? &sql_message_meta_between : &sql_message_meta_any,
                             {args, count}};
 }
@@ -177,20 +179,19 @@ static int batch_fetch(struct batch *b, struct error *err)
     struct pg_rows rows[2] = {{0}};
     size_t count = 0;
 
-    batch_sort(b);
-    if (wants_rows(b->reader))
+    if (wants_rows(&b->reader))
         calls[count++] = rows_call(b);
-    if (wants(b->reader, MESSAGE_META))
+    if (wants(&b->reader, MESSAGE_META))
         calls[count++] = meta_call(b);
     if (pg_run_batch(pg_pool(), calls, count, rows, err) < 0)
         return -1;
     count = 0;
-    if (wants_rows(b->reader)) {
+    if (wants_rows(&b->reader)) {
         b->rows = rows[count++];
         find_row_columns(b);
         match(b, &b->rows, b->row_columns.message_id, offsetof(struct slot, row));
     }
-    if (wants(b->reader, MESSAGE_META)) {
+    if (wants(&b->reader, MESSAGE_META)) {
         b->meta = rows[count];
         find_meta_columns(b);
         match(b, &b->meta, b->meta_columns.message_id, offsetof(struct slot, meta_row));
@@ -200,9 +201,9 @@ static int batch_fetch(struct batch *b, struct error *err)
 
 static bool slot_exists(const struct batch *b, const struct slot *s)
 {
-    return (!wants_rows(b->reader) || s->row >= 0) &&
-           (!wants(b->reader, MESSAGE_META) || s->meta_row >= 0) &&
-           (!wants(b->reader, MESSAGE_BLOB) || s->blob_row >= 0);
+    return (!wants_rows(&b->reader) || s->row >= 0) &&
+           (!wants(&b->reader, MESSAGE_META) || s->meta_row >= 0) &&
+           (!wants(&b->reader, MESSAGE_BLOB) || s->blob_row >= 0);
 }
 
 static struct str wanted_str(const struct batch *b, const struct slot *s, unsigned column,
@@ -210,7 +211,7 @@ static struct str wanted_str(const struct batch *b, const struct slot *s, unsign
 {
     size_t row = (size_t)s->meta_row;
 
-    if (!wants(b->reader, column) || pg_null_at(&b->meta, row, number))
+    if (!wants(&b->reader, column) || pg_null_at(&b->meta, row, number))
         return STR_NULL;
     return pg_str_at(&b->meta, row, number);
 }
@@ -239,7 +240,7 @@ static void fill_message(const struct batch *b, const struct slot *s, struct mes
 /* Gives out the messages from..to of the batch, in the order asked for. */
 static int give_out(struct batch *b, size_t from, size_t to, struct error *err)
 {
-    const struct message_reader *r = b->reader;
+    const struct message_reader *r = &b->reader;
     struct message m;
 
     for (size_t i = from; i < to; i++) {
@@ -351,31 +352,108 @@ static size_t batch_count(const struct message_reader *r, size_t from)
     return count;
 }
 
-static int read_batch(struct batch *b, struct error *err)
+static int batch_give_out(struct batch *b, struct error *err)
 {
-    int rc = batch_fetch(b, err);
-
-    if (rc == 0)
-        rc = wants(b->reader, MESSAGE_BLOB) ? give_out_with_blobs(b, err)
-                                            : give_out(b, 0, b->count, err);
-    pg_rows_free(&b->rows);
-    pg_rows_free(&b->meta);
-    return rc;
+    return wants(&b->reader, MESSAGE_BLOB) ? give_out_with_blobs(b, err)
+                                           : give_out(b, 0, b->count, err);
 }
 
+/* ---- reading ahead --------------------------------------------------------------------------- */
+
+/* A batch that a fiber of its own is reading, while the one before is given out. The reader may lose
+ * interest before the answer is there; then the fiber cleans up. */
+struct fetch {
+    struct batch batch;
+    struct error error;
+    int rc;
+    bool is_done, is_abandoned;
+    struct wait_queue done;
+};
+
+static void fetch_free(struct fetch *f)
+{
+    pg_rows_free(&f->batch.rows);
+    pg_rows_free(&f->batch.meta);
+    arena_free(&f->batch.arena);
+    free(f);
+}
+
+static void fetch_run(void *arg)
+{
+    struct fetch *f = arg;
+
+    f->rc = batch_fetch(&f->batch, &f->error);
+    f->is_done = true;
+    wait_queue_wake_all(&f->done);
+    if (f->is_abandoned)
+        fetch_free(f);
+}
+
+static struct fetch *fetch_new(const struct message_reader *r, size_t from)
+{
+    struct fetch *f = memory_alloc(sizeof *f);
+
+    f->batch = (struct batch){
+        .reader = *r, .arena = arena_new(), .from = from, .count = batch_count(r, from)};
+    wait_queue_init(&f->done);
+    batch_sort(&f->batch);
+    return f;
+}
+
+static struct fetch *fetch_start(const struct message_reader *r, size_t from)
+{
+    struct fetch *f;
+
+    if (from >= r->count)
+        return NULL;
+    f = fetch_new(r, from);
+    fiber_start("read_ahead", fetch_run, f);
+    return f;
+}
+
+static void fetch_drop(struct fetch *f)
+{
+    if (f == NULL)
+        return;
+    if (f->is_done)
+        fetch_free(f);
+    else
+        f->is_abandoned = true;
+}
+
+static int fetch_await(struct fetch *f, struct error *err)
+{
+    enum wake wake = WAKE_READY;
+
+    while (!f->is_done && wake == WAKE_READY)
+        wake = wait_queue_wait(&f->done, NO_DEADLINE);
+    if (!f->is_done)
+        return fiber_wake_error(wake, err);
+    return f->rc == 0 ? 0 : fail(err, f->error.kind, "%s", f->error.text);
+}
+
+/* The first batch is read in our own fiber: most reads are no longer than that. */
 int message_read(const struct message_reader *r, struct error *err)
 {
-    struct arena *arena = arena_new();
-    size_t count;
-    int rc = 0;
+    struct fetch *now, *next;
+    int rc;
 
-    for (size_t from = 0; rc == 0 && from < r->count; from += count) {
-        struct batch b = {.reader = r, .arena = arena, .from = from, .count = batch_count(r, from)};
-
-        count = b.count;
-        rc = read_batch(&b, err);
-        arena_reset(arena);
+    if (r->count == 0)
+        return 0;
+    now = fetch_new(r, 0);
+    next = fetch_start(r, now->batch.count);
+    rc = batch_fetch(&now->batch, err);
+    now->is_done = true;
+    for (;;) {
+        if (rc == 0)
+            rc = batch_give_out(&now->batch, err);
+        fetch_drop(now);
+        if (rc < 0 || next == NULL)
+            break;
+        now = next;
+        next = fetch_start(r, now->batch.from + now->batch.count);
+        rc = fetch_await(now, err);
     }
-    arena_free(&arena);
+    fetch_drop(next);
     return rc;
 }

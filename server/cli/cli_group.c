@@ -6,8 +6,12 @@ static int add(struct cli *c, struct error *err)
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
     struct account_new group = {
         .kind = ACCOUNT_GROUP, .address = c->args[0], .name = cli_value(c, OPTION_NAME)};
+    struct account member;
     int64_t account_id;
 
+    for (size_t i = 1; i < c->arg_count; i++)           /* a mistyped member leaves no half-made group */
+        if (directory_find_account(c->arena, c->args[i], &member, err) < 0)
+            return fail(err, ERR_NOT_FOUND, "there is no account %.*s", STR_ARG(c->args[i]));
     if (account_add(&group, &account_id, err) < 0)
         return -1;
     for (size_t i = 1; i < c->arg_count; i++)

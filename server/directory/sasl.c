@@ -58,6 +58,14 @@ struct sasl {
 
 /* --- authorization identity ------------------------------------------------------------------------ */
 
+static struct str beside(struct arena *a, struct str local, struct str address)
+{
+    struct str own, domain;
+
+    str_rcut(address, '@', &own, &domain);
+    return arena_printf(a, "%.*s@%.*s", STR_ARG(local), STR_ARG(domain));
+}
+
 /* Whom the client wants to be: itself, by any of its addresses. */
 static int check_authzid(struct sasl *s, struct str authzid, struct error *err)
 {
@@ -69,6 +77,8 @@ static int check_authzid(struct sasl *s, struct str authzid, struct error *err)
     if (authzid.n == 0)
         return 0;
     name = login_name(s->arena, authzid, &is_bare);
+    if (is_bare)        /* as the name itself may be, when the server has one domain */
+        name = beside(s->arena, name, s->account.address);
     if (str_eq(name, s->account.address))
         return 0;
     if (directory_find_account(s->arena, name, &wanted, &cause) == 0 &&
@@ -282,8 +292,8 @@ static int refuse_proof(struct sasl *s, const uint8_t *proof, struct error *err)
     struct login *login = &s->scram.login;
 
     /* Where no proof can ever be right, there is nothing to guess: an account from elsewhere is not to be
-     * locked for a client that prefers SCRAM. */
-    if (!s->scram.is_fake)
+     * locked for a client that prefers SCRAM. Names that nobody has are counted, or the limit would tell them. */
+    if (!s->scram.is_fake || !login->is_known)
         limiter_failed(login->name, digest_str(proof), &s->origin);
     if (!login->is_known)
         return login_failed(login, "unknown_name", err);

@@ -70,7 +70,9 @@ WITH RECURSIVE found AS MATERIALIZED (
     SELECT account_id FROM start
      UNION
     SELECT group_member.member_account_id
-      FROM reached JOIN group_member ON group_member.account_id = reached.account_id
+      FROM reached
+      JOIN group_member ON group_member.account_id = reached.account_id
+      JOIN account AS house ON house.account_id = reached.account_id AND house.removed_at IS NULL
 )
 SELECT receiver.account_id, receiver.address, receiver.room
   FROM domain

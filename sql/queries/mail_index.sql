@@ -1,5 +1,7 @@
 -- name: index_mailbox :maybe
-SELECT uid_validity, uid_next, modseq FROM mailbox WHERE account_id = $1 AND mailbox_id = $2;
+SELECT b.uid_validity, b.uid_next, b.modseq, s.forgotten_modseq
+  FROM mailbox b JOIN account_state s ON s.account_id = b.account_id
+ WHERE b.account_id = $1 AND b.mailbox_id = $2;
 
 -- name: index_load :many
 -- The next slice, from the covering index alone.

@@ -106,6 +106,26 @@ CASE(a_removed_member_gets_nothing_until_restored)
     assert_int_equal(resolve("a", "example.test"), ERR_NONE);
 }
 
+CASE(a_removed_group_leads_nobody_on)
+{
+    struct error err = {0};
+
+    make_person("a@example.test");
+    make_person("b@example.test");
+    make_account("inner@example.test", ACCOUNT_GROUP, NULL);
+    make_account("outer@example.test", ACCOUNT_GROUP, NULL);
+    join("inner@example.test", "a@example.test");
+    join("outer@example.test", "inner@example.test");
+    join("outer@example.test", "b@example.test");
+    assert_int_equal(account_remove(STR("inner@example.test"), &err), 0);
+    assert_int_equal(resolve("outer", "example.test"), ERR_NONE);
+    assert_int_equal(resolved.n, 1);
+    assert_int_equal(resolved.v[0].account_id, 2);
+    assert_int_equal(account_restore(3, STR_NULL, &err), 0);
+    assert_int_equal(resolve("outer", "example.test"), ERR_NONE);
+    assert_int_equal(resolved.n, 2);
+}
+
 CASE(a_group_beyond_the_limit_is_refused)
 {
     make_account("all@example.test", ACCOUNT_GROUP, NULL);
@@ -357,6 +377,7 @@ int main(void)
         cmocka_unit_test(no_delimiter_means_no_detail),
         cmocka_unit_test(a_group_leads_to_each_member_once),
         cmocka_unit_test(a_removed_member_gets_nothing_until_restored),
+        cmocka_unit_test(a_removed_group_leads_nobody_on),
         cmocka_unit_test(a_group_beyond_the_limit_is_refused),
         cmocka_unit_test(postmaster_always_leads_somewhere),
         cmocka_unit_test(an_account_is_found_by_each_of_its_addresses),

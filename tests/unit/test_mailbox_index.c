@@ -371,6 +371,22 @@ CASE(a_closed_mailbox_is_kept_and_caught_up_when_opened_again)
     client_close(&c);
 }
 
+CASE(a_mailbox_kept_for_longer_than_tombstones_shows_nothing_that_is_gone)
+{
+    struct client c;
+
+    append(5);
+    client_open(&c, INBOX);
+    client_close(&c);
+    expunge((const uint32_t[]){2, 4}, 2);
+    fixture_sql("SELECT mail_forget_tombstones(1, (SELECT modseq FROM account_state WHERE "
+                "account_id = 1))");
+    client_open(&c, INBOX);
+    assert_int_equal(c.count, 3);
+    assert_client_knows_all(&c, INBOX);
+    client_close(&c);
+}
+
 CASE(a_view_far_behind_learns_of_every_change)
 {
     static uint32_t uids[50];
@@ -601,6 +617,7 @@ int main(void)
         cmocka_unit_test(a_watch_is_called_for_its_account_only),
         cmocka_unit_test(keywords_are_known_from_loading_and_from_changes),
         cmocka_unit_test(a_closed_mailbox_is_kept_and_caught_up_when_opened_again),
+        cmocka_unit_test(a_mailbox_kept_for_longer_than_tombstones_shows_nothing_that_is_gone),
         cmocka_unit_test(a_view_far_behind_learns_of_every_change),
         cmocka_unit_test(who_opens_together_shares_one_load_that_survives_the_first),
         cmocka_unit_test(a_large_mailbox_is_loaded_in_slices_and_read_anew_after_much_change),

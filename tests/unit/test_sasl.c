@@ -342,6 +342,8 @@ CASE(plain_logs_in_as_oneself_only)
         {STR("A.Putri@other.test\0ani@example.test\0pencil"), ERR_NONE},
         {STR("budi@example.test\0ani@example.test\0pencil"), ERR_DENIED},
         {STR("nobody@example.test\0ani@example.test\0pencil"), ERR_DENIED},
+        {STR("Ani\0ani@example.test\0pencil"), ERR_NONE},
+        {STR("budi\0ani@example.test\0pencil"), ERR_DENIED},
         {STR("nonsense\0ani@example.test\0pencil"), ERR_DENIED},
         {STR("budi@example.test\0ani@example.test\0eraser"), ERR_AUTH},
         {STR("\0ani@example.test\0eraser"), ERR_AUTH},
@@ -574,6 +576,18 @@ CASE(wrong_proofs_are_guesses)
     assert_int_equal(error.kind, ERR_LIMIT);
 }
 
+/* Else the limit would tell which names there are. */
+CASE(wrong_proofs_for_a_name_that_nobody_has_are_guesses_too)
+{
+    struct client c = {.name = "nobody@example.test", .password = "eraser", .header = "n,,"};
+
+    make_ani();
+    config.auth_guesses_account_max = 3;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(scram(&c, "SCRAM-SHA-256", false), ERR_AUTH);
+    assert_int_equal(scram(&c, "SCRAM-SHA-256", false), ERR_LIMIT);
+}
+
 /* The first message was admitted before the others failed. */
 CASE(guesses_prepared_side_by_side_do_not_help)
 {
@@ -619,6 +633,7 @@ int main(void)
         cmocka_unit_test(an_unknown_name_has_a_salt_of_its_own_that_stays),
         cmocka_unit_test(an_app_password_does_scram_too),
         cmocka_unit_test(wrong_proofs_are_guesses),
+        cmocka_unit_test(wrong_proofs_for_a_name_that_nobody_has_are_guesses_too),
         cmocka_unit_test(guesses_prepared_side_by_side_do_not_help),
         cmocka_unit_test(a_suspended_account_fails_scram),
     };

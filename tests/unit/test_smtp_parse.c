@@ -146,6 +146,8 @@ static void a_helo_name_holds_no_odd_bytes(void **state)
     assert_false(smtp_helo_is_valid(STR("two words")));
     assert_false(smtp_helo_is_valid(STR("a(b)")));
     assert_false(smtp_helo_is_valid(STR("a\rb")));
+    assert_true(smtp_helo_is_valid(STR("mél.example.org")));
+    assert_false(smtp_helo_is_valid(STR("m\xe9l.example.org")));
 }
 
 int main(void)
