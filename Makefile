@@ -16,6 +16,7 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev 
 	libunbound-dev libcrypt-dev libinih-dev libidn2-dev libutf8proc-dev libsystemd-dev zlib1g-dev libjansson-dev \
 	libboost-context-dev postgresql
 DEB_PACKAGES := dpkg-dev
+LINT_PACKAGES := clang-format clang-tidy cppcheck
 TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.
@@ -50,6 +51,7 @@ LIB     := $(O)/libmerpati.a
 LIBOBJ  := $(SOURCES:%.c=$(O)/%.o) $(O)/gen/sql_queries.o $(O)/gen/sql_migrations.o
 UNIT    := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+VALGRIND := $(shell sed -n 's/^VALGRIND = (\(.*\))/\1/p' tests/run.py | tr -d '",')
 FORMATTED := $(wildcard server/*.c server/*/*.[ch] mail/*/*.[ch] dav/*/*.[ch] webmail/*/*.[ch] tests/*/*.c)
 
 .PHONY: all deps test-deps run test unit install deb bench fuzz fuzz-short format lint docs clean help
@@ -138,6 +140,7 @@ run: all
 
 test: test-deps
 	@$(MAKE) --no-print-directory -j2 all
+	@$(MAKE) --no-print-directory -j2 $(VALGRIND:%=build/tests/%)
 	@$(MAKE) --no-print-directory -j2 VARIANT=asan unit
 	@$(MAKE) --no-print-directory -j2 VARIANT=fuzz fuzz-build
 	@$(PYTHON) tests/run.py
@@ -161,9 +164,11 @@ deb: all build/.deb-deps
 
 docs: all
 	build/merpati config docs >docs/configuration.md
-format:
+build/.lint-deps: Makefile
+	$(call install_packages,$@,$(LINT_PACKAGES))
+format: build/.lint-deps
 	clang-format -i $(FORMATTED)
-lint: deps
+lint: deps build/.lint-deps
 	clang-tidy --quiet $(SOURCES) -- -std=gnu17 -D_GNU_SOURCE -I. -I$(GEN) $(PKG_CFLAGS)
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --suppress=missingIncludeSystem -I. $(SOURCES)
 clean:

@@ -1,17 +1,28 @@
 /* cli_group.c - merpati group: one address for many accounts. */
 #include "server/cli/cli_internal.h"
 
+static int check_member(struct cli *c, struct str address, struct error *err)
+{
+    struct error cause = {0};
+    struct account member;
+
+    if (directory_find_account(c->arena, address, &member, &cause) == 0)
+        return 0;
+    if (cause.kind == ERR_NOT_FOUND)
+        return fail(err, ERR_NOT_FOUND, "there is no account %.*s", STR_ARG(address));
+    return fail(err, cause.kind, "%s", cause.text);
+}
+
 static int add(struct cli *c, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
     struct account_new group = {
         .kind = ACCOUNT_GROUP, .address = c->args[0], .name = cli_value(c, OPTION_NAME)};
-    struct account member;
     int64_t account_id;
 
     for (size_t i = 1; i < c->arg_count; i++)           /* a mistyped member leaves no half-made group */
-        if (directory_find_account(c->arena, c->args[i], &member, err) < 0)
-            return fail(err, ERR_NOT_FOUND, "there is no account %.*s", STR_ARG(c->args[i]));
+        if (check_member(c, c->args[i], err) < 0)
+            return -1;
     if (account_add(&group, &account_id, err) < 0)
         return -1;
     for (size_t i = 1; i < c->arg_count; i++)

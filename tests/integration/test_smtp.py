@@ -176,6 +176,42 @@ class SmtpTest(ServerTest):
         self.assertTrue(s.reply().startswith(b"250"))
 
     # ---- TLS and logging in -------------------------------------------------------------------------
+    def test_a_chunk_before_any_greeting_is_not_read_as_commands(self):
+        s = self.session()
+        chunk = b"EHLO inner.test\r\nMAIL FROM:<evil@b.test>\r\n"
+        s.send(b"BDAT %d LAST\r\n%sNOOP\r\n" % (len(chunk), chunk))
+        self.assertTrue(s.reply().startswith(b"503 5.5.1"))
+        self.assertTrue(s.reply().startswith(b"250 2.0.0 ok"))
+
+    def test_data_after_chunks_is_refused_and_rset_forgets_them(self):
+        s = self.session()
+        self.say(s, "EHLO client.test")
+        self.say(s, "MAIL FROM:<a@b.test>")
+        self.say(s, "RCPT TO:<alice@example.test>")
+        s.send(b"BDAT 5\r\nbegun")
+        self.assertTrue(s.reply().startswith(b"250"))
+        for command in ("DATA", "RCPT TO:<bob@example.test>", "MAIL FROM:<a@b.test>"):
+            self.assertTrue(self.say(s, command).startswith("503 5.5.1"))
+        self.assertTrue(self.say(s, "RSET").startswith("250"))
+        self.assertTrue(self.say(s, "BDAT 0 LAST").startswith("503 5.5.1"))
+
+    def test_starttls_after_login_forgets_who_it_was(self):
+        s = self.session("submission")
+        self.say(s, "EHLO client.test")
+        plain = base64.b64encode(f"\0alice@example.test\0{PASSWORD}".encode()).decode()
+        self.assertTrue(self.say(s, f"AUTH PLAIN {plain}").startswith("235"))
+        self.assertTrue(self.say(s, "STARTTLS").startswith("220"))
+        s.sock = self.server.tls_context().wrap_socket(s.sock, server_hostname="localhost")
+        s.file = s.sock.makefile("rb")
+        self.say(s, "EHLO " + "after-tls." * 20 + "test")
+        self.assertTrue(self.say(s, "MAIL FROM:<alice@example.test>").startswith("530"))
+        plain = base64.b64encode(f"\0bob@example.test\0{PASSWORD}".encode()).decode()
+        self.assertTrue(self.say(s, f"AUTH PLAIN {plain}").startswith("235"))
+        self.say(s, "MAIL FROM:<bob@example.test>")
+        self.say(s, "RCPT TO:<nobody-after-tls@example.test>")
+        (line,) = [l for l in self.server.log().splitlines() if "nobody-after-tls" in l]
+        self.assertEqual(re.findall(r"account=(\S+)", line), ["bob@example.test"])
+
     def test_starttls_then_login_then_submission(self):
         with self.server.smtp("submission") as c:
             c.ehlo()
@@ -216,6 +252,9 @@ class SmtpTest(ServerTest):
         self.assertTrue(self.say(s, "AUTH FROB").startswith("504"))
         self.assertTrue(self.say(s, "AUTH LOGIN").startswith("334 "))
         self.assertTrue(self.say(s, "*").startswith("501"))
+        self.assertTrue(self.say(s, "AUTH").startswith("501 5.5.4 name a mechanism"))
+        self.assertTrue(self.say(s, "AUTH LOGIN").startswith("334 "))
+        self.assertTrue(self.say(s, "x" * 13000).startswith("500 5.5.6"))
         self.assertTrue(self.say(s, "MAIL FROM:<alice@example.test>").startswith("530 5.7.0"))
 
     # ---- bad input -----------------------------------------------------------------------------------
@@ -253,6 +292,36 @@ class SmtpTest(ServerTest):
 
 class LmtpTest(ServerTest):
     accounts = ("alice", "bob")
+
+    def test_a_group_named_again_and_again_is_answered_each_time_and_served_once(self):
+        self.server.cli("group", "add", "both@example.test", "alice@example.test", "bob@example.test")
+        raw = self.server.raw("lmtp")
+        self.addCleanup(raw.close)
+        raw.reply()
+        to = (b"both@example.test", b"alice@example.test", b"both+again@example.test", b"Both@example.test")
+        raw.send(b"LHLO x.test\r\nMAIL FROM:<>\r\n" + b"".join(b"RCPT TO:<%s>\r\n" % a for a in to) + b"DATA\r\n")
+        self.assertEqual([raw.reply()[:3] for _ in range(7)], [b"250"] * 6 + [b"354"])
+        raw.send(b"Subject: again\r\n\r\nx\r\n.\r\n")
+        for address in to:
+            self.assertTrue(raw.reply().startswith(b"250 2.0.0 <%s>" % address))
+        for user in ("alice", "bob"):
+            with self.server.imap(user) as c:
+                c.select("INBOX", readonly=True)
+                self.assertEqual(len(c.search(None, "SUBJECT", "again")[1][0].split()), 1)
+
+    def test_a_group_with_an_unknown_member_is_not_made(self):
+        result = self.server.cli("group", "add", "half@example.test", "alice@example.test", "no@example.test", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("there is no account no@example.test", result.stderr)
+        self.assertEqual(self.server.cli("account", "show", "half@example.test", check=False).returncode, 1)
+
+    def test_refused_recipients_do_not_end_the_session(self):
+        raw = self.server.raw("lmtp")
+        self.addCleanup(raw.close)
+        raw.reply()
+        raw.send(b"LHLO x.test\r\nMAIL FROM:<>\r\n" + b"RCPT TO:<no@example.test>\r\n" * 50 + b"NOOP\r\n")
+        answers = [raw.reply() for _ in range(53)]
+        self.assertTrue(answers[-1].startswith(b"250 2.0.0 ok"))
 
     def test_an_answer_for_every_recipient(self):
         self.server.cli("account", "quota", "bob@example.test", "1000")

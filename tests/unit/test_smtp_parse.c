@@ -84,6 +84,25 @@ static void paths_are_read_or_refused(void **state)
     arena_free(&a);
 }
 
+static void neither_kind_of_domain_is_endless(void **state)
+{
+    struct arena *a = arena_new();
+    struct smtp_params params;
+    struct smtp_path path;
+    char x[SMTP_DOMAIN_SIZE_MAX + 1];
+
+    memset(x, 'x', sizeof x);
+    static const char *const forms[] = {"FROM:<a@%.*s>", "FROM:<a@[%.*s]>"};
+    for (size_t i = 0; i < 2; i++) {
+        const struct str good = arena_printf(a, forms[i], SMTP_DOMAIN_SIZE_MAX - 2, x),
+                         bad = arena_printf(a, forms[i], SMTP_DOMAIN_SIZE_MAX + 1, x);
+
+        assert_int_equal(smtp_parse_path(a, good, STR("FROM:"), &path, &params, NULL), 0);
+        assert_int_equal(smtp_parse_path(a, bad, STR("FROM:"), &path, &params, NULL), -1);
+    }
+    arena_free(&a);
+}
+
 static void parameters_are_split_at_their_equals_sign(void **state)
 {
     struct arena *a = arena_new();
@@ -154,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paths_are_read_or_refused),
+        cmocka_unit_test(neither_kind_of_domain_is_endless),
         cmocka_unit_test(parameters_are_split_at_their_equals_sign),
         cmocka_unit_test(a_mailbox_is_quoted_only_where_it_must_be),
         cmocka_unit_test(bdat_needs_a_size_and_nothing_but_last),

@@ -1,0 +1,117 @@
+"""A PostgreSQL server of the operator's own, and two hosts that serve one database."""
+
+import glob
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import unittest
+
+from harness import PASSWORD, Server, eventually
+
+
+def bin_dir():
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"), key=lambda p: int(p.split("/")[4]))
+    return pathlib.Path(found[-1]).parent if found else None
+
+
+def as_user():
+    """initdb refuses root: what to put in front of a command."""
+    return ["setpriv", "--reuid=merpati", "--regid=merpati", "--clear-groups"] if os.geteuid() == 0 else []
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Postgres:
+    """A private cluster on a TCP port of loopback, with a password."""
+
+    def __init__(self):
+        self.base = pathlib.Path(tempfile.mkdtemp(prefix="merpati-pg-", dir="/tmp"))
+        if os.geteuid() == 0:
+            shutil.chown(self.base, "merpati", "merpati")
+        self.port = free_port()
+        password = self.base / "password"
+        password.write_text("s3cret\n")
+        os.chmod(password, 0o644)
+        subprocess.run([*as_user(), str(bin_dir() / "initdb"), "-D", str(self.base / "data"), "-U", "owner", "-A",
+                        "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8"],
+                       check=True, capture_output=True, timeout=120)
+        self.process = subprocess.Popen(
+            [*as_user(), str(bin_dir() / "postgres"), "-D", str(self.base / "data"), "-p", str(self.port),
+             "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if not eventually(lambda: self.psql("CREATE DATABASE groupware").returncode == 0):
+            raise RuntimeError("PostgreSQL does not start")
+
+    def psql(self, statement, database="postgres"):
+        return subprocess.run(["psql", "-X", "-c", statement, self.uri(database)], capture_output=True, text=True, timeout=60)
+
+    def uri(self, database="groupware"):
+        return f"postgresql://owner:s3cret@127.0.0.1:{self.port}/{database}"
+
+    def remove(self):
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(60)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+@unittest.skipIf(bin_dir() is None, "PostgreSQL's programs are not here")
+class ExternalDatabaseTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.postgres = Postgres()
+        cls.hosts = []
+        try:
+            for name in ("one", "two"):
+                host = Server({"database": cls.postgres.uri(), "hostname": f"{name}.example.test"}, workers=1)
+                cls.hosts.append(host)
+                host.start()
+            cls.hosts[0].cli("domain", "add", "example.test")
+            cls.hosts[0].add_accounts("alice")
+        except BaseException:
+            for host in cls.hosts:
+                print(host.log()[-3000:])
+            cls.tearDownClass()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        statuses = [host.stop() for host in cls.hosts]
+        for host in cls.hosts:
+            host.remove()
+        cls.postgres.remove()
+        if any(statuses):
+            raise AssertionError(f"the servers ended with {statuses}")
+
+    def test_no_cluster_of_our_own_is_made(self):
+        self.assertFalse((self.hosts[0].data / "pg").exists())
+        self.assertEqual(self.hosts[0].named("postgres"), [])
+
+    def test_what_one_host_takes_the_other_shows_and_announces(self):
+        one, two = self.hosts
+        with two.raw("imap") as idler:
+            idler.line()
+            for tag, command in (("a", f"LOGIN alice@example.test {PASSWORD}"), ("b", "SELECT INBOX")):
+                idler.send(f"{tag} {command}\r\n")
+                idler.until(tag.encode())
+            idler.send("c IDLE\r\n")
+            self.assertTrue(idler.line().startswith(b"+"))
+            one.deliver("alice@example.test", b"Subject: across hosts\r\n\r\nhello\r\n")
+            self.assertTrue(idler.until(b"* 1 EXISTS")[-1].startswith(b"* 1 EXISTS"))
+        with two.imap("alice") as client:
+            client.select("INBOX", readonly=True)
+            self.assertIn(b"across hosts", client.fetch("1", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1][0][1])
+
+    def test_a_password_in_the_setting_stays_out_of_the_log(self):
+        self.assertNotIn("s3cret", self.hosts[0].log())
+
+
+if __name__ == "__main__":
+    unittest.main()
