@@ -58,8 +58,11 @@ FORMATTED := $(wildcard server/*.c server/*/*.[ch] mail/*/*.[ch] dav/*/*.[ch] we
 .DELETE_ON_ERROR:
 .SECONDARY:
 
+# In parallel, unless the caller chose.
+PARALLEL := $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
 all: deps
-	@$(MAKE) --no-print-directory $(O)/merpati
+	@$(MAKE) --no-print-directory $(PARALLEL) $(O)/merpati
 
 help:
 	@echo 'make run      install what is missing, build, serve on ./var (ports + 10000)'
@@ -139,16 +142,16 @@ run: all
 	@exec $(O)/merpati serve --data var --port-offset 10000 --first-account
 
 test: test-deps
-	@$(MAKE) --no-print-directory -j2 all
-	@$(MAKE) --no-print-directory -j2 $(VALGRIND:%=build/tests/%)
-	@$(MAKE) --no-print-directory -j2 VARIANT=asan unit
-	@$(MAKE) --no-print-directory -j2 VARIANT=fuzz fuzz-build
+	@$(MAKE) --no-print-directory $(PARALLEL) all
+	@$(MAKE) --no-print-directory $(PARALLEL) $(VALGRIND:%=build/tests/%)
+	@$(MAKE) --no-print-directory $(PARALLEL) VARIANT=asan unit
+	@$(MAKE) --no-print-directory $(PARALLEL) VARIANT=fuzz fuzz-build
 	@$(PYTHON) tests/run.py
 
 unit: $(UNIT) $(O)/merpati
 fuzz-build: $(FUZZ)
 fuzz: test-deps
-	@$(MAKE) --no-print-directory -j2 VARIANT=fuzz fuzz-build
+	@$(MAKE) --no-print-directory $(PARALLEL) VARIANT=fuzz fuzz-build
 	@$(PYTHON) tests/run.py --fuzz-seconds $(or $(SECONDS_EACH),600) fuzz
 bench: all
 	@bash tests/bench/run.sh

@@ -36,8 +36,6 @@ static void logged_in(struct imap_session *s, struct imap_command *c, const stru
 
     s->account_id = account->account_id;
     s->phase = IMAP_AUTHENTICATED;
-    log_info(conn_log(s->conn), "login", KV("address", account->address),
-             KV("tls", conn_is_tls(s->conn)));
     log_add(conn_log(s->conn), KV("account", account->account_id));
     buf_init(&code, SIZE_MAX);
     imap_add_capabilities(s, &code);
@@ -62,7 +60,10 @@ static int parse_login(struct imap_session *s, struct imap_command *c, struct st
 
 int imap_cmd_login(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    struct login_origin origin = {.service = STR("imap"), .address = conn_peer_text(s->conn)};
+    struct login_origin origin = {.service = STR("imap"),
+                                  .address = conn_peer_text(s->conn),
+                                  .log = conn_log(s->conn),
+                                  .mechanism = STR("LOGIN")};
     struct str name, password;
     struct account account;
 

@@ -86,6 +86,18 @@ static int discard_command(struct imap_session *s, struct imap_literal literal, 
     return 0;
 }
 
+/* The lines of one command are too long together; this one may announce another literal. */
+static enum imap_read refuse_lines(struct imap_session *s, struct imap_command *c, struct str line,
+                                   struct error *err)
+{
+    struct imap_literal literal;
+
+    if (imap_literal_at_end(line, &literal) && !literal.is_sync &&
+        discard_command(s, literal, err) < 0)
+        return IMAP_READ_ENDED;
+    return refuse_line(s, c);
+}
+
 static enum imap_read refuse_literal(struct imap_session *s, struct imap_command *c,
                                      struct imap_literal literal, struct error *err)
 {
@@ -133,11 +145,12 @@ static enum imap_read read_more(struct imap_session *s, struct imap_command *c, 
     for (;;) {
         line_bytes += line.n + 2;
         if (line_bytes > line_size_max(s) + 2)
-            return refuse_line(s, c);
+            return refuse_lines(s, c, line, err);
         buf_add(&c->text, line);
         if (!imap_literal_at_end(line, &literal))
             return IMAP_READ_DONE;
-        if (imap_append_is_at_message(s->arena, buf_str(&c->text), &c->message)) {
+        if (s->phase != IMAP_NEW &&
+            imap_append_is_at_message(s->arena, buf_str(&c->text), &c->message)) {
             c->has_message = true;
             return IMAP_READ_DONE;
         }

@@ -87,6 +87,7 @@ int imap_cmd_move(struct imap_session *s, struct imap_command *c, struct error *
         conn_write(s->conn, STR("* OK ["));
         conn_write(s->conn, code);
         conn_write(s->conn, STR("] Moved\r\n"));
+        c->tells_modseq = true;
     }
     return 0;
 }

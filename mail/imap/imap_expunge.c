@@ -20,8 +20,7 @@ static PARKS int expunge(struct imap_session *s, struct imap_command *c, const u
     if (message_expunge(s->arena, s->account_id, s->mailbox_id, uids, count, true, &removed,
                         &removed_count, &modseq, err) < 0)
         return -1;
-    if ((s->enabled & IMAP_ENABLED_QRESYNC) && removed_count > 0)
-        c->code = arena_printf(s->arena, "HIGHESTMODSEQ %llu", (unsigned long long)modseq);
+    c->tells_modseq = removed_count > 0;
     return 0;
 }
 

@@ -9,11 +9,13 @@
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_fetch_body.h"
+#include "mail/imap/imap_fetch_kept.h"
 #include "mail/imap/imap_fetch_parse.h"
 #include "mail/imap/imap_fetch_structure.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_target.h"
+#include "mail/mime/part.h"
 #include "mail/store/message.h"
 #include "server/base/date.h"
 
@@ -31,9 +33,12 @@ struct fetch {
     struct imap_session *s;
     struct imap_command *c;
     struct fetch_request request;
-    unsigned columns; /* enum message_columns */
+    unsigned columns;           /* enum message_columns */
+    struct fetch_window window; /* of the messages' bytes */
     bool sets_seen, has_binary;
-    struct buf out, scratch;
+    bool has_cached_header, reads_header; /* items about the message's own header */
+    bool comes_again; /* a piece of a part of one message: its other pieces will be wanted */
+    struct buf out, scratch, more;
     struct arena *tree_arena;
     struct fetch_row *rows;
     int64_t *ids;
@@ -80,12 +85,17 @@ static bool is_cached_header(const struct fetch_item *item)
     return true;
 }
 
+static bool is_whole(const struct fetch_item *item)
+{
+    return item->part == PART_WHOLE && item->number_count == 0;
+}
+
 static PARKS void print_section(struct fetch *f, const struct fetch_item *item,
                                 const struct message *m, struct fetch_body *body)
 {
     struct str bytes;
 
-    if (is_cached_header(item)) {
+    if (is_cached_header(item) && m->headers.p != NULL) {
         buf_clear(&f->scratch);
         fetch_filter_header(m->headers, item, &f->scratch);
         bytes = buf_str(&f->scratch);
@@ -94,7 +104,7 @@ static PARKS void print_section(struct fetch *f, const struct fetch_item *item,
     }
     buf_add(&f->out, item->label);
     buf_addc(&f->out, ' ');
-    print_literal(f, fetch_partial(item, bytes), false);
+    print_literal(f, fetch_partial(item, bytes, is_whole(item) ? body->message_at : 0), false);
 }
 
 static PARKS void print_binary(struct fetch *f, const struct fetch_item *item,
@@ -109,8 +119,64 @@ static PARKS void print_binary(struct fetch *f, const struct fetch_item *item,
         buf_add_u64(&f->out, bytes.n);
         return;
     }
-    bytes = fetch_partial(item, bytes);
+    bytes = fetch_partial(item, bytes, 0);
     print_literal(f, bytes, bytes.p != NULL && memchr(bytes.p, '\0', bytes.n) != NULL);
+}
+
+/* --- the message's bytes ---------------------------------------------------------------------- */
+
+static PARKS int take_more(void *arg, size_t index, const struct message *m, struct error *err)
+{
+    struct fetch *f = arg;
+
+    buf_clear(&f->more);
+    buf_add(&f->more, m->blob);
+    return 0;
+}
+
+/* The header was too large for the cached form or for the window. */
+static PARKS int read_whole_header(struct fetch *f, const struct message *m,
+                                   struct fetch_body *body, struct error *err)
+{
+    uint64_t size = f->window.to > MIME_HEADER_SIZE_MAX ? f->window.to : MIME_HEADER_SIZE_MAX + 1;
+    struct message_reader reader = {.account_id = f->s->account_id,
+                                    .ids = &m->message_id,
+                                    .count = 1,
+                                    .columns = MESSAGE_BLOB,
+                                    .blob_size = size,
+                                    .each = take_more,
+                                    .arg = f};
+
+    buf_clear(&f->more);
+    if (message_read(&reader, err) < 0)
+        return -1;
+    if (f->more.n == 0)
+        return fail(err, ERR_NOT_FOUND, "the message was removed");
+    *body = (struct fetch_body){.a = body->a, .message = buf_str(&f->more)};
+    return 0;
+}
+
+static PARKS bool misses_header(const struct fetch *f, const struct message *m,
+                                struct fetch_body *body)
+{
+    bool is_needed = f->reads_header || (f->has_cached_header && m->headers.p == NULL);
+
+    return is_needed && !fetch_body_has_header(body);
+}
+
+/* ERR_NOT_FOUND: the message went while we were at it. */
+static PARKS int complete_body(struct fetch *f, const struct message *m, struct fetch_body *body,
+                               struct kept_message **kept, struct error *err)
+{
+    if (f->comes_again) {
+        *kept = kept_message_take(f->s->account_id, m->message_id, err);
+        if (*kept == NULL)
+            return -1;
+        body->message = kept_message_raw(*kept);
+        body->root = kept_message_root(*kept);
+        return 0;
+    }
+    return misses_header(f, m, body) ? read_whole_header(f, m, body, err) : 0;
 }
 
 /* An answer begun cannot be taken back, so what may fail is asked before it begins. */
@@ -214,13 +280,10 @@ static void print_seen(struct fetch *f, const struct fetch_row *row)
     }
 }
 
-/* m is NULL when the index knows everything. */
-static PARKS int print_message(struct fetch *f, const struct fetch_row *row,
-                               const struct message *m, struct error *err)
+static PARKS int print_answer(struct fetch *f, const struct fetch_row *row, const struct message *m,
+                              struct fetch_body *body, struct error *err)
 {
-    struct fetch_body body = {.a = f->tree_arena, .message = m != NULL ? m->blob : STR_NULL};
-
-    if (f->has_binary && check_binary(f, &body, err) < 0)
+    if (f->has_binary && check_binary(f, body, err) < 0)
         return -1;
     buf_add(&f->out, STR("* "));
     buf_add_u64(&f->out, row->seq);
@@ -228,16 +291,36 @@ static PARKS int print_message(struct fetch *f, const struct fetch_row *row,
     for (size_t i = 0; i < f->request.count; i++) {
         if (i > 0)
             buf_addc(&f->out, ' ');
-        print_item(f, &f->request.items[i], row, m, &body);
+        print_item(f, &f->request.items[i], row, m, body);
     }
     print_seen(f, row);
     buf_add(&f->out, STR(")\r\n"));
-    if (body.root != NULL)
-        arena_reset(f->tree_arena);
     if (f->out.n >= WRITE_SIZE)
         imap_write_buf(f->s, &f->out);
     f->printed++;
     return conn_failed(f->s->conn) ? fail(err, ERR_CLOSED, "the connection is lost") : 0;
+}
+
+/* m is NULL when the index knows everything. */
+static PARKS int print_message(struct fetch *f, const struct fetch_row *row,
+                               const struct message *m, struct error *err)
+{
+    struct fetch_body body = {.a = f->tree_arena};
+    struct kept_message *kept = NULL;
+    struct error lost = {0};
+    int status;
+
+    if (m == NULL)
+        return print_answer(f, row, NULL, &body, err);
+    body.message = m->blob;
+    body.message_at = f->window.from;
+    body.is_cut = m->blob.n == f->window.to - f->window.from;
+    if (complete_body(f, m, &body, &kept, &lost) < 0)
+        return lost.kind == ERR_NOT_FOUND ? 0 : fail(err, lost.kind, "%s", lost.text);
+    status = print_answer(f, row, m, &body, err);
+    kept_message_release(&kept);
+    arena_reset(f->tree_arena);
+    return status;
 }
 
 /* --- one chunk -------------------------------------------------------------------------------- */
@@ -307,6 +390,10 @@ static PARKS int run_chunk(struct fetch *f, struct error *err)
                                     .ids = f->ids,
                                     .count = f->count,
                                     .columns = f->columns,
+                                    .blob_offset = f->window.from,
+                                    .blob_size =
+                                        f->window.to < UINT64_MAX ? f->window.to - f->window.from
+                                                                  : 0,
                                     .each = print_read_message,
                                     .arg = f};
 
@@ -382,13 +469,37 @@ static unsigned item_columns(const struct fetch_item *item)
     return 0;
 }
 
+/* Header forms are kept for most fields; only what is not there makes a window of bytes wanted. */
+static void plan_bytes(struct fetch *f, const struct fetch_item *item)
+{
+    struct fetch_window w = fetch_item_window(item);
+
+    if (is_cached_header(item)) {
+        f->has_cached_header = true;
+        return;
+    }
+    if (w.from == w.to)
+        return;
+    f->reads_header = f->reads_header || (item->part != PART_WHOLE && item->number_count == 0);
+    f->comes_again = f->comes_again || (item->is_partial && w.to == UINT64_MAX && !is_whole(item));
+    if (f->window.from == f->window.to)
+        f->window = w;
+    f->window.from = w.from < f->window.from ? w.from : f->window.from;
+    f->window.to = w.to > f->window.to ? w.to : f->window.to;
+}
+
 static void plan(struct fetch *f)
 {
     for (size_t i = 0; i < f->request.count; i++) {
-        f->columns |= item_columns(&f->request.items[i]);
-        f->has_binary = f->has_binary || f->request.items[i].kind >= FETCH_BINARY;
-        f->sets_seen = f->sets_seen || (f->request.items[i].sets_seen && !f->s->is_read_only);
+        const struct fetch_item *item = &f->request.items[i];
+        f->columns |= item_columns(item);
+        f->has_binary = f->has_binary || item->kind >= FETCH_BINARY;
+        f->sets_seen = f->sets_seen || (item->sets_seen && !f->s->is_read_only);
+        plan_bytes(f, item);
     }
+    f->comes_again = f->comes_again && imap_set_count(&f->request.set) == 1;
+    if (f->comes_again)
+        f->columns = (f->columns & ~(unsigned)MESSAGE_BLOB) | MESSAGE_ROW;
 }
 
 static PARKS int begin(struct fetch *f, struct error *err)
@@ -423,12 +534,14 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
     plan(f);
     buf_init(&f->out, SIZE_MAX);
     buf_init(&f->scratch, SIZE_MAX);
+    buf_init(&f->more, SIZE_MAX);
     f->tree_arena = arena_new();
     status = run_all(f, err);
     if (f->out.n > 0)
         imap_write_buf(s, &f->out);
     buf_fini(&f->out);
     buf_fini(&f->scratch);
+    buf_fini(&f->more);
     arena_free(&f->tree_arena);
     if (status == 0 && f->has_missing && !c->by_uid)
         c->code = STR("EXPUNGEISSUED");

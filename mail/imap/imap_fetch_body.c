@@ -24,6 +24,40 @@ static PARKS void need_tree(struct fetch_body *b)
         parse_tree(b);
 }
 
+/* --- how much is needed ----------------------------------------------------------------------- */
+
+static uint64_t partial_end(const struct fetch_item *item)
+{
+    return item->size_max < UINT64_MAX - item->offset ? item->offset + item->size_max : UINT64_MAX;
+}
+
+struct fetch_window fetch_item_window(const struct fetch_item *item)
+{
+    bool is_section = item->kind == FETCH_SECTION;
+
+    if (!is_section && item->kind != FETCH_BINARY && item->kind != FETCH_BINARY_SIZE)
+        return (struct fetch_window){0, 0};
+    if (!is_section || item->number_count > 0 || item->part == PART_TEXT)
+        return (struct fetch_window){0, UINT64_MAX};
+    if (item->part != PART_WHOLE)
+        return (struct fetch_window){0, FETCH_HEAD_SIZE};
+    if (!item->is_partial)
+        return (struct fetch_window){0, UINT64_MAX};
+    return (struct fetch_window){item->offset, partial_end(item)};
+}
+
+bool fetch_body_has_header(struct fetch_body *b)
+{
+    if (b->message.p == NULL || b->message_at > 0)
+        return false;
+    if (!b->is_cut)
+        return true;
+    need_tree(b);
+    return b->root->header_size < b->message.n;
+}
+
+/* --- sections --------------------------------------------------------------------------------- */
+
 static bool is_wanted(const struct fetch_item *item, struct str name)
 {
     for (size_t i = 0; i < item->field_count; i++)
@@ -46,12 +80,13 @@ void fetch_filter_header(struct str header, const struct fetch_item *item, struc
     buf_add(out, STR("\r\n"));
 }
 
-struct str fetch_partial(const struct fetch_item *item, struct str bytes)
+struct str fetch_partial(const struct fetch_item *item, struct str bytes, uint64_t bytes_at)
 {
+    uint64_t offset = item->offset - bytes_at;
+
     if (!item->is_partial || bytes.p == NULL)
         return bytes;
-    bytes =
-        item->offset >= bytes.n ? str_from(bytes, bytes.n) : str_from(bytes, (size_t)item->offset);
+    bytes = offset >= bytes.n ? str_from(bytes, bytes.n) : str_from(bytes, (size_t)offset);
     return item->size_max < bytes.n ? str_head(bytes, (size_t)item->size_max) : bytes;
 }
 

@@ -12,8 +12,19 @@
 struct fetch_body {
     struct arena *a; /* for the tree; reset per message by the caller */
     struct str message;
+    uint64_t message_at;    /* where in the message these bytes begin */
+    bool is_cut;            /* there may be more behind them */
     struct mime_part *root; /* NULL until needed */
 };
+
+/* What of a message an item needs, so that no more is read than that. */
+struct fetch_window {
+    uint64_t from, to; /* to UINT64_MAX: up to the end; from == to: nothing */
+};
+#define FETCH_HEAD_SIZE 32768 /* nearly every header is shorter */
+struct fetch_window fetch_item_window(const struct fetch_item *item);
+/* Do the bytes begin with the whole header of the message? */
+PARKS bool fetch_body_has_header(struct fetch_body *b);
 
 /* *out with p NULL: there is no such part. */
 PARKS void fetch_body_section(struct fetch_body *b, const struct fetch_item *item,
@@ -24,5 +35,5 @@ PARKS void fetch_body_binary(struct fetch_body *b, const struct fetch_item *item
                              struct buf *scratch, struct str *out);
 /* Fields of a header block, those named or all others, and the empty line behind them. */
 void fetch_filter_header(struct str header, const struct fetch_item *item, struct buf *out);
-/* The part of `bytes` that a partial fetch asks for. */
-struct str fetch_partial(const struct fetch_item *item, struct str bytes);
+/* The part that a partial fetch asks for of `bytes`, which begin at bytes_at. */
+struct str fetch_partial(const struct fetch_item *item, struct str bytes, uint64_t bytes_at);

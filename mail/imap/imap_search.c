@@ -1,7 +1,7 @@
 /* imap_search.c - SEARCH and its answers (RFC 9051, 6.4.4; ESEARCH; SEARCHRES).
  *
  * Round one asks the index; what stays open is read in chunks, first the columns, then whole
- * messages. The result is one bit per message of the view, so its size is known before the
+ * messages (also of those whose header was too large for a column). The result is one bit per message of the view, so its size is known before the
  * search begins. */
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #include "server/run/offload.h"
 
 #define CHUNK_MAX    1000        /* open messages read together */
-#define OFFLOAD_SIZE (64 * 1024) /* larger messages are searched on a helper thread */
+#define OFFLOAD_SIZE (64 * 1024) /* more bytes, times texts, are searched on a helper thread */
 
 struct search {
     struct imap_session *s;
@@ -63,7 +63,7 @@ static PARKS int match_read_message(void *arg, size_t index, const struct messag
     subject->columns = sr->reading;
     subject->a = sr->subject_arena;
     subject->root = NULL;
-    if (m->blob.n > OFFLOAD_SIZE)
+    if (m->blob.n * (1 + (uint64_t)sr->request.text_count) > OFFLOAD_SIZE)
         offload(match_on_thread, &job);
     else
         match_on_thread(&job);
@@ -110,7 +110,7 @@ static PARKS int decide_open(struct search *sr, struct error *err)
             return -1;
         drop_decided(sr);
     }
-    if (sr->open_count > 0 && (sr->columns & MESSAGE_BLOB) && read_open(sr, sr->columns, err) < 0)
+    if (sr->open_count > 0 && read_open(sr, sr->columns | MESSAGE_BLOB, err) < 0)
         return -1;
     sr->open_count = 0;
     return 0;
@@ -224,6 +224,25 @@ static void add_named(struct buf *out, const char *name, uint64_t value)
     buf_add_u64(out, value);
 }
 
+/* With MIN or MAX alone the modseq is theirs (RFC 4731, 3.2). */
+static uint64_t modseq_of_result(const struct search *sr)
+{
+    const struct search_request *r = &sr->request;
+    struct numbers uids;
+    struct index_entry entry;
+    uint64_t modseq = 0;
+
+    if (r->wants_all || r->wants_count || !(r->wants_min || r->wants_max))
+        return sr->modseq_max;
+    uids = collect(sr, true);
+    if (r->wants_min && view_entry(sr->s->view, uids.v[0], &entry))
+        modseq = entry.modseq;
+    if (r->wants_max && view_entry(sr->s->view, uids.v[uids.n - 1], &entry) &&
+        entry.modseq > modseq)
+        modseq = entry.modseq;
+    return modseq > 0 ? modseq : sr->modseq_max;
+}
+
 static void add_esearch(const struct search *sr, struct buf *out, struct numbers found)
 {
     const struct search_request *r = &sr->request;
@@ -242,7 +261,7 @@ static void add_esearch(const struct search *sr, struct buf *out, struct numbers
         imap_set_print(out, found.v, found.n);
     }
     if (r->uses_modseq && found.n > 0)
-        add_named(out, " MODSEQ ", sr->modseq_max);
+        add_named(out, " MODSEQ ", modseq_of_result(sr));
     buf_adds(out, "\r\n");
 }
 
@@ -314,6 +333,8 @@ int imap_cmd_search(struct imap_session *s, struct imap_command *c, struct error
     if (imap_parse_search(&c->args, s->arena, &sr->request, err) < 0) {
         if (sr->request.has_bad_charset)
             c->refusal = "BADCHARSET (UTF-8 US-ASCII ISO-8859-1)";
+        if (sr->request.wants_save && err->kind != ERR_SYNTAX)
+            forget_saved(s); /* NO empties "$", BAD leaves it (RFC 5182, 2.1) */
         return -1;
     }
     if (sr->request.uses_modseq)

@@ -56,14 +56,35 @@ static bool in_range(const struct search_key *key, int64_t value)
     return value >= key->from && value < key->to;
 }
 
-/* The day as the sender's own calendar had it: "disregarding time and timezone". */
-static bool matches_sent(const struct search_key *key, struct str headers)
+static void need_tree(struct search_subject *subject)
 {
+    if (subject->root == NULL)
+        subject->root = mime_parse(subject->a, subject->message->blob);
+}
+
+static struct str whole_header(struct search_subject *subject)
+{
+    need_tree(subject);
+    return mime_part_header(subject->root, subject->message->blob);
+}
+
+/* Too large a header is not kept; then the message itself is there (see is_open). */
+static struct str cached_header(struct search_subject *subject)
+{
+    struct str kept = subject->message->headers;
+
+    return kept.p != NULL ? kept : whole_header(subject);
+}
+
+/* The day as the sender's own calendar had it: "disregarding time and timezone". */
+static bool matches_sent(const struct search_key *key, struct search_subject *subject)
+{
+    struct str header = cached_header(subject);
     struct header_field field;
     int64_t unix_s;
     int offset_min = 0;
 
-    if (!header_find(headers, STR("Date"), &field) ||
+    if (!header_find(header, STR("Date"), &field) ||
         !date_parse_rfc5322(field.value, &unix_s, &offset_min))
         return false;
     return in_range(key, floor_div(unix_s + (int64_t)offset_min * 60, DAY_S));
@@ -77,22 +98,10 @@ static bool has_keyword(const struct index_entry *entry, struct str name)
     return false;
 }
 
-static void need_tree(struct search_subject *subject)
-{
-    if (subject->root == NULL)
-        subject->root = mime_parse(subject->a, subject->message->blob);
-}
-
-static struct str whole_header(struct search_subject *subject)
-{
-    need_tree(subject);
-    return mime_part_header(subject->root, subject->message->blob);
-}
-
 static bool matches_header(const struct search_key *key, struct search_subject *subject)
 {
     bool is_cached = message_header_is_cached(key->name);
-    struct str header = is_cached ? subject->message->headers : whole_header(subject);
+    struct str header = is_cached ? cached_header(subject) : whole_header(subject);
 
     return search_text_in_field(subject->a, header, key->name, key->text, key->is_ascii);
 }
@@ -134,7 +143,7 @@ static bool matches_leaf(const struct search_key *key, struct search_subject *su
     case KEY_RECEIVED_US:
         return in_range(key, m->received_us);
     case KEY_SENT:
-        return matches_sent(key, m->headers);
+        return matches_sent(key, subject);
     case KEY_HEADER:
         return matches_header(key, subject);
     case KEY_BODY:
@@ -163,13 +172,23 @@ static enum search_answer matches_children(const struct search_key *key,
     return answer;
 }
 
+static bool is_open(const struct search_key *key, const struct search_subject *subject)
+{
+    unsigned columns = own_columns(key);
+
+    if (columns & ~subject->columns)
+        return true;
+    return (columns & MESSAGE_HEADERS) && subject->message->headers.p == NULL &&
+           !(subject->columns & MESSAGE_BLOB);
+}
+
 enum search_answer search_matches(const struct search_key *key, struct search_subject *subject)
 {
     enum search_answer answer;
 
     if (key->kind == KEY_AND || key->kind == KEY_OR)
         answer = matches_children(key, subject);
-    else if (own_columns(key) & ~subject->columns)
+    else if (is_open(key, subject))
         answer = SEARCH_OPEN;
     else
         answer = matches_leaf(key, subject) ? SEARCH_YES : SEARCH_NO;

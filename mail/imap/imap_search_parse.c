@@ -57,6 +57,7 @@ static int parse_text(struct search_parser *sp, struct search_key *key, struct e
     if (fold_text(sp, raw, &key->text, err) < 0)
         return -1;
     key->is_ascii = str_is_ascii(key->text);
+    sp->request->text_count++;
     return 0;
 }
 

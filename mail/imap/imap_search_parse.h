@@ -46,6 +46,7 @@ struct search_request {
     bool wants_min, wants_max, wants_all, wants_count, wants_save;
     bool uses_modseq;
     bool has_bad_charset; /* set on failure: [BADCHARSET] */
+    unsigned text_count;  /* keys that look for a text */
 };
 
 int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out,

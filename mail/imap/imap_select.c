@@ -32,7 +32,7 @@ void imap_deselect(struct imap_session *s)
     s->saved_count = 0;
     s->keyword_count = 0;
     s->mailbox_id = 0;
-    s->is_read_only = false;
+    s->is_read_only = s->is_modseq_held = false;
     if (s->phase == IMAP_SELECTED)
         s->phase = IMAP_AUTHENTICATED;
 }
@@ -208,11 +208,13 @@ static PARKS int select_mailbox(struct imap_session *s, struct imap_command *c, 
     bool had_one = s->view != NULL;
     struct mailbox mailbox;
 
-    if (parse_select(s, c, &request, err) < 0)
+    if (parse_select(s, c, &request, err) < 0 && c->refusal == NULL)
         return -1;
     imap_deselect(s);
     if (had_one)
         conn_write(s->conn, STR("* OK [CLOSED] The previous mailbox is closed\r\n"));
+    if (err->kind != ERR_NONE) /* a name that no mailbox can have: NO, and nothing is selected */
+        return -1;
     if (open_mailbox(s, &request, &mailbox, err) < 0)
         return -1;
     s->is_read_only = read_only;

@@ -47,12 +47,31 @@ static void skip_space_behind_verb(struct imap_command *c)
     (void)imap_parse_skip(&c->args, ' ');
 }
 
-static void send_updates(struct imap_session *s, const struct imap_command *c)
+static PARKS void send_updates(struct imap_session *s, const struct imap_command *c)
 {
     unsigned flags = c->verb != NULL ? c->verb->flags : 0;
 
     if (s->view != NULL && !(flags & VERB_NO_UPDATES))
         imap_updates_send(s, c->by_uid || !(flags & VERB_BY_NUMBER));
+}
+
+/* To a QRESYNC client every modseq it hears is a promise that it was told everything before. So
+ * while removals are held back it is told up to where that is true, and later that it caught up
+ * (RFC 7162, 3.2 and 6). */
+static PARKS void tell_modseq(struct imap_session *s, struct imap_command *c)
+{
+    unsigned long long modseq;
+
+    if (s->view == NULL || !(s->enabled & IMAP_ENABLED_QRESYNC))
+        return;
+    modseq = (unsigned long long)view_highest_modseq(s->view);
+    if (view_is_behind(s->view)) {
+        conn_printf(s->conn, "* OK [HIGHESTMODSEQ %llu] Removals are told later\r\n", modseq);
+        s->is_modseq_held = true;
+    } else if ((c->tells_modseq || s->is_modseq_held) && c->code.n == 0) {
+        c->code = arena_printf(s->arena, "HIGHESTMODSEQ %llu", modseq);
+        s->is_modseq_held = false;
+    }
 }
 
 static PARKS void run_command(struct imap_session *s, struct imap_command *c)
@@ -69,6 +88,7 @@ static PARKS void run_command(struct imap_session *s, struct imap_command *c)
     if (c->is_answered)
         return;
     send_updates(s, c);
+    tell_modseq(s, c);
     imap_reply_done(s, c);
 }
 

@@ -43,6 +43,7 @@ struct imap_session {
     uint8_t listener;  /* enum imap_listener */
     uint8_t enabled;   /* enum imap_enabled */
     bool is_read_only; /* EXAMINE */
+    bool is_modseq_held; /* an older HIGHESTMODSEQ was told, as removals were held back */
 };
 
 struct imap_command;
@@ -69,6 +70,7 @@ struct imap_command {
     bool by_uid;
     bool is_answered; /* the handler wrote the tagged answer itself */
     bool has_message; /* APPEND: `message` waits to be read */
+    bool tells_modseq; /* messages were removed: HIGHESTMODSEQ with the OK (RFC 7162, 3.2.5) */
     struct imap_literal message;
     struct imap_parser args; /* behind the verb and its space */
     struct buf text;         /* the command, when it had literals */

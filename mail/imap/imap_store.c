@@ -1,4 +1,6 @@
 /* imap_store.c - STORE (RFC 9051, 6.4.6) with UNCHANGEDSINCE (RFC 7162, 3.1.3). */
+#include <stdlib.h>
+
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_sequence.h"
@@ -18,6 +20,8 @@ struct store_request {
 };
 
 struct store_result {
+    struct index_entry *before; /* as known before, ascending by UID; of .SILENT only */
+    size_t before_count;
     struct message_state *states;
     size_t count;
     uint32_t *conflicts;
@@ -69,6 +73,84 @@ static int parse_store(struct imap_session *s, struct imap_command *c, struct st
     return imap_target_resolve(s, &r->set, c->by_uid, err);
 }
 
+/* --- did somebody else change it, too? -------------------------------------------------------- */
+
+static bool has_keyword(const struct keywords *k, struct str name)
+{
+    for (size_t i = 0; k != NULL && i < k->n; i++)
+        if (str_ieq(k->v[i], name))
+            return true;
+    return false;
+}
+
+static uint32_t expected_flags(const struct store_request *r, uint32_t before)
+{
+    if (r->change == FLAGS_REPLACE)
+        return r->flags;
+    return r->change == FLAGS_ADD ? before | r->flags : before & ~r->flags;
+}
+
+static bool expects_keyword(const struct store_request *r, const struct keywords *before,
+                            struct str name)
+{
+    bool is_named = has_keyword(&r->keywords, name);
+
+    if (r->change == FLAGS_REPLACE)
+        return is_named;
+    return r->change == FLAGS_ADD ? is_named || has_keyword(before, name)
+                                  : !is_named && has_keyword(before, name);
+}
+
+/* Every name of `names` is in `after` exactly when it should be. */
+static bool are_as_expected(const struct store_request *r, const struct keywords *before,
+                            const struct keywords *after, const struct keywords *names)
+{
+    for (size_t i = 0; names != NULL && i < names->n; i++)
+        if (expects_keyword(r, before, names->v[i]) != has_keyword(after, names->v[i]))
+            return false;
+    return true;
+}
+
+static bool is_expected(const struct store_request *r, const struct index_entry *before,
+                        const struct message_state *after)
+{
+    return after->flags == expected_flags(r, before->flags) &&
+           are_as_expected(r, before->keywords, &after->keywords, before->keywords) &&
+           are_as_expected(r, before->keywords, &after->keywords, &r->keywords) &&
+           are_as_expected(r, before->keywords, &after->keywords, &after->keywords);
+}
+
+static void note_states_before(const struct imap_session *s, struct store_result *result,
+                               const uint32_t *uids, size_t count)
+{
+    result->before = ARENA_ARRAY(s->arena, count, struct index_entry);
+    for (size_t i = 0; i < count; i++)
+        if (view_entry(s->view, uids[i], &result->before[result->before_count]))
+            result->before_count++;
+}
+
+static int compare_entry_uid(const void *key, const void *entry)
+{
+    uint32_t uid = *(const uint32_t *)key, other = ((const struct index_entry *)entry)->uid;
+
+    return uid < other ? -1 : uid > other;
+}
+
+/* .SILENT spares the client what it knows. What others changed it must learn: this answer counts
+ * as told (RFC 9051, 6.4.6). */
+static bool must_tell_flags(const struct imap_session *s, const struct store_request *r,
+                            const struct store_result *result, const struct message_state *state)
+{
+    const struct index_entry *before;
+
+    if (!r->is_silent)
+        return true;
+    before = bsearch(&state->uid, result->before, result->before_count, sizeof *before,
+                     compare_entry_uid);
+    return before == NULL || before->modseq > view_highest_modseq(s->view) ||
+           !is_expected(r, before, state);
+}
+
 /* --- answers ---------------------------------------------------------------------------------- */
 
 /* Own changes are told here, so the updates before the tagged OK leave them out. */
@@ -86,11 +168,12 @@ static PARKS void tell_states(struct imap_session *s, struct imap_command *c,
                                     .modseq = state->modseq,
                                     .keywords = &state->keywords};
         uint32_t seq = view_seq(s->view, state->uid);
+        bool tells_flags = must_tell_flags(s, r, result, state);
 
         view_mark_told(s->view, state->uid, state->modseq);
-        if (seq == 0 || (r->is_silent && !with_modseq))
+        if (seq == 0 || !(tells_flags || with_modseq))
             continue;
-        imap_add_flag_update(s, &out, seq, &entry, c->by_uid || with_modseq, !r->is_silent,
+        imap_add_flag_update(s, &out, seq, &entry, c->by_uid || with_modseq, tells_flags,
                              with_modseq);
         if (out.n > 32768)
             imap_write_buf(s, &out);
@@ -134,6 +217,8 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
     uids = imap_target_uids(s, &r.set, &count);
     if (count == 0)
         return 0;
+    if (r.is_silent)
+        note_states_before(s, &result, uids, count);
     if (message_store_flags(s->arena, s->account_id, s->mailbox_id, uids, count, r.change, r.flags,
                             r.keywords, r.unchanged_since, &result.states, &result.count,
                             &result.conflicts, &result.conflict_count, err) < 0)

@@ -126,7 +126,7 @@ void imap_updates_send(struct imap_session *s, bool expunges)
         imap_mailbox_is_gone(s);
         return;
     }
-    if (have_keywords(&changes))
+    if (changes.exists_changed || have_keywords(&changes))
         imap_tell_keywords(s, false);
     write_changes(s, &changes);
 }

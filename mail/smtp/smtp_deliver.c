@@ -143,12 +143,15 @@ static void log_accepted(struct smtp_session *s, const struct message_prepared *
 
 static int answer_smtp(struct smtp_session *s, const struct delivery *v, size_t count)
 {
-    size_t lost = 0;
+    size_t lost = 0, full = 0;
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         lost += v[i].status != DELIVERED;
+        full += v[i].status == DELIVERY_OVER_QUOTA;
+    }
     if (lost == count)
-        return smtp_reply(s, 550, "5.1.1", "the recipient's account is gone");
+        return full > 0 ? smtp_reply(s, 452, "4.2.2", "the mailbox is full")
+                        : smtp_reply(s, 550, "5.1.1", "the recipient's account is gone");
     return smtp_reply(s, 250, "2.0.0", "%s.%u accepted", conn_session_id(s->conn), s->tx.number);
 }
 

@@ -261,6 +261,14 @@ static int64_t slot_blob_id(const struct batch *b, const struct slot *s)
     return pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.blob_id);
 }
 
+static uint64_t blob_size_read(const struct batch *b, const struct slot *s)
+{
+    uint64_t size = (uint64_t)pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.size);
+    uint64_t size_max = b->reader.blob_size;
+
+    return size_max != 0 && size_max < size ? size_max : size;
+}
+
 /* As many messages from `from` on as their sizes allow, at least one. */
 static size_t portion_end(const struct batch *b, size_t from)
 {
@@ -269,8 +277,7 @@ static size_t portion_end(const struct batch *b, size_t from)
 
     for (; to < b->count && (to == from || bytes < BATCH_BLOB_BYTES); to++)
         if (b->in_order[to]->row >= 0)
-            bytes +=
-                (uint64_t)pg_i64_at(&b->rows, (size_t)b->in_order[to]->row, b->row_columns.size);
+            bytes += blob_size_read(b, b->in_order[to]);
     return to;
 }
 
@@ -299,6 +306,25 @@ static int32_t blob_row(const struct batch *b, int64_t blob_id)
     return (int32_t)low;
 }
 
+/* A blob is below 1 GB, as every value in PostgreSQL. */
+static struct pg_arg clamped_i32(uint64_t n)
+{
+    return pg_i32(n < INT32_MAX ? (int32_t)n : INT32_MAX);
+}
+
+static int read_blobs(struct batch *b, const int64_t *ids, size_t count, struct error *err)
+{
+    const struct message_reader *r = &b->reader;
+    struct pg_arg array = pg_i64_array(ids, count);
+    uint64_t first = r->blob_offset < INT32_MAX ? r->blob_offset + 1 : INT32_MAX;
+
+    if (r->blob_size == 0)
+        return pg_run(pg_pool(), &sql_message_blobs, PG_ARGS(array), &b->blobs, err);
+    return pg_run(pg_pool(), &sql_message_blob_slices,
+                  PG_ARGS(array, clamped_i32(first), clamped_i32(r->blob_size)),
+                  &b->blobs, err);
+}
+
 static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *err)
 {
     int64_t *ids = ARENA_ARRAY(b->arena, to - from, int64_t);
@@ -308,8 +334,7 @@ static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *er
         if (b->in_order[i]->row >= 0)
             ids[count++] = slot_blob_id(b, b->in_order[i]);
     qsort(ids, count, sizeof ids[0], compare_i64);
-    if (pg_run(pg_pool(), &sql_message_blobs, PG_ARGS(pg_i64_array(ids, count)), &b->blobs, err) <
-        0)
+    if (read_blobs(b, ids, count, err) < 0)
         return -1;
     b->blob_columns =
         (struct blob_columns){pg_column(&b->blobs, "blob_id"), pg_column(&b->blobs, "data")};

@@ -36,7 +36,7 @@ enum message_columns {
     MESSAGE_ENVELOPE = 2,
     MESSAGE_STRUCTURE = 4,
     MESSAGE_HEADERS = 8,
-    MESSAGE_BLOB = 16, /* the raw message, whole */
+    MESSAGE_BLOB = 16, /* the raw message */
 };
 
 struct message {
@@ -60,6 +60,8 @@ struct message_reader {
         *sizes; /* of the messages in bytes, parallel to ids; optional, helps with blobs */
     size_t count;
     unsigned columns; /* enum message_columns */
+    /* Of MESSAGE_BLOB, so many bytes from there on instead of all; blob_size 0: all. */
+    uint64_t blob_offset, blob_size;
     PARKS int (*each)(void *arg, size_t index, const struct message *m, struct error *err);
     void *arg;
 };

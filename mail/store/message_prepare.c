@@ -15,7 +15,7 @@
 #include "server/run/offload.h"
 
 #define OFFLOAD_SIZE_MIN         (256 * 1024)
-#define FORM_SIZE_MAX            ((size_t)64 << 20)
+#define FORM_SIZE_MAX            ((size_t)1 << 20) /* kept once for each recipient, and read in sets */
 #define HEADERS_SIZE_MAX         (16 * 1024)
 #define MSGIDS_READ_MAX          1000 /* of one field */
 #define REFERENCES_KEPT_EACH_END 50

@@ -17,6 +17,7 @@
 #include "server/pg/migrate.h"
 #include "server/pg/pg.h"
 #include "server/run/config.h"
+#include "server/run/data_dir.h"
 #include "server/run/loop.h"
 #include "server/run/offload.h"
 #include "server/run/supervisor.h"
@@ -113,7 +114,7 @@ static int become_owner(const struct stat *dir, struct error *err)
     if (setgroups(0, NULL) < 0 || setgid(dir->st_gid) < 0 || setuid(dir->st_uid) < 0)
         return fail(err, ERR_INTERNAL, "cannot become the owner of %s: %s", config.data_dir,
                     strerror(errno));
-    return 0;
+    return data_dir_check_reachable(err);
 }
 
 static int enter_data_dir(struct error *err)

@@ -66,6 +66,7 @@ struct http_connection *http_server_add(int fd, const struct http_client *client
 void http_server_drain(void); /* no new connections; each present one ends with its request */
 void http_server_kick(void);  /* MHD_run at the end of this turn */
 bool http_server_is_draining(void);
+bool http_server_is_stopping(void); /* no request may begin, or be suspended, any more */
 const struct http_route *http_server_routes(size_t *count);
 
 /* The connection is shut when the phase has not ended in time; NO_DEADLINE: no limit. */

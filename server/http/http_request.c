@@ -38,6 +38,7 @@ void *http_request_new_cb(void *cls, const char *target, struct MHD_Connection *
     r->started_us = loop_now_us();
     r->body_length = -1;
     r->stream_size = -1;
+    r->is_aborted = http_server_is_stopping();
     wait_queue_init(&r->changed);
     buf_init(&r->in, HTTP_BUFFER_SIZE);
     buf_init(&r->lent, HTTP_BUFFER_SIZE);
@@ -395,10 +396,10 @@ enum MHD_Result http_request_cb(void *cls, struct MHD_Connection *mhd, const cha
     struct http_request *r = *context;
 
     CHECK_OBJ(r, HTTP_REQUEST_MAGIC);
-    if (!r->is_begun)
-        return begin(r, method, version);
     if (r->is_aborted)
         return MHD_NO;
+    if (!r->is_begun)
+        return begin(r, method, version);
     if (*upload_size > 0)
         return take_body(r, upload, upload_size);
     if (!r->body_flows)

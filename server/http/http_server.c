@@ -14,9 +14,10 @@
 #include "server/run/config.h"
 #include "server/run/metrics.h"
 
-#define FAREWELL_SIZE_MAX (4 * 1024 * 1024)
-#define FAREWELL_MS       5000
-#define CANCEL_MS         1000 /* for a handler to unwind */
+#define FAREWELL_SIZE_MAX  (4 * 1024 * 1024)
+#define FAREWELL_MS        5000
+#define FAREWELL_COUNT_MAX 256 /* no connection limit counts them */
+#define CANCEL_MS          1000 /* for a handler to unwind */
 
 /* A socket whose answer is out and whose client still sends: closing now could destroy the answer
  * on its way. */
@@ -34,13 +35,19 @@ static struct {
     struct loop_fd epoll;
     struct timer timer;
     struct deferred run;
-    bool is_draining;
+    bool is_draining, is_stopping;
     struct list connections, farewells;
+    unsigned farewell_count;
 } server;
 
 bool http_server_is_draining(void)
 {
     return server.is_draining;
+}
+
+bool http_server_is_stopping(void)
+{
+    return server.is_stopping;
 }
 
 const struct http_route *http_server_routes(size_t *count)
@@ -89,6 +96,7 @@ static void farewell_end(struct farewell *l)
     timer_clear(&l->timer);
     close(l->lfd.fd);
     list_remove(&l->link);
+    server.farewell_count--;
     free(l);
 }
 
@@ -116,6 +124,9 @@ static void farewell_begin(int fd_of_mhd)
 
     if (fd < 0)
         return;
+    if (server.farewell_count == FAREWELL_COUNT_MAX) /* the oldest had the most time */
+        farewell_end(CONTAINER_OF(server.farewells.next, struct farewell, link));
+    server.farewell_count++;
     shutdown(fd, SHUT_WR);
     l = memory_alloc(sizeof *l);
     l->lfd = (struct loop_fd){.fd = fd, .ready = farewell_ready};
@@ -301,7 +312,7 @@ int http_start(const struct http_route *routes, size_t count, struct error *err)
         return fail(err, ERR_INTERNAL, "libmicrohttpd does not start");
     server.routes = routes;
     server.route_count = count;
-    server.is_draining = false;
+    server.is_draining = server.is_stopping = false;
     list_init(&server.connections);
     list_init(&server.farewells);
     server.run.run = run_daemon;
@@ -347,6 +358,7 @@ void http_stop(void)
         return;
     http_server_drain();
     wait_for_requests(config.drain_timeout);
+    server.is_stopping = true;
     cancel_requests();
     wait_for_requests(CANCEL_MS);
     loop_fd_set(&server.epoll, 0);

@@ -20,6 +20,7 @@
 #include "server/base/log.h"
 #include "server/pg/cluster_internal.h"
 #include "server/run/config.h"
+#include "server/run/supervisor.h"
 
 #define DATABASE             "merpati"
 #define POLL_MS              20
@@ -47,7 +48,7 @@ static void sleep_ms(int64_t ms)
 
 static void make_conninfo(char out[CLUSTER_PATH_MAX + 128], const char *database)
 {
-    snprintf(out, CLUSTER_PATH_MAX + 128, "host='%s/run' port=5432 user=" CLUSTER_USER " dbname=%s",
+    snprintf(out, CLUSTER_PATH_MAX + 128, "host='%s/run' port=5432 user=" CLUSTER_USER " dbname=%s connect_timeout=10",
              config.data_dir, database);
 }
 
@@ -286,6 +287,8 @@ static int wait_accepting(pid_t pid, const char *conninfo, struct error *err)
             return 0;
         if (!is_running(pid))
             return fail_start(err);
+        if (supervisor_is_called_off())
+            return fail(err, ERR_CANCELLED, "told to stop while PostgreSQL was starting");
         if (ping == PQPING_REJECT)
             heard_ms = now_ms(); /* recovering */
         if (now_ms() - heard_ms > SILENCE_MAX_MS || now_ms() - start_ms > RECOVERY_MAX_MS)

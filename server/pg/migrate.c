@@ -1,13 +1,20 @@
 /* migrate.c - brings the schema up to date, under an advisory lock, before any worker runs.
  *
  * What has been applied is in the table schema_migration; whatever is missing there is applied in order,
- * each together with its row in one transaction. Plain blocking libpq: nothing else happens yet. */
+ * each together with its row in one transaction. Without fibers, for nothing else happens yet; but while the
+ * server is silent, or another host migrates, we look now and then whether the start was called off. */
 #include "server/pg/migrate.h"
+#include <errno.h>
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include "server/base/log.h"
+#include "server/run/supervisor.h"
+
+#define LOOK_MS        100
+#define CONNECT_MAX_MS (30 * 1000) /* of silence */
 
 #define LOCK_SQL "SELECT pg_advisory_lock(7882832549778843937)" /* "merpati!" read as a number */
 #define TABLE_SQL                                                                                  \
@@ -21,15 +28,74 @@ static int fail_pg(struct error *err, const PGconn *pq, const char *what)
     struct str message = str_trim(str_c(PQerrorMessage(pq)));
     struct str reason, rest;
 
+    if (supervisor_is_called_off())
+        return fail(err, ERR_CANCELLED, "told to stop");
     log_error(NULL, "schema_refused", KV("at", what), KV("message", message));
     str_cut(message, '\n', &reason, &rest);
     return fail(err, PQstatus(pq) == CONNECTION_OK ? ERR_INTERNAL : ERR_TRY_LATER, "%s: %.*s", what,
                 STR_ARG(reason));
 }
 
+/* ---- waiting ---------------------------------------------------------------------------------------- */
+
+/* False when the start was called off, or the server was silent for wait_ms (-1: for ever). */
+static bool wait_for(PGconn *pq, short events, int wait_ms)
+{
+    struct pollfd state = {.fd = PQsocket(pq), .events = events};
+
+    for (int waited_ms = 0; wait_ms < 0 || waited_ms < wait_ms; waited_ms += LOOK_MS) {
+        int ready = poll(&state, 1, LOOK_MS);
+
+        if (ready != 0 && !(ready < 0 && errno == EINTR))
+            return ready > 0;
+        if (supervisor_is_called_off())
+            return false;
+    }
+    return false;
+}
+
+static int connect_to(PGconn *pq, struct error *err)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (PQstatus(pq) != CONNECTION_BAD && status != PGRES_POLLING_OK) {
+        if (!wait_for(pq, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, CONNECT_MAX_MS))
+            return fail(err, supervisor_is_called_off() ? ERR_CANCELLED : ERR_TIMED_OUT,
+                        "the database does not answer");
+        status = PQconnectPoll(pq);
+    }
+    return PQstatus(pq) == CONNECTION_OK ? 0 : fail_pg(err, pq, "cannot reach the database");
+}
+
+/* The last result of what was sent, as PQexec gives it. NULL when it did not come. */
+static PGresult *last_result(PGconn *pq)
+{
+    PGresult *last = NULL, *r;
+
+    for (;;) {
+        while (PQstatus(pq) == CONNECTION_OK && PQisBusy(pq)) {
+            if (!wait_for(pq, POLLIN, -1)) {
+                PQclear(last);
+                return NULL;
+            }
+            PQconsumeInput(pq);
+        }
+        r = PQgetResult(pq);
+        if (r == NULL)
+            return last;
+        PQclear(last);
+        last = r;
+    }
+}
+
+static PGresult *query(PGconn *pq, const char *sql)
+{
+    return PQsendQuery(pq, sql) == 1 ? last_result(pq) : NULL;
+}
+
 static int exec(PGconn *pq, const char *sql, const char *what, struct error *err)
 {
-    PGresult *r = PQexec(pq, sql);
+    PGresult *r = query(pq, sql);
     ExecStatusType status = PQresultStatus(r);
 
     PQclear(r);
@@ -42,7 +108,7 @@ static int exec(PGconn *pq, const char *sql, const char *what, struct error *err
 
 static PGresult *read_applied(PGconn *pq, struct error *err)
 {
-    PGresult *r = PQexec(pq, "SELECT number FROM schema_migration ORDER BY number");
+    PGresult *r = query(pq, "SELECT number FROM schema_migration ORDER BY number");
 
     if (PQresultStatus(r) == PGRES_TUPLES_OK)
         return r;
@@ -87,8 +153,10 @@ static int record(PGconn *pq, const struct sql_migration *m, const char *what, s
     ExecStatusType status;
 
     snprintf(number, sizeof number, "%d", m->number);
-    r = PQexecParams(pq, "INSERT INTO schema_migration (number, name) VALUES ($1::integer, $2)", 2,
-                     NULL, values, NULL, NULL, 0);
+    if (PQsendQueryParams(pq, "INSERT INTO schema_migration (number, name) VALUES ($1::integer, $2)",
+                          2, NULL, values, NULL, NULL, 0) != 1)
+        return fail_pg(err, pq, what);
+    r = last_result(pq);
     status = PQresultStatus(r);
     PQclear(r);
     return status == PGRES_COMMAND_OK ? 0 : fail_pg(err, pq, what);
@@ -129,13 +197,11 @@ static void ignore_notice(void *arg, const PGresult *r) /* "relation exists, ski
 /* The lock and an open transaction end with the connection, so nothing is undone by hand. */
 int pg_migrate(const char *conninfo, struct error *err)
 {
-    PGconn *pq = PQconnectdb(conninfo);
+    PGconn *pq = PQconnectStart(conninfo);
     int rc = -1;
 
-    if (PQstatus(pq) != CONNECTION_OK) {
-        fail_pg(err, pq, "cannot reach the database");
+    if (connect_to(pq, err) < 0)
         goto out;
-    }
     PQsetNoticeReceiver(pq, ignore_notice, NULL);
     if (exec(pq, "SET statement_timeout = 0", "cannot set up the session", err) < 0 ||
         exec(pq, LOCK_SQL, "cannot lock the schema", err) < 0 ||

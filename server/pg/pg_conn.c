@@ -35,6 +35,14 @@ struct str pg_conn_reason(const struct pg_conn *c)
 
 /* ---- waiting ------------------------------------------------------------------------------------- */
 
+void pg_conn_watch(struct pg_conn *c)
+{
+    uint32_t events = EPOLLIN | (PQflush(c->pq) == 1 ? (uint32_t)EPOLLOUT : 0);
+
+    if (events != c->lfd.events && PQstatus(c->pq) == CONNECTION_OK)
+        loop_fd_set(&c->lfd, events);
+}
+
 static void conn_ready(struct loop_fd *lfd, uint32_t events)
 {
     struct pg_conn *c = CONTAINER_OF(lfd, struct pg_conn, lfd);
@@ -45,17 +53,11 @@ static void conn_ready(struct loop_fd *lfd, uint32_t events)
     }
     PQconsumeInput(c->pq);
     if (PQstatus(c->pq) != CONNECTION_OK)
-        loop_fd_set(&c->lfd, 0); /* at its end it would be ready for ever */
+        loop_fd_set(&c->lfd, 0); /* at its end it would be ready for ever, */
+    else
+        pg_conn_watch(c); /* and for writing, when nothing is left to be sent */
     if (c->unattended != NULL)
         c->unattended(c);
-}
-
-void pg_conn_watch(struct pg_conn *c)
-{
-    uint32_t events = EPOLLIN | (PQflush(c->pq) == 1 ? (uint32_t)EPOLLOUT : 0);
-
-    if (events != c->lfd.events && PQstatus(c->pq) == CONNECTION_OK)
-        loop_fd_set(&c->lfd, events);
 }
 
 enum wake pg_conn_wait(struct pg_conn *c, int64_t deadline_ms)

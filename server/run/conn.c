@@ -265,9 +265,10 @@ unsigned conn_send_pending(struct conn *c)
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
+/* After a failure there is nothing to wait for: sending may have found out what no event will tell. */
 static bool is_ready_now(const struct conn *c, unsigned waits_for)
 {
-    return ((waits_for & WAIT_READ) != 0 && c->may_read) ||
+    return c->failure != ERR_NONE || ((waits_for & WAIT_READ) != 0 && c->may_read) ||
            ((waits_for & WAIT_WRITE) != 0 && c->may_write) ||
            ((waits_for & WAIT_EVENT) != 0 && c->wake != NO_WAKE);
 }

@@ -199,8 +199,6 @@ static bool refuse(struct conn *c, const char *reason)
 
 static bool admit(struct conn *c)
 {
-    if (worker.count > (unsigned)config.connections_max)
-        return refuse(c, "connections_max");
     c->is_admitted = admission_enter(&c->peer);
     return c->is_admitted || refuse(c, "connections_per_address_max");
 }
@@ -241,8 +239,11 @@ static bool nothing_before_tls(struct conn *c)
     return refuse_proxy(c, "the TLS handshake came together with the header");
 }
 
+/* The limit for all comes first: whoever holds a PROXY header back takes up a place, too. */
 static bool conn_begin(struct conn *c)
 {
+    if (worker.count > (unsigned)config.connections_max)
+        return refuse(c, "connections_max");
     if (c->expects_proxy && !read_proxy_header(c))
         return false;
     if (!admit(c))

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -24,6 +24,7 @@
 #include "server/base/log.h"
 #include "server/run/config.h"
 #include "server/run/crash.h"
+#include "server/run/data_dir.h"
 #include "server/run/listener.h"
 #include "server/run/metrics.h"
 #include "server/run/worker.h"
@@ -46,6 +47,7 @@ static struct {
     struct child companion;
     struct child *workers;
     unsigned worker_count;
+    pid_t guard;
     sigset_t signals;
     struct log log;
 } sup;
@@ -58,72 +60,7 @@ static int64_t monotonic_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* ---- the data directory -------------------------------------------------------------------- */
-
-static struct passwd *service_user(struct error *err)
-{
-    struct passwd *pw = getpwnam(config.user);
-
-    if (pw == NULL)
-        fail(err, ERR_NOT_FOUND,
-             "the user \"%s\" does not exist: create it with \"useradd --system %s\", "
-             "or name another with the setting user",
-             config.user, config.user);
-    return pw;
-}
-
-int data_dir_prepare(struct error *err)
-{
-    bool is_root = geteuid() == 0;
-    struct passwd *pw = NULL;
-    struct stat st;
-
-    if (is_root && (pw = service_user(err)) == NULL)
-        return -1;
-    if (mkdir(config.data_dir, 0700) == 0) {
-        if (pw != NULL && chown(config.data_dir, pw->pw_uid, pw->pw_gid) < 0)
-            return fail(err, ERR_INTERNAL, "cannot give %s to %s: %s", config.data_dir,
-                        config.user, strerror(errno));
-        return 0;
-    }
-    if (errno != EEXIST)
-        return fail(err, ERR_DENIED, "cannot make the data directory %s: %s", config.data_dir,
-                    strerror(errno));
-    if (stat(config.data_dir, &st) < 0 || !S_ISDIR(st.st_mode))
-        return fail(err, ERR_DENIED, "%s is not a directory: choose another with --data",
-                    config.data_dir);
-    if (pw != NULL && st.st_uid != pw->pw_uid)
-        return fail(err, ERR_DENIED,
-                    "%s does not belong to the user %s: run \"chown -R %s %s\" or choose another "
-                    "directory with --data",
-                    config.data_dir, config.user, config.user, config.data_dir);
-    return 0;
-}
-
-int data_dir_lock(struct error *err)
-{
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char path[4096], pid_text[32];
-    int fd, n;
-
-    snprintf(path, sizeof path, "%s/lock", config.data_dir);
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return fail(err, ERR_DENIED, "cannot open %s: %s", path, strerror(errno));
-    if (fcntl(fd, F_SETLK, &lock) < 0) {
-        struct flock held = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        fcntl(fd, F_GETLK, &held);
-        close(fd);
-        return fail(err, ERR_EXISTS,
-                    "the data directory %s is in use by process %d: stop that one first, or choose "
-                    "another directory with --data",
-                    config.data_dir, (int)held.l_pid);
-    }
-    n = snprintf(pid_text, sizeof pid_text, "%d\n", (int)getpid());
-    if (ftruncate(fd, 0) < 0 || write(fd, pid_text, (size_t)n) != n)
-        return fail(err, ERR_TRY_LATER, "cannot write %s: %s", path, strerror(errno));
-    return 0;                           /* the descriptor stays open: closing it would unlock */
-}
+/* ---- privileges ---------------------------------------------------------------------------- */
 
 int supervisor_drop_privileges(struct error *err)
 {
@@ -131,7 +68,7 @@ int supervisor_drop_privileges(struct error *err)
 
     if (geteuid() != 0)
         return 0;
-    if ((pw = service_user(err)) == NULL)
+    if ((pw = data_dir_owner(err)) == NULL)
         return -1;
     if (pw->pw_uid == 0)
         return fail(err, ERR_DENIED, "the setting user names root: name an unprivileged user");
@@ -140,7 +77,18 @@ int supervisor_drop_privileges(struct error *err)
                     strerror(errno));
     /* Changing the user made the process undumpable; a crash should leave a core all the same. */
     prctl(PR_SET_DUMPABLE, 1);
-    return 0;
+    return data_dir_check_reachable(err);
+}
+
+/* As many as we may have: a client is one descriptor, or three where TLS meets HTTP. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /* ---- children ------------------------------------------------------------------------------ */
@@ -175,9 +123,18 @@ static void log_child_end(const char *event, const char *name, pid_t pid, int st
                   KV("status", WEXITSTATUS(status)));
 }
 
+/* The kernel tells us when our parent dies; when it died before we asked, nobody would. */
+static void end_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(1);
+}
+
+/* Its signals stay blocked until it watches them: one that comes early is not lost, and kills nobody. */
 static void worker_fork(unsigned index, int ready_fd)
 {
-    pid_t pid = fork();
+    pid_t supervisor = getpid(), pid = fork();
 
     if (pid < 0) {
         log_error(&sup.log, "worker_fork_failed", KV("reason", strerror(errno)));
@@ -185,8 +142,7 @@ static void worker_fork(unsigned index, int ready_fd)
         return;
     }
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        sigprocmask(SIG_UNBLOCK, &sup.signals, NULL);
+        end_with(supervisor);
         _exit(worker_run(sup.plan, index, ready_fd));
     }
     child_started(&sup.workers[index], pid);
@@ -304,7 +260,8 @@ static void drain(void)
     struct timespec tick = {.tv_nsec = 100 * 1000 * 1000};
 
     sd_notify(0, "STOPPING=1");
-    log_info(&sup.log, "draining");
+    if (workers_alive() > 0)
+        log_info(&sup.log, "draining");
     signal_workers(SIGTERM);
     listener_fini();                    /* who comes now is refused at once, not left to wait */
     while (workers_alive() > 0 && monotonic_ms() < end_ms) {
@@ -328,6 +285,14 @@ static void drain(void)
 
 /* ---- the supervisor ------------------------------------------------------------------------ */
 
+bool supervisor_is_called_off(void)
+{
+    sigset_t pending;
+
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
 static int supervisor_start(struct error *err)
 {
     if (data_dir_prepare(err) < 0)
@@ -336,7 +301,7 @@ static int supervisor_start(struct error *err)
         return -1;
     if (supervisor_drop_privileges(err) < 0)
         return -1;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);   /* again: setuid cleared it */
+    end_with(sup.guard);                /* again: setuid cleared it */
     if (data_dir_lock(err) < 0)
         return -1;
     if (sup.plan->companion != NULL &&
@@ -375,8 +340,9 @@ static int supervisor_main(void)
     if (sup.workers == NULL)
         abort();
     if (supervisor_start(&err) < 0) {
-        fprintf(stderr, "merpati: %s\n", err.text);
-        status = 1;
+        if (err.kind != ERR_CANCELLED)
+            fprintf(stderr, "merpati: %s\n", err.text);
+        status = err.kind != ERR_CANCELLED;
     } else {
         sup.plan->on_ready();
         printf("merpati: ready\n");
@@ -427,13 +393,13 @@ static void guard_pause(int64_t pause_ms, bool *is_stopping)
 
 static pid_t supervisor_fork(void)
 {
-    pid_t guard = getpid(), pid = fork();
+    pid_t pid;
 
+    sup.guard = getpid();
+    pid = fork();
     if (pid != 0)
         return pid;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != guard)             /* it died before we asked to be told */
-        _exit(1);
+    end_with(sup.guard);
     exit(supervisor_main());
 }
 
@@ -447,6 +413,7 @@ int supervisor_run(const struct server_plan *plan)
         config.workers > 0 ? (unsigned)config.workers : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     log_init(&sup.log, NULL);
     signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
     sigemptyset(&sup.signals);
     sigaddset(&sup.signals, SIGTERM);
     sigaddset(&sup.signals, SIGINT);

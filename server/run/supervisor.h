@@ -34,9 +34,9 @@ struct server_plan {
 /* Runs until SIGTERM or SIGINT; returns the exit status. Call it from main() with config read. */
 int supervisor_run(const struct server_plan *plan);
 
+/* While starting: SIGTERM or SIGINT has come and waits to be acted on. wait_ready and prepare ask whenever they wait
+ * for something, and give up with ERR_CANCELLED. */
+bool supervisor_is_called_off(void);
+
 /* Becomes config.user when root, for the supervisor and for command-line tools; the data directory must belong to it. */
 int supervisor_drop_privileges(struct error *err);
-
-/* One process per data directory: an fcntl lock on DIR/lock that dies with its holder. ERR_EXISTS names the holder's pid. */
-int data_dir_lock(struct error *err);
-int data_dir_prepare(struct error *err);                /* makes it, with owner and mode */

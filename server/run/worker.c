@@ -95,7 +95,7 @@ static void watch_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, NULL);
+    sigprocmask(SIG_SETMASK, &set, NULL);   /* the supervisor had blocked more */
     worker.signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     worker.signals.ready = on_signal;
     loop_fd_set(&worker.signals, EPOLLIN);

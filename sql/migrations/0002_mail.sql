@@ -149,7 +149,8 @@ INSERT INTO store_upkeep (task) VALUES ('purge'), ('forget'), ('audit');
 
 -- Files one message for one account; the blob's row is made by the caller in the same transaction and counts this use.
 -- status: 0 delivered, 1 over quota, 2 no such mailbox, 3 no such account (mail/store/delivery.h). A refusal is an answer
--- and no error, so that other recipients of the same transaction get theirs.
+-- and no error, so that other recipients of the same transaction get theirs. A mailbox that has given out its last UID
+-- (32 bits: RFC 9051, 2.3.1.1) is full, too.
 -- p_quota_*: the server's settings, for accounts without limits of their own; -1: no limit applies, not even the account's.
 CREATE FUNCTION mail_deliver(
     p_account_id bigint, p_mailbox_id bigint, p_flags integer, p_keywords text[], p_received_at timestamptz,
@@ -181,13 +182,14 @@ BEGIN
        SET uid_next = uid_next + 1, modseq = mail_deliver.modseq, message_count = message_count + 1,
            unseen_count = unseen_count + 1 - (p_flags & 1), deleted_count = deleted_count + (p_flags >> 3 & 1),
            bytes = bytes + p_size
-     WHERE account_id = p_account_id AND mailbox_id = p_mailbox_id
+     WHERE account_id = p_account_id AND mailbox_id = p_mailbox_id AND uid_next < 4294967295
     RETURNING uid_next - 1, b.uid_validity INTO uid, uid_validity;
     IF NOT FOUND THEN
         UPDATE account_state SET bytes_used = bytes_used - p_size, message_count = message_count - 1
          WHERE account_id = p_account_id;
         UPDATE blob SET uses = uses - 1 WHERE blob_id = p_blob_id;
-        status := 2;
+        status := CASE WHEN EXISTS (SELECT FROM mailbox WHERE account_id = p_account_id AND mailbox_id = p_mailbox_id)
+                       THEN 1 ELSE 2 END;
         RETURN;
     END IF;
 
@@ -331,6 +333,9 @@ BEGIN
     RETURNING b.uid_validity, uid_next - p_count INTO uid_validity, first_uid;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no such mailbox' USING ERRCODE = 'MP001';
+    END IF;
+    IF first_uid + p_count > 4294967295 THEN
+        RAISE EXCEPTION 'mailbox is full' USING ERRCODE = 'MP004';
     END IF;
 END $$;
 

@@ -30,6 +30,9 @@ SELECT message_id, sent_at, CASE WHEN $3 THEN envelope END AS envelope, CASE WHE
 -- name: message_blobs :many
 SELECT blob_id, data FROM blob WHERE blob_id = ANY ($1::bigint[]) ORDER BY blob_id;
 
+-- name: message_blob_slices :many
+SELECT blob_id, substring(data FROM $2 FOR $3) AS data FROM blob WHERE blob_id = ANY ($1::bigint[]) ORDER BY blob_id;
+
 -- name: message_store_flags :many
 SELECT uid, modseq, flags, keywords, is_changed, is_conflict
   FROM mail_store_flags($1, $2, $3, $4, $5, $6, $7);

@@ -78,13 +78,14 @@ class Server:
     def port(self, name):
         return PORTS[name] + self.offset
 
+    def command(self):
+        return [self.binary, "serve", "--config", str(self.config), "--data", str(self.data),
+                "--port-offset", str(self.offset), "--workers", str(self.workers)]
+
     def start(self, timeout=120):
         self.out_path.write_bytes(b"")
         log, out = open(self.log_path, "ab"), open(self.out_path, "ab")
-        self.process = subprocess.Popen(
-            [self.binary, "serve", "--config", str(self.config), "--data", str(self.data),
-             "--port-offset", str(self.offset), "--workers", str(self.workers)],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self.env)
+        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self.env)
         log.close()
         out.close()
         deadline = time.monotonic() + timeout

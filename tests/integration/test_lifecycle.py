@@ -5,9 +5,12 @@ import os
 import pathlib
 import pwd
 import re
+import resource
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import unittest
 
 from harness import ROOT, Server, ServerTest, eventually
@@ -32,6 +35,55 @@ def get(server, path, headers=None):
         return answer.status, answer.read().decode(), dict(answer.getheaders())
     finally:
         c.close()
+
+
+class StartTest(unittest.TestCase):
+    """Each case starts a server under odd circumstances."""
+
+    def test_sigterm_ends_a_start_that_waits_for_a_silent_database(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(60)
+            server = Server({"database": f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x"})
+            self.addCleanup(server.remove)
+            with open(server.log_path, "ab") as log:
+                server.process = subprocess.Popen(server.command(), stdout=log, stderr=log, env=server.env)
+            with silent.accept()[0] as client:
+                client.recv(1)
+                server.process.send_signal(signal.SIGTERM)
+                self.assertEqual(server.process.wait(20), 0, server.log())
+
+    def test_descriptors_are_as_many_as_the_system_allows(self):
+        server = Server()
+        self.addCleanup(server.remove)
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        before = resource.prlimit(0, resource.RLIMIT_NOFILE, (256, hard))
+        try:
+            server.start()
+        finally:
+            resource.prlimit(0, resource.RLIMIT_NOFILE, before)
+        limits = pathlib.Path(f"/proc/{server.named('worker-0')[0]}/limits").read_text()
+        self.assertRegex(limits, rf"Max open files +{hard} +{hard} ")
+
+    def test_sighup_does_not_kill_a_worker_that_is_being_started(self):
+        server = Server(workers=1)
+        self.addCleanup(server.remove)
+        server.start()
+        supervisor, is_over = server.supervisor(), threading.Event()
+
+        def hang_up():
+            while not is_over.is_set():
+                os.kill(supervisor, signal.SIGHUP)
+        flood = threading.Thread(target=hang_up)
+        flood.start()
+        try:
+            for _ in range(3):
+                victim = server.named("worker-0")[0]
+                os.kill(victim, signal.SIGKILL)
+                self.assertTrue(eventually(lambda: server.named("worker-0") not in ([], [victim])))
+        finally:
+            is_over.set()
+            flood.join()
+        self.assertNotIn(f"signal={int(signal.SIGHUP)}\n", server.log())
 
 
 class StopTest(unittest.TestCase):
@@ -321,6 +373,42 @@ class UnprivilegedTest(unittest.TestCase):
                                 env=server.env)
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r"merpati: .*does not belong to .*chown")
+
+
+@unittest.skipUnless(os.geteuid() == 0, "only root gives directories away")
+class DataDirectoryTest(unittest.TestCase):
+    """What root may hand to a server that then is nobody special."""
+
+    def start(self, directory):
+        server = Server()
+        self.addCleanup(server.remove)
+        server.data = directory(server.base)
+        return server
+
+    def test_an_empty_directory_of_roots_is_taken(self):
+        def directory(base):
+            (base / "data").mkdir()
+            return base / "data"
+        server = self.start(directory)
+        server.start()
+        self.assertNotEqual(server.data.stat().st_uid, 0)
+
+    def test_one_with_files_of_others_is_refused(self):
+        def directory(base):
+            (base / "data").mkdir()
+            (base / "data/precious").write_text("x")
+            return base / "data"
+        server = self.start(directory)
+        with self.assertRaisesRegex(RuntimeError, 'does not belong to the user merpati: run "chown -R merpati '):
+            server.start()
+
+    def test_a_closed_way_is_named(self):
+        def directory(base):
+            (base / "closed").mkdir(mode=0o700)
+            return base / "closed/data"
+        server = self.start(directory)
+        with self.assertRaisesRegex(RuntimeError, 'open the way with "chmod o\\+x .*/closed"'):
+            server.start()
 
 
 if __name__ == "__main__":

@@ -934,6 +934,43 @@ static void one_client_too_many_hears_that_we_are_busy(void **state)
     loop_run_fiber("client", body_connections_max, NULL);
 }
 
+static void body_headers_held_back(void *arg)
+{
+    static const char header[] = SIG "\x21\x11\x00\x0c" V4;
+    int first, second;
+
+    config.connections_max = 1;
+    first = connect_pair_to(0, true);
+    fiber_yield(); /* it has its place, and waits for the header */
+    second = connect_pair_to(0, true);
+    expect(second, "busy\r\n");
+    expect_end(second);
+    say(first, header, sizeof header - 1);
+    expect(first, "hello\r\n");
+    quit(first);
+}
+
+static void whoever_holds_a_proxy_header_back_takes_up_a_place(void **state)
+{
+    loop_run_fiber("client", body_headers_held_back, NULL);
+}
+
+static void body_deaf(void *arg)
+{
+    int fd = connect_pair();
+
+    shutdown(fd, SHUT_RD); /* it sends on, and no event tells the server */
+    say_c(fd, "line\r\n");
+    wait_all_closed();
+    assert_int_equal(ended_by, ERR_CLOSED);
+    close(fd);
+}
+
+static void a_read_ends_when_sending_finds_the_client_deaf(void **state)
+{
+    loop_run_fiber("client", body_deaf, NULL);
+}
+
 static void addresses_are_counted_each_and_v6_by_64(void **state)
 {
     static const struct {
@@ -1073,6 +1110,8 @@ int main(void)
         CASE(a_tcp_client_is_served_by_one_of_the_workers_sockets),
         CASE(a_unix_socket_replaces_a_stale_file),
         CASE(one_client_too_many_hears_that_we_are_busy),
+        CASE(whoever_holds_a_proxy_header_back_takes_up_a_place),
+        CASE(a_read_ends_when_sending_finds_the_client_deaf),
         CASE(addresses_are_counted_each_and_v6_by_64),
         CASE(without_descriptors_accepting_pauses_and_goes_on),
         CASE(bad_listener_settings_name_the_setting_and_the_mend),

@@ -2,6 +2,7 @@
  * socket: the server runs on the test's loop, the client is a thread with blocking sockets that
  * reports the first thing it dislikes. */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -770,6 +771,9 @@ struct scenario {
     struct loop_fd listener;
 };
 
+/* What a client says at the last moment: nothing runs between this and http_stop(). */
+static void (*before_stop)(void);
+
 static const struct endpoint endpoints[] = {
     [PLAIN] = {.service = &http_service, .setting = "listen_http", .tls = TLS_NONE},
     [TLS] = {.service = &http_service, .setting = "listen_https", .tls = TLS_IMPLICIT},
@@ -828,6 +832,8 @@ static void server_main(void *arg)
     for (int64_t end_ms = loop_deadline(config.drain_timeout);
          conn_count() > 0 && loop_now_ms() < end_ms;)
         fiber_sleep(5);
+    if (before_stop != NULL)
+        before_stop();
     http_stop();
     pg_pool_fini();
     while (conn_count() > 0)
@@ -1439,6 +1445,77 @@ static void stopping_ends_what_runs(void **state)
     config.drain_timeout = 10000;
 }
 
+#define LEAVERS 300
+
+static unsigned descriptor_count(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned count = 0;
+
+    while (readdir(dir) != NULL)
+        count++;
+    closedir(dir);
+    return count;
+}
+
+/* Each has its answer before the end of its body, and neither goes on nor leaves. */
+static const char *talk_lingering(void)
+{
+    static struct peer peers[LEAVERS];
+    unsigned before = descriptor_count(), extra;
+    struct answer a;
+
+    for (int i = 0; i < LEAVERS; i++) {
+        peers[i] = dial();
+        WANT(say(&peers[i], "POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\nx"));
+        WANT(hear(&peers[i], &a, true));
+        answer_free(&a);
+    }
+    extra = descriptor_count() - before - LEAVERS;
+    for (int i = 0; i < LEAVERS; i++)
+        hang_up(&peers[i]);
+    WANT(extra < LEAVERS - 20);
+    return NULL;
+}
+
+static void seeing_clients_off_takes_only_so_many_descriptors(void **state)
+{
+    run_one(talk_lingering, PLAIN);
+}
+
+static const char *talk_once(void)
+{
+    struct answer a;
+
+    left_open = dial();
+    WANT(say(&left_open, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n"));
+    WANT(hear(&left_open, &a, true));
+    answer_free(&a);
+    return NULL;
+}
+
+static void ask_for_slow(void)
+{
+    say(&left_open, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+}
+
+static void post_an_upload(void)
+{
+    say(&left_open, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
+}
+
+static void a_request_that_comes_while_stopping_is_dropped(void **state)
+{
+    static void (*const last_words[])(void) = {ask_for_slow, post_an_upload};
+
+    for (size_t i = 0; i < COUNT(last_words); i++) {
+        before_stop = last_words[i];
+        run_one(talk_once, PLAIN);
+        before_stop = NULL;
+        hang_up(&left_open);
+    }
+}
+
 /* ---- files ----------------------------------------------------------------------------------- */
 static void put_file(const char *name, const char *text, size_t repeat)
 {
@@ -1693,6 +1770,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_half_closed_client_gets_its_answer),
         cmocka_unit_test(a_silent_stream_to_a_half_closed_client_ends),
         cmocka_unit_test(stopping_ends_what_runs),
+        cmocka_unit_test(seeing_clients_off_takes_only_so_many_descriptors),
+        cmocka_unit_test(a_request_that_comes_while_stopping_is_dropped),
         cmocka_unit_test(files_are_served_by_condition_range_and_coding),
         cmocka_unit_test(files_carry_their_headers),
         cmocka_unit_test(preconditions_are_weighed_in_order),

@@ -43,6 +43,26 @@ CASE(headers_out_of_proportion_are_left_to_the_reader)
     buf_fini(&text);
 }
 
+CASE(forms_out_of_proportion_are_not_kept)
+{
+    struct buf text;
+    struct message_prepared m;
+
+    buf_init(&text, 32 << 20);
+    buf_adds(&text, "Content-Type: multipart/mixed; boundary=b\r\n\r\n");
+    for (int part = 0; part < 40; part++) {
+        buf_adds(&text, "--b\r\nContent-Description: ");
+        for (int i = 0; i < 10000; i++)
+            buf_adds(&text, "description");
+        buf_adds(&text, "\r\n\r\nx\r\n");
+    }
+    buf_adds(&text, "--b--\r\n");
+    message_prepare(store_arena, buf_str(&text), &m);
+    assert_true(m.structure.n < 200);
+    assert_true(str_starts(m.structure, STR("(\"TEXT\" \"PLAIN\"")));
+    buf_fini(&text);
+}
+
 CASE(a_message_of_anything_can_be_prepared)
 {
     static const char *const odd[] = {"",
@@ -147,6 +167,29 @@ CASE(what_was_admitted_before_may_exceed_the_quota)
     d.may_exceed_quota = false;
     assert_done(mail_deliver(&m, &d, 1, &err));
     assert_int_equal(d.status, DELIVERY_OVER_QUOTA);
+    assert_store_is_consistent();
+}
+
+CASE(a_mailbox_ends_with_its_uids)
+{
+    struct message_prepared m = store_message(letter);
+    struct delivery v[] = {{.account_id = 1, .may_exceed_quota = true}, {.account_id = 2}};
+    struct uid_pair *pairs;
+    size_t pair_count;
+    uint32_t uid = store_append(1, DRAFTS, 0, letter), uid_validity;
+
+    fixture_sql("UPDATE mailbox SET uid_next = 4294967294 WHERE account_id = 1 AND mailbox_id = 1");
+    assert_int_equal(store_append(1, INBOX, 0, letter), 4294967294);
+    assert_done(mail_deliver(&m, v, 2, &err));
+    assert_int_equal(v[0].status, DELIVERY_OVER_QUOTA);
+    assert_int_equal(v[1].status, DELIVERED);
+    assert_refused(mail_append(&m, v, 1, &err), ERR_OVER_QUOTA);
+    assert_refused(message_copy(store_arena, 1, DRAFTS, INBOX, &uid, 1, &pairs, &pair_count,
+                                &uid_validity, &err), ERR_OVER_QUOTA);
+    assert_refused(message_move(store_arena, 1, DRAFTS, INBOX, &uid, 1, &pairs, &pair_count,
+                                &uid_validity, &err), ERR_OVER_QUOTA);
+    fixture_sql("UPDATE message SET uid = 1 WHERE account_id = 1 AND mailbox_id = 1;"
+                "UPDATE mailbox SET uid_next = 2 WHERE account_id = 1 AND mailbox_id = 1");
     assert_store_is_consistent();
 }
 
@@ -920,12 +963,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(preparing_keeps_the_fields_that_clients_ask_for),
         cmocka_unit_test(headers_out_of_proportion_are_left_to_the_reader),
+        cmocka_unit_test(forms_out_of_proportion_are_not_kept),
         cmocka_unit_test(a_message_of_anything_can_be_prepared),
         cmocka_unit_test(a_large_message_is_prepared_on_a_helper_thread),
         cmocka_unit_test(cached_fields_are_known_by_name_in_any_case),
         cmocka_unit_test(one_message_reaches_many_accounts_with_one_blob),
         cmocka_unit_test(who_cannot_have_it_does_not_keep_it_from_others),
         cmocka_unit_test(what_was_admitted_before_may_exceed_the_quota),
+        cmocka_unit_test(a_mailbox_ends_with_its_uids),
         cmocka_unit_test(a_message_that_nobody_could_have_is_collected),
         cmocka_unit_test(an_append_is_all_or_nothing),
         cmocka_unit_test(work_of_many_rounds_is_still_one_transaction),
