@@ -135,7 +135,7 @@ $(O)/tests/test_%: $(O)/tests/unit/test_%.o $(LIB)
 $(O)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(LIB)
 	@$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
 
--include $(wildcard $(O)/server/*.d $(O)/server/*/*.d $(O)/mail/*/*.d $(O)/dav/*/*.d $(O)/webmail/*/*.d $(O)/tests/*/*.d)
+-include $(wildcard $(O)/gen/*.d $(O)/server/*.d $(O)/server/*/*.d $(O)/mail/*/*.d $(O)/dav/*/*.d $(O)/webmail/*/*.d $(O)/tests/*/*.d)
 
 # ---- running and testing -------------------------------------------------------------------------
 run: all
@@ -159,6 +159,8 @@ bench: all
 install: all
 	install -D -m 755 build/merpati $(DESTDIR)$(PREFIX)/bin/merpati
 	install -D -m 644 server/merpati.service $(DESTDIR)$(PREFIX)/lib/systemd/system/merpati.service
+	sed -i 's,/usr/local/,$(PREFIX)/,g' $(DESTDIR)$(PREFIX)/lib/systemd/system/merpati.service
+	[ -e $(DESTDIR)/etc/merpati/merpati.conf ] || install -D -m 644 server/merpati.conf $(DESTDIR)/etc/merpati/merpati.conf
 	install -D -m 644 docs/configuration.md $(DESTDIR)$(PREFIX)/share/doc/merpati/configuration.md
 build/.deb-deps: Makefile
 	$(call install_packages,$@,$(DEB_PACKAGES))

@@ -9,9 +9,9 @@ rm -rf "$root"
 install -D -m 755 "$build/merpati" "$root/usr/bin/merpati"
 install -D -m 644 docs/configuration.md "$root/usr/share/doc/merpati/configuration.md"
 install -D -m 644 LICENSE "$root/usr/share/doc/merpati/copyright"
-mkdir -p "$root/lib/systemd/system" "$root/etc/merpati" "$root/DEBIAN"
+install -D -m 644 server/merpati.conf "$root/etc/merpati/merpati.conf"
+mkdir -p "$root/lib/systemd/system" "$root/DEBIAN"
 sed 's,/usr/local/,/usr/,g' server/merpati.service >"$root/lib/systemd/system/merpati.service"
-echo '# Settings of merpati; "merpati config print" shows all of them with their meanings.' >"$root/etc/merpati/merpati.conf"
 echo /etc/merpati/merpati.conf >"$root/DEBIAN/conffiles"
 
 # What the binary links to, as packages; PostgreSQL is run as a program.

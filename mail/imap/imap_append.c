@@ -81,6 +81,13 @@ static void append_fini(struct append *ap)
     budget_in_use -= ap->budget_used;
 }
 
+static int check_budget(int64_t size, struct error *err)
+{
+    return budget_in_use + size > config.smtp_message_memory_max
+               ? fail(err, ERR_TRY_LATER, "the server is receiving too much at this moment")
+               : 0;
+}
+
 static int admit(struct append *ap, const struct imap_literal *literal, struct error *err)
 {
     if (literal->size == 0)
@@ -90,14 +97,17 @@ static int admit(struct append *ap, const struct imap_literal *literal, struct e
                     (long long)config.imap_append_max);
     if (ap->count == MESSAGES_MAX)
         return fail(err, ERR_LIMIT, "more than %d messages in one command", MESSAGES_MAX);
-    if (budget_in_use + (int64_t)literal->size > config.smtp_message_memory_max)
-        return fail(err, ERR_TRY_LATER, "the server is receiving too much at this moment");
-    budget_in_use += (int64_t)literal->size;
-    ap->budget_used += (int64_t)literal->size;
-    return 0;
+    return check_budget((int64_t)literal->size, err);
 }
 
-/* Memory grows as the bytes come, so an announcement alone costs nothing. */
+static void spend_budget(struct append *ap, size_t size)
+{
+    budget_in_use += (int64_t)size;
+    ap->budget_used += (int64_t)size;
+}
+
+/* Memory grows as the bytes come and is charged then, so an announcement alone costs nothing,
+ * neither to the server nor to other clients. */
 static PARKS int read_message(struct append *ap, struct append_message *m, uint64_t size,
                               struct error *err)
 {
@@ -111,6 +121,9 @@ static PARKS int read_message(struct append *ap, struct append_message *m, uint6
             continue;
         }
         held = str_head(held, (size_t)size - m->raw.n);
+        if (check_budget((int64_t)held.n, &ap->refused) < 0)
+            return imap_discard(ap->s, size - m->raw.n, err);
+        spend_budget(ap, held.n);
         buf_add(&m->raw, held);
         conn_consume(ap->s->conn, held.n);
     }

@@ -70,15 +70,15 @@ static enum imap_read refuse_line(struct imap_session *s, struct imap_command *c
     return IMAP_READ_REFUSED;
 }
 
-/* The rest of a command whose non-synchronising literal was too big, up to where the client
- * waits or it ends. */
-static int discard_command(struct imap_session *s, struct imap_literal literal, struct error *err)
+int imap_discard_command(struct imap_session *s, struct imap_literal literal, struct error *err)
 {
     struct str line;
 
     do {
-        if (literal.size > DISCARD_SIZE_MAX)
+        if (literal.size > DISCARD_SIZE_MAX) {
+            imap_bye(s, "The literal is much too big");
             return fail(err, ERR_TOO_BIG, "the literal is much too big");
+        }
         if (imap_discard(s, literal.size, err) < 0 ||
             conn_read_line(s->conn, line_size_max(s), &line, err) < 0)
             return -1;
@@ -93,7 +93,7 @@ static enum imap_read refuse_lines(struct imap_session *s, struct imap_command *
     struct imap_literal literal;
 
     if (imap_literal_at_end(line, &literal) && !literal.is_sync &&
-        discard_command(s, literal, err) < 0)
+        imap_discard_command(s, literal, err) < 0)
         return IMAP_READ_ENDED;
     return refuse_line(s, c);
 }
@@ -103,11 +103,8 @@ static enum imap_read refuse_literal(struct imap_session *s, struct imap_command
 {
     struct error refused = {0};
 
-    if (!literal.is_sync && discard_command(s, literal, err) < 0) {
-        if (err->kind == ERR_TOO_BIG)
-            imap_bye(s, "The literal is much too big");
+    if (!literal.is_sync && imap_discard_command(s, literal, err) < 0)
         return IMAP_READ_ENDED;
-    }
     fail(&refused, ERR_TOO_BIG, "a literal of this command may have %zu bytes at most",
          literal_size_max(s));
     imap_reply_error(s, c, &refused);
@@ -200,6 +197,8 @@ static enum imap_read parse_start(struct imap_session *s, struct imap_command *c
         return IMAP_READ_REFUSED;
     }
     if (imap_parse_space(&c->args, &refused) < 0) {
+        if (!imap_parse_at_end(&c->args)) /* "a+b NOOP": "a" may be the tag of another command */
+            c->tag = STR("*");
         imap_reply_error(s, c, &refused);
         return IMAP_READ_REFUSED;
     }

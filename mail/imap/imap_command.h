@@ -17,6 +17,10 @@ PARKS enum imap_read imap_command_read(struct imap_session *s, struct imap_comma
 
 /* Reads and throws away; ends with the error of the connection. */
 PARKS int imap_discard(struct imap_session *s, uint64_t size, struct error *err);
+/* The same with a literal that does not wait for us, and what follows it up to the end of its
+ * command or where the client waits: no byte of it must be taken for a command. */
+PARKS int imap_discard_command(struct imap_session *s, struct imap_literal literal,
+                               struct error *err);
 /* Time for the client to go on: renewed at every line and block. */
 void imap_renew_deadline(struct imap_session *s);
 

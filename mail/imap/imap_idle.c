@@ -72,11 +72,17 @@ static void answer(struct imap_session *s, struct str line)
 
 int imap_idle_end(struct imap_session *s, struct error *err)
 {
+    struct imap_literal literal;
     struct str line;
 
     imap_renew_deadline(s);
     if (conn_read_line(s->conn, 1024, &line, err) < 0) {
         if (err->kind != ERR_TOO_BIG)
+            return -1;
+        line = STR("");
+    }
+    if (imap_literal_at_end(line, &literal)) {
+        if (!literal.is_sync && imap_discard_command(s, literal, err) < 0)
             return -1;
         line = STR("");
     }

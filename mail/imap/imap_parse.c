@@ -275,7 +275,10 @@ int imap_parse_char(struct imap_parser *p, char c, struct error *err)
 
 int imap_parse_space(struct imap_parser *p, struct error *err)
 {
-    return imap_parse_skip(p, ' ') ? 0 : imap_parse_expected(p, "a space", err);
+    if (imap_parse_skip(p, ' '))
+        return 0;
+    return imap_parse_at_end(p) ? fail(err, ERR_SYNTAX, "the command ends too early")
+                                : imap_parse_expected(p, "a space", err);
 }
 
 int imap_parse_end(struct imap_parser *p, struct error *err)

@@ -182,6 +182,14 @@ static PARKS void tell_states(struct imap_session *s, struct imap_command *c,
     buf_fini(&out);
 }
 
+static bool have_keywords(const struct store_result *result)
+{
+    for (size_t i = 0; i < result->count; i++)
+        if (result->states[i].keywords.n > 0)
+            return true;
+    return false;
+}
+
 static struct str modified_code(struct imap_session *s, struct imap_command *c,
                                 const struct store_result *result)
 {
@@ -223,7 +231,7 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
                             r.keywords, r.unchanged_since, &result.states, &result.count,
                             &result.conflicts, &result.conflict_count, err) < 0)
         return -1;
-    if (r.keywords.n > 0) {
+    if (have_keywords(&result)) {
         (void)view_refresh(s->view, NULL);
         imap_tell_keywords(s, false);
     }

@@ -9,6 +9,7 @@
 
 #define DATA_TIME_MAX_FACTOR 10         /* a whole message may take so many times smtp_timeout */
 #define TRACE_SIZE_MAX 65536
+#define SMALL_SIZE     ((size_t)128 << 10)      /* what most messages are below */
 
 static size_t message_memory;           /* bytes of messages being received in this worker */
 
@@ -26,6 +27,17 @@ void smtp_message_discard(struct smtp_tx *tx)
     tx->fault = FAULT_NONE;
 }
 
+/* A few clients that begin large messages and never end them must not keep everybody's letters out: the last quarter
+ * of the memory is for small messages. */
+static bool has_memory(const struct smtp_tx *tx, size_t size)
+{
+    size_t limit = (size_t)config.smtp_message_memory_max;
+
+    if (tx->message_charged + size > SMALL_SIZE)
+        limit -= limit / 4;
+    return message_memory + size <= limit;
+}
+
 /* Adds to the message, or remembers why it cannot be taken; then the rest is read and dropped. */
 static void message_add(struct smtp_tx *tx, struct str s)
 {
@@ -33,7 +45,7 @@ static void message_add(struct smtp_tx *tx, struct str s)
         return;
     if (tx->message.n - tx->trace_size + s.n > (size_t)config.smtp_size_max)
         tx->fault = FAULT_TOO_BIG;
-    else if (message_memory + s.n > (size_t)config.smtp_message_memory_max)
+    else if (!has_memory(tx, s.n))
         tx->fault = FAULT_MEMORY;
     else {
         buf_add(&tx->message, s);
@@ -194,6 +206,8 @@ static int read_chunk(struct smtp_session *s, uint64_t size, bool is_wanted, str
         struct str block;
 
         if (str_empty(conn_peek(s->conn))) {
+            if (is_wanted && loop_now_ms() > s->tx.end_ms)
+                return fail(err, ERR_TIMED_OUT, "the message took too long");
             conn_set_deadline(s->conn, config.smtp_timeout);
             if (conn_fill(s->conn, err) < 0)
                 return -1;
@@ -225,8 +239,10 @@ int smtp_cmd_bdat(struct smtp_session *s, struct str args, struct error *err)
         s->phase = SMTP_CLOSING;
         return 0;
     }
-    if (is_wanted && s->phase != SMTP_CHUNKS)
+    if (is_wanted && s->phase != SMTP_CHUNKS) {
         smtp_trace_begin(s);
+        s->tx.end_ms = loop_deadline(config.smtp_timeout * DATA_TIME_MAX_FACTOR);
+    }
     if (read_chunk(s, size, is_wanted, err) < 0)
         return -1;
     if (!is_wanted)

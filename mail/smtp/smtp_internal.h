@@ -36,6 +36,7 @@ struct smtp_tx {
     struct buf message;                 /* trace fields, then what the client sent */
     size_t message_charged;             /* bytes counted in the worker's message memory */
     size_t trace_size;
+    int64_t end_ms;                     /* by when all chunks must have come */
     enum smtp_fault fault;
     unsigned number;                    /* in the session: part of the message's trace id */
 };

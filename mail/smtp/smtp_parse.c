@@ -181,7 +181,7 @@ bool smtp_helo_is_valid(struct str name)
     if (str_empty(name) || name.n > SMTP_DOMAIN_SIZE_MAX || !utf8_valid(name))
         return false;
     for (size_t i = 0; i < name.n; i++)
-        if (!is_domain_char(name.p[i]) && strchr("[]:", name.p[i]) == NULL)
+        if (!is_atext(name.p[i]) && (name.p[i] == '\0' || strchr(".[]:", name.p[i]) == NULL))
             return false;
     return true;
 }

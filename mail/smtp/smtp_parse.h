@@ -24,7 +24,7 @@ struct smtp_params { struct smtp_param v[SMTP_PARAMS_MAX]; size_t n; };
 int smtp_parse_path(struct arena *a, struct str args, struct str prefix, struct smtp_path *path,
                     struct smtp_params *params, struct error *err);
 
-/* The argument of EHLO, HELO or LHLO: a domain or address literal; forgiving about underscores. */
+/* The argument of EHLO, HELO or LHLO: a domain or address literal; forgiving about what people call their computers. */
 bool smtp_helo_is_valid(struct str name);
 
 /* "BDAT 1000 LAST" without the verb (RFC 3030). */

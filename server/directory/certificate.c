@@ -5,6 +5,7 @@
 #include "server/directory/certificate.h"
 
 #include "server/base/arena.h"
+#include "server/base/encode.h"
 #include "server/base/log.h"
 #include "server/directory/directory.h"
 #include "server/run/channel.h"
@@ -29,7 +30,7 @@ struct name_list {
 static struct {
     struct fiber *fiber;
     struct wait_queue ended;
-    size_t domain_count;        /* as many were covered when we last looked */
+    uint64_t covered;           /* a hash of the domains that were covered when we last looked */
     int64_t look_at_ms;         /* even without a new domain: it may be about to expire */
 } keeper;
 
@@ -86,6 +87,15 @@ static void make_on_thread(void *arg)
         tls_prepare_self_signed(config.data_dir, names->v, names->n, &names->error);
 }
 
+static uint64_t hash_of(const struct name_list *names)
+{
+    uint64_t hash = names->n;
+
+    for (size_t i = 0; i < names->n; i++)
+        hash = hash * 31 + fnv1a_64(names->v[i]);
+    return hash;
+}
+
 static void cover_domains(struct arena *a)
 {
     struct name_list names = {0};
@@ -95,15 +105,15 @@ static void cover_domains(struct arena *a)
 
     if (domain_list(a, &domains, &count, &err) < 0)
         return;                         /* the database is away: the next round looks again */
-    if (count == keeper.domain_count && loop_now_ms() < keeper.look_at_ms)
-        return;
     list_names(a, domains, count, &names);
+    if (hash_of(&names) == keeper.covered && loop_now_ms() < keeper.look_at_ms)
+        return;
     offload(make_on_thread, &names);
     if (names.status < 0) {
         log_warn(NULL, "certificate_not_made", KV_ERR(&names.error));
         return;
     }
-    keeper.domain_count = count;
+    keeper.covered = hash_of(&names);
     keeper.look_at_ms = loop_deadline(LOOK_INTERVAL_MS);
     tls_reload_if_changed();
 }

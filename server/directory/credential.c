@@ -209,10 +209,21 @@ static bool can_be_prepared(struct str password)
     return can;
 }
 
+/* The one salt of the account's verifiers; empty when it has none yet. */
+static struct str salt_of(const struct login *login)
+{
+    struct scram_verifier verifier;
+
+    for (size_t i = 0; i < login->stored_count; i++)
+        if (scram_verifier_parse(login->arena, login->stored[i].scram, &verifier))
+            return verifier.salt;
+    return STR_NULL;
+}
+
 /* A password that came as a foreign hash is known in clear for this moment: keep it in our forms from now on. */
 static void renew(const struct login *login, const struct stored *s, struct str password)
 {
-    struct password_forms forms = {.password = password};
+    struct password_forms forms = {.password = password, .salt = salt_of(login)};
     bool is_ours = str_starts(s->crypt, STR("$y$"));
     size_t done;
 

@@ -20,7 +20,7 @@
 #include "server/base/log.h"
 #include "server/pg/cluster_internal.h"
 #include "server/run/config.h"
-#include "server/run/supervisor.h"
+#include "server/run/startup.h"
 
 #define DATABASE             "merpati"
 #define POLL_MS              20
@@ -287,7 +287,7 @@ static int wait_accepting(pid_t pid, const char *conninfo, struct error *err)
             return 0;
         if (!is_running(pid))
             return fail_start(err);
-        if (supervisor_is_called_off())
+        if (startup_is_called_off())
             return fail(err, ERR_CANCELLED, "told to stop while PostgreSQL was starting");
         if (ping == PQPING_REJECT)
             heard_ms = now_ms(); /* recovering */

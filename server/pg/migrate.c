@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "server/base/log.h"
-#include "server/run/supervisor.h"
+#include "server/run/startup.h"
 
 #define LOOK_MS        100
 #define CONNECT_MAX_MS (30 * 1000) /* of silence */
@@ -28,7 +28,7 @@ static int fail_pg(struct error *err, const PGconn *pq, const char *what)
     struct str message = str_trim(str_c(PQerrorMessage(pq)));
     struct str reason, rest;
 
-    if (supervisor_is_called_off())
+    if (startup_is_called_off())
         return fail(err, ERR_CANCELLED, "told to stop");
     log_error(NULL, "schema_refused", KV("at", what), KV("message", message));
     str_cut(message, '\n', &reason, &rest);
@@ -48,7 +48,7 @@ static bool wait_for(PGconn *pq, short events, int wait_ms)
 
         if (ready != 0 && !(ready < 0 && errno == EINTR))
             return ready > 0;
-        if (supervisor_is_called_off())
+        if (startup_is_called_off())
             return false;
     }
     return false;
@@ -60,7 +60,7 @@ static int connect_to(PGconn *pq, struct error *err)
 
     while (PQstatus(pq) != CONNECTION_BAD && status != PGRES_POLLING_OK) {
         if (!wait_for(pq, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, CONNECT_MAX_MS))
-            return fail(err, supervisor_is_called_off() ? ERR_CANCELLED : ERR_TIMED_OUT,
+            return fail(err, startup_is_called_off() ? ERR_CANCELLED : ERR_TIMED_OUT,
                         "the database does not answer");
         status = PQconnectPoll(pq);
     }

@@ -285,14 +285,6 @@ static void drain(void)
 
 /* ---- the supervisor ------------------------------------------------------------------------ */
 
-bool supervisor_is_called_off(void)
-{
-    sigset_t pending;
-
-    return sigpending(&pending) == 0 &&
-           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
-}
-
 static int supervisor_start(struct error *err)
 {
     if (data_dir_prepare(err) < 0)

@@ -17,7 +17,7 @@
 struct companion {
     const char *name;
     pid_t (*spawn)(struct error *err);                  /* forks it and returns at once; -1 on failure */
-    int (*wait_ready)(pid_t pid, struct error *err);    /* at start only: blocks until it is usable */
+    int (*wait_ready)(pid_t pid, struct error *err);    /* at start only: blocks until it is usable (startup.h) */
     void (*stop)(pid_t pid);                            /* ends it in good order and waits */
 };
 
@@ -33,10 +33,6 @@ struct server_plan {
 
 /* Runs until SIGTERM or SIGINT; returns the exit status. Call it from main() with config read. */
 int supervisor_run(const struct server_plan *plan);
-
-/* While starting: SIGTERM or SIGINT has come and waits to be acted on. wait_ready and prepare ask whenever they wait
- * for something, and give up with ERR_CANCELLED. */
-bool supervisor_is_called_off(void);
 
 /* Becomes config.user when root, for the supervisor and for command-line tools; the data directory must belong to it. */
 int supervisor_drop_privileges(struct error *err);

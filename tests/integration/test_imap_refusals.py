@@ -4,7 +4,7 @@ import random
 import socket
 import unittest
 
-from harness import ServerTest
+from harness import ServerTest, eventually
 from imap_wire import Session
 
 MALFORMED = [
@@ -37,7 +37,7 @@ class RefusalsTest(ServerTest):
 
     def test_a_line_without_tag_is_answered_untagged(self):
         s = self.session()
-        for line in (b"\r\n", b"(\r\n", b"\x00\r\n", b"+ x\r\n"):
+        for line in (b"\r\n", b"(\r\n", b"\x00\r\n", b"+ x\r\n", b"t1+x NOOP\r\n"):
             s.send(line)
             self.assertRegex(s.line(), rb"^\* BAD ")
         s.ok("NOOP")
@@ -63,6 +63,27 @@ class RefusalsTest(ServerTest):
         self.assertRegex(s.refused("LOGIN {5000}"), rb"^NO \[TOOBIG\]")
         self.assertRegex(s.refused(b"LOGIN {5000+}\r\n" + b"x" * 5000 + b" y"), rb"^NO \[TOOBIG\]")
         s.ok("NOOP")
+
+    def test_a_message_sent_before_log_in_is_no_command(self):
+        s = self.session(None, None)
+        self.assertRegex(s.refused(b"APPEND INBOX {14+}\r\nx LOGIN a b\r\n\r\n"), rb"^BAD .*log-in")
+        self.assertRegex(s.refused(b"APPEND INBOX {9000+}\r\n" + b"x NOOP\r\n" * 1125), rb"^NO \[TOOBIG\]")
+        self.assertEqual(s.ok("NOOP"), [])
+
+    def test_a_command_inside_idle_ends_it_and_is_not_run(self):
+        s = self.session()
+        for line in (b"x NOOP\r\n", b"x APPEND INBOX {9+}\r\ny NOOP\r\n\r\n", b"x CREATE {1+}\r\na {9+}\r\ny NOOP\r\n\r\n",
+                     b"x APPEND INBOX {9}\r\n", b"DONE DONE\r\n", b"z" * 5000 + b"\r\n"):
+            s.idle()
+            s.send(line)
+            self.assertRegex(s.line(), rb"^t\d+ BAD expected DONE")
+            self.assertEqual(s.ok("NOOP"), [])
+
+    def test_literals_behind_too_long_lines_are_no_commands(self):
+        s = self.session()
+        s.send(b"x CREATE {1+}\r\na" + b" " * 65530 + b" {8+}\r\nx NOOP\r\n\r\n")
+        self.assertRegex(s.line(), rb"^x BAD .*longer")
+        self.assertEqual(s.ok("NOOP"), [])
 
     def test_nesting_keys_and_items_are_bounded(self):
         s = self.session()
@@ -149,6 +170,26 @@ class PlaintextTest(ServerTest):
         context = self.server.tls_context()
         context.check_hostname = False              # imaplib was given an address
         return context
+
+
+class MemoryTest(ServerTest):
+    settings = {"imap_append_max": "1M", "smtp_message_memory_max": "1M"}
+    accounts = ("alice",)
+    workers = 1
+
+    def test_a_message_that_is_only_announced_takes_no_room_from_others(self):
+        s, other, third = (Session(self.server, "alice") for _ in range(3))
+        for each in (s, other, third):
+            self.addCleanup(each.close)
+        for waiting in (s, third):
+            waiting.send(b"x APPEND INBOX {900000}\r\n")
+            self.assertRegex(waiting.line(), rb"^\+ ")
+        other.append("INBOX", b"Subject: x\r\n\r\n" + b"y" * 600000)
+        s.send(b"z" * 500000)
+        refused = eventually(lambda: other.command(b"APPEND INBOX {600000+}\r\n" + b"y" * 600000)[1].startswith(b"NO [UNAVAILABLE]"))
+        self.assertTrue(refused)
+        s.send(b"z" * 400000 + b"\r\n")
+        self.assertRegex(s.until(b"x ")[-1], rb"^x OK ")
 
 
 if __name__ == "__main__":

@@ -290,6 +290,34 @@ class SmtpTest(ServerTest):
         self.assertRegex(s.file.read(), rb"(?s)250 CHUNKING\r\n250 2.1.0.*250 2.1.5.*250 2.0.0")
 
 
+class MemoryTest(ServerTest):
+    accounts = ("alice",)
+    workers = 1
+    settings = {"smtp_message_memory_max": "1M"}
+
+    def begin(self):
+        raw = self.server.raw("smtp")
+        self.addCleanup(raw.close)
+        raw.reply()
+        raw.send(b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\n")
+        self.assertEqual([raw.reply()[:3] for _ in range(3)], [b"250"] * 3)
+        return raw
+
+    def chunk(self, raw, size, last=b" LAST"):
+        raw.send(b"BDAT %d%s\r\n" % (size, last) + b"x" * size)
+        return raw.reply()
+
+    def test_unended_large_messages_leave_room_for_small_ones_and_give_it_back(self):
+        greedy = self.begin()
+        self.assertTrue(self.chunk(greedy, 700 << 10, b"").startswith(b"250"))
+        self.assertTrue(self.chunk(self.begin(), 200 << 10).startswith(b"451 4.3.0"))
+        self.assertTrue(self.chunk(self.begin(), 10 << 10).startswith(b"250"))
+        greedy.send(b"RSET\r\n")
+        greedy.reply()
+        for _ in range(8):
+            self.assertTrue(self.chunk(self.begin(), 700 << 10).startswith(b"250"))
+
+
 class LmtpTest(ServerTest):
     accounts = ("alice", "bob")
 

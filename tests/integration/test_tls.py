@@ -76,6 +76,13 @@ class SelfSignedTest(TlsClient):
         self.assertEqual(session.noop()[0], "OK")
         session.logout()
 
+    def test_a_domain_in_the_place_of_another_gets_its_names(self):
+        self.server.cli("domain", "add", "one.test")
+        self.assertTrue(eventually(lambda: "one.test" in self.names()), self.names())
+        self.server.cli("domain", "remove", "one.test")
+        self.server.cli("domain", "add", "two.test")
+        self.assertTrue(eventually(lambda: "two.test" in self.names()), self.names())
+
     def test_private_keys_are_private(self):
         for name in ("key.pem", "ca-key.pem"):
             self.assertEqual((self.server.data / "tls" / name).stat().st_mode & 0o077, 0, name)

@@ -561,6 +561,28 @@ CASE(an_app_password_does_scram_too)
     assert_int_equal(scram(&c, "SCRAM-SHA-256", false), ERR_NONE);
 }
 
+CASE(an_app_password_does_scram_after_a_foreign_hash_was_renewed)
+{
+    struct client c = {.name = "ani@example.test", .header = "n,,"};
+    struct str phone;
+    int64_t id;
+
+    make_ani();
+    assert_int_equal(
+        credential_set_hash(1,
+                            STR("$6$abcdefgh$BPABm5D7ZFU2YVfMLyE5XRqe91qwdcZ6APg7kB/YBeADxUUq"
+                                "XXhg3mlHBbjpyHcrE9xl/9BuqqivCjN2qGEi30"),
+                            NULL),
+        0);
+    assert_int_equal(app_password_add(arena, 1, STR("phone"), &id, &phone, NULL), 0);
+    begin("PLAIN", true);
+    assert_int_equal(say(STR("\0ani@example.test\0pencil")), SASL_DONE);
+    c.password = phone.p;
+    assert_int_equal(scram(&c, "SCRAM-SHA-256", false), ERR_NONE);
+    c.password = "pencil";
+    assert_int_equal(scram(&c, "SCRAM-SHA-256", false), ERR_NONE);
+}
+
 CASE(wrong_proofs_are_guesses)
 {
     struct client c = {.name = "ani@example.test", .password = "eraser", .header = "n,,"};
@@ -632,6 +654,7 @@ int main(void)
         cmocka_unit_test(scram_proves_both_sides),
         cmocka_unit_test(an_unknown_name_has_a_salt_of_its_own_that_stays),
         cmocka_unit_test(an_app_password_does_scram_too),
+        cmocka_unit_test(an_app_password_does_scram_after_a_foreign_hash_was_renewed),
         cmocka_unit_test(wrong_proofs_are_guesses),
         cmocka_unit_test(wrong_proofs_for_a_name_that_nobody_has_are_guesses_too),
         cmocka_unit_test(guesses_prepared_side_by_side_do_not_help),

@@ -160,11 +160,14 @@ static void a_helo_name_holds_no_odd_bytes(void **state)
 {
     assert_true(smtp_helo_is_valid(STR("mail.example.org")));
     assert_true(smtp_helo_is_valid(STR("my_pc")));
+    assert_true(smtp_helo_is_valid(STR("Ani's-laptop")));
     assert_true(smtp_helo_is_valid(STR("[IPv6:2001:db8::1]")));
     assert_false(smtp_helo_is_valid(STR("")));
     assert_false(smtp_helo_is_valid(STR("two words")));
     assert_false(smtp_helo_is_valid(STR("a(b)")));
     assert_false(smtp_helo_is_valid(STR("a\rb")));
+    assert_false(smtp_helo_is_valid(STR("a\0b")));
+    assert_false(smtp_helo_is_valid(STR("a<b>")));
     assert_true(smtp_helo_is_valid(STR("mél.example.org")));
     assert_false(smtp_helo_is_valid(STR("m\xe9l.example.org")));
 }
