@@ -59,7 +59,7 @@ FORMATTED := $(wildcard server/*.c server/*/*.[ch] mail/*/*.[ch] dav/*/*.[ch] we
 .SECONDARY:
 
 # In parallel, unless the caller chose.
-PARALLEL := $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 
 all: deps
 	@$(MAKE) --no-print-directory $(PARALLEL) $(O)/merpati

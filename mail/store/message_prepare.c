@@ -15,7 +15,8 @@
 #include "server/run/offload.h"
 
 #define OFFLOAD_SIZE_MIN         (256 * 1024)
-#define FORM_SIZE_MAX            ((size_t)1 << 20) /* kept once for each recipient, and read in sets */
+#define FORM_SIZE_MAX            ((size_t)256 << 10) /* kept once for each recipient, and read in sets */
+#define ESSENTIAL_SIZE_MAX       ((size_t)8 << 10)   /* of one field, when an envelope is too large */
 #define HEADERS_SIZE_MAX         (16 * 1024)
 #define MSGIDS_READ_MAX          1000 /* of one field */
 #define REFERENCES_KEPT_EACH_END 50
@@ -50,9 +51,33 @@ struct preparation {
 
 /* ---- forms ----------------------------------------------------------------------------------- */
 
+/* What still names a message whose thousands of recipients do not fit. */
+static bool is_essential(const struct header_field *field)
+{
+    static const char *const names[] = {"Date", "From", "Subject", "In-Reply-To", "Message-ID"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_ieq(field->name, str_c(names[i])))
+            return field->whole.n <= ESSENTIAL_SIZE_MAX;
+    return false;
+}
+
 static void form_envelope(struct preparation *p)
 {
+    struct str rest = p->header;
+    struct header_field field;
+    struct buf essential;
+
     imap_form_envelope(&p->envelope, p->header);
+    if (buf_ok(&p->envelope))
+        return;
+    buf_init(&essential, FORM_SIZE_MAX / 4);
+    while (header_next(&rest, &field))
+        if (is_essential(&field))
+            buf_add(&essential, field.whole);
+    buf_clear(&p->envelope);
+    imap_form_envelope(&p->envelope, buf_str(&essential));
+    buf_fini(&essential);
     if (buf_ok(&p->envelope))
         return;
     buf_clear(&p->envelope);
