@@ -20,7 +20,7 @@ struct store_request {
 };
 
 struct store_result {
-    struct index_entry *before; /* as known before, ascending by UID; of .SILENT only */
+    struct index_entry *before; /* as the client knew them, ascending by UID; of .SILENT only */
     size_t before_count;
     struct message_state *states;
     size_t count;
@@ -123,6 +123,8 @@ static bool is_expected(const struct store_request *r, const struct index_entry 
 static void note_states_before(const struct imap_session *s, struct store_result *result,
                                const uint32_t *uids, size_t count)
 {
+    if (view_is_ahead(s->view))
+        return; /* the client knows something newer */
     result->before = ARENA_ARRAY(s->arena, count, struct index_entry);
     for (size_t i = 0; i < count; i++)
         if (view_entry(s->view, uids[i], &result->before[result->before_count]))

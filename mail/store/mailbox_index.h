@@ -73,6 +73,8 @@ void view_take_changes(struct mailbox_view *v, struct arena *a, bool expunges,
 /* The session itself made this change and tells (or need not tell) its client: the next take
  * leaves it out. */
 void view_mark_told(struct mailbox_view *v, uint32_t uid, uint64_t modseq);
+/* Was something marked that the index may not know yet? */
+bool view_is_ahead(const struct mailbox_view *v);
 
 /* Calls `changed` when something happened in the account that may concern the view (on the loop:
  * must not park). */

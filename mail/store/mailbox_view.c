@@ -240,16 +240,33 @@ static int compare_own(const void *a, const void *b)
     return (x->modseq > y->modseq) - (x->modseq < y->modseq);
 }
 
+/* Was this state or a later one told? The index may be behind what a command of the session's own
+ * has read, when others are at work. own[] is sorted. */
 static bool is_own_change(const struct mailbox_view *v, uint32_t uid, uint64_t modseq)
 {
-    struct own_change key = {uid, modseq};
+    size_t low = 0, high = v->own_count;
 
-    return v->own_count > 0 &&
-           bsearch(&key, v->own, v->own_count, sizeof v->own[0], compare_own) != NULL;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (v->own[middle].uid < uid ||
+            (v->own[middle].uid == uid && v->own[middle].modseq < modseq))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < v->own_count && v->own[low].uid == uid;
+}
+
+bool view_is_ahead(const struct mailbox_view *v)
+{
+    return v->own_count > 0;
 }
 
 void view_mark_told(struct mailbox_view *v, uint32_t uid, uint64_t modseq)
 {
+    if (modseq <= v->flags_modseq)
+        return;
     if (v->own_count == v->own_cap) {
         v->own_cap = v->own_cap * 2 + 16;
         v->own = memory_resize(v->own, v->own_cap * sizeof v->own[0]);

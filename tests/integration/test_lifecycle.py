@@ -368,6 +368,7 @@ class UnprivilegedTest(unittest.TestCase):
         server = Server()
         self.addCleanup(server.remove)
         server.data.mkdir(mode=0o700)
+        (server.data / "precious").write_text("x")
         result = subprocess.run([server.binary, "serve", "--config", str(server.config), "--data", str(server.data),
                                  "--port-offset", str(server.offset)], capture_output=True, text=True, timeout=120,
                                 env=server.env)
