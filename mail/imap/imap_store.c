@@ -145,7 +145,7 @@ static bool must_tell_flags(const struct imap_session *s, const struct store_req
 {
     const struct index_entry *before;
 
-    if (!r->is_silent)
+    if (!r->is_silent || result->before_count == 0)
         return true;
     before = bsearch(&state->uid, result->before, result->before_count, sizeof *before,
                      compare_entry_uid);

@@ -90,10 +90,22 @@ void conn_break(struct conn *c, enum error_kind why)
 
 /* ---- TLS over our socket ------------------------------------------------------------------- */
 
+static ssize_t take_ahead(struct conn *c, char *to, size_t size)
+{
+    struct str s = str_head(conn_buffer_str(&c->ahead), size);
+
+    memcpy(to, s.p, s.n);
+    conn_buffer_drop(&c->ahead, s.n);
+    if (c->ahead.n == 0)
+        conn_buffer_release(&c->ahead);
+    return (ssize_t)s.n;
+}
+
 static int bio_read(BIO *bio, char *to, int size)
 {
     struct conn *c = BIO_get_data(bio);
-    ssize_t got = conn_socket_receive(c, to, (size_t)size);
+    ssize_t got = c->ahead.n > 0 ? take_ahead(c, to, (size_t)size)
+                                 : conn_socket_receive(c, to, (size_t)size);
 
     BIO_clear_retry_flags(bio);
     if (got < 0 && errno == EAGAIN)

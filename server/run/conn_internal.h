@@ -56,6 +56,7 @@ struct conn {
     bool has_new_input;                                 /* since the rest timeout was last counted anew */
 
     struct conn_buffer in, out;
+    struct conn_buffer ahead;                           /* of the TLS handshake, what came in one packet with a PROXY header */
     size_t in_seen;                                     /* of `in`: shown by the last conn_fill() */
     int64_t deadline_ms, deadline_duration_ms;
     int64_t rest_since_ms, rest_timeout_ms;

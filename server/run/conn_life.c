@@ -231,12 +231,13 @@ static bool read_proxy_header(struct conn *c)
     return true;
 }
 
-/* What came in one packet with the PROXY header lies in our buffer, where TLS does not look. */
-static bool nothing_before_tls(struct conn *c)
+/* What came in one packet with the PROXY header lies in our buffer: TLS reads it first. */
+static bool begin_tls(struct conn *c)
 {
-    if (c->in.n == 0)
-        return true;
-    return refuse_proxy(c, "the TLS handshake came together with the header");
+    c->ahead = c->in;
+    c->in = (struct conn_buffer){0};
+    c->in_seen = 0;
+    return conn_handshake(c, NULL) == 0;
 }
 
 /* The limit for all comes first: whoever holds a PROXY header back takes up a place, too. */
@@ -248,7 +249,7 @@ static bool conn_begin(struct conn *c)
         return false;
     if (!admit(c))
         return false;
-    if (c->tls_mode == TLS_IMPLICIT && (!nothing_before_tls(c) || conn_handshake(c, NULL) < 0))
+    if (c->tls_mode == TLS_IMPLICIT && !begin_tls(c))
         return false;
     c->session = c->service->open(c, c->tag);
     c->is_open = c->session != NULL;
@@ -327,6 +328,7 @@ static bool conn_serve(struct conn *c)
 static void conn_rest(struct conn *c)
 {
     conn_buffer_release(&c->in);
+    conn_buffer_release(&c->ahead);
     conn_buffer_release(&c->out);
     c->in_seen = 0;
     c->fiber = NULL;

@@ -1,5 +1,6 @@
 """Two sessions on one mailbox: neither loses a change, whatever is silent, refused or held back."""
 
+import random
 import re
 import unittest
 
@@ -105,6 +106,66 @@ class SyncTest(ServerTest):
         lines = [line for line in self.server.log().splitlines() if "log@example.test" in line]
         self.assertEqual(len(lines), 1, lines)
         self.assertRegex(lines[0], r"event=login_ok .*session=\S+.*peer=127\.0\.0\.1.*mechanism=LOGIN")
+
+
+class Believer:
+    """A session and the flags that its client believes in, by what it did and what it was told."""
+
+    def __init__(self, session, count):
+        self.session, self.flags = session, {n: frozenset() for n in range(1, count + 1)}
+
+    def send_store(self, number, sign, names):
+        s = self.session
+        self.tag = s.tag()
+        s.send(self.tag + f" STORE {number} {sign}FLAGS.SILENT ({' '.join(names)})\r\n".encode())
+        old, new = self.flags[number], frozenset(n.lower().encode() for n in names)
+        self.flags[number] = old | new if sign == "+" else old - new if sign == "-" else new
+
+    def take(self, responses):
+        for r in responses:
+            if (m := re.match(rb"\* (\d+) FETCH \(.*FLAGS \(([^)]*)\)", r)):
+                self.flags[int(m.group(1))] = frozenset(m.group(2).lower().split())
+
+    def finish(self):
+        untagged, answer = self.session.finish(self.tag)
+        assert answer.startswith(b"OK"), answer
+        self.take(untagged)
+
+
+class SilenceTest(ServerTest):
+    accounts = ("alice",)
+    workers = 2
+
+    def believer(self):
+        s = Session(self.server, "alice", "INBOX")
+        self.addCleanup(s.close)
+        return Believer(s, 6)
+
+    def settled(self, believers):
+        """The news of another worker may still be on its way; none may ever be missing in the end."""
+        for b in believers:
+            b.take(b.session.ok("NOOP"))
+        truth = self.believer()
+        truth.take(truth.session.ok("FETCH 1:* FLAGS"))
+        truth.session.close()
+        return all(b.flags == truth.flags for b in believers)
+
+    def test_silent_stores_at_once_in_several_sessions_lose_nothing(self):
+        first = Session(self.server, "alice")
+        self.addCleanup(first.close)
+        for _ in range(6):
+            first.append("INBOX", PLAIN)
+        believers = [self.believer() for _ in range(4)]
+        rng = random.Random(5)
+        for number in range(300):
+            busy = rng.sample(believers, rng.randint(1, 4))
+            for b in busy:
+                b.send_store(rng.randint(1, 6), rng.choice(("+", "-", "")),
+                             rng.sample(("\\Seen", "\\Flagged", "\\Draft", "k1", "K2"), rng.randint(0, 2)))
+            for b in busy:
+                b.finish()
+            if number % 20 == 19:
+                self.assertTrue(eventually(lambda: self.settled(believers), timeout=10), number)
 
 
 if __name__ == "__main__":

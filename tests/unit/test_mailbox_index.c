@@ -277,6 +277,26 @@ CASE(own_changes_are_left_out_and_others_are_not)
     client_close(&other);
 }
 
+CASE(a_later_state_that_was_told_outranks_what_the_index_knows)
+{
+    struct client c;
+    struct view_changes changes;
+
+    append(2);
+    client_open(&c, INBOX);
+    view_mark_told(c.view, 1, view_highest_modseq(c.view));
+    assert_false(view_is_ahead(c.view));
+    view_mark_told(c.view, 1, view_highest_modseq(c.view) + 100);
+    assert_true(view_is_ahead(c.view));
+    change_flags(NULL, (const uint32_t[]){1, 2}, 2, FLAGS_ADD, FLAG_SEEN);
+    assert_done(view_refresh(c.view, &err));
+    changes = client_take(&c, true);
+    assert_int_equal(changes.flag_count, 1);
+    assert_int_equal(changes.flags[0].uid, 2);
+    assert_true(view_is_ahead(c.view));
+    client_close(&c);
+}
+
 CASE(a_removed_mailbox_is_gone_for_who_looks)
 {
     struct client c;
@@ -613,6 +633,7 @@ int main(void)
         cmocka_unit_test(a_mailbox_that_is_not_there_cannot_be_opened),
         cmocka_unit_test(removals_wait_for_their_time_but_arrivals_do_not),
         cmocka_unit_test(own_changes_are_left_out_and_others_are_not),
+        cmocka_unit_test(a_later_state_that_was_told_outranks_what_the_index_knows),
         cmocka_unit_test(a_removed_mailbox_is_gone_for_who_looks),
         cmocka_unit_test(a_watch_is_called_for_its_account_only),
         cmocka_unit_test(keywords_are_known_from_loading_and_from_changes),
