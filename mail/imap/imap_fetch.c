@@ -386,16 +386,15 @@ static PARKS int set_seen(struct fetch *f, struct error *err)
 
 static PARKS int run_chunk(struct fetch *f, struct error *err)
 {
-    struct message_reader reader = {.account_id = f->s->account_id,
-                                    .ids = f->ids,
-                                    .count = f->count,
-                                    .columns = f->columns,
-                                    .blob_offset = f->window.from,
-                                    .blob_size =
-                                        f->window.to < UINT64_MAX ? f->window.to - f->window.from
-                                                                  : 0,
-                                    .each = print_read_message,
-                                    .arg = f};
+    struct message_reader reader = {
+        .account_id = f->s->account_id,
+        .ids = f->ids,
+        .count = f->count,
+        .columns = f->columns,
+        .blob_offset = f->window.from,
+        .blob_size = f->window.to < UINT64_MAX ? f->window.to - f->window.from : 0,
+        .each = print_read_message,
+        .arg = f};
 
     if (f->count == 0)
         return 0;

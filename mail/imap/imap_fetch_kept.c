@@ -63,7 +63,7 @@ static void forget_old(struct timer *t)
 
 static struct kept_message *find(int64_t account_id, int64_t message_id)
 {
-    LIST_EACH(at, &kept) {
+    LIST_EACH (at, &kept) {
         struct kept_message *k = CONTAINER_OF(at, struct kept_message, link);
         if (k->account_id == account_id && k->message_id == message_id)
             return k;

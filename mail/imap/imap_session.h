@@ -40,21 +40,21 @@ struct imap_session {
     uint32_t saved_count;
     uint32_t keyword_count; /* told in FLAGS */
     uint32_t bad_count;
-    uint8_t listener;  /* enum imap_listener */
-    uint8_t enabled;   /* enum imap_enabled */
-    bool is_read_only; /* EXAMINE */
+    uint8_t listener;    /* enum imap_listener */
+    uint8_t enabled;     /* enum imap_enabled */
+    bool is_read_only;   /* EXAMINE */
     bool is_modseq_held; /* an older HIGHESTMODSEQ was told, as removals were held back */
 };
 
 struct imap_command;
 
 enum imap_verb_flag {
-    VERB_HAS_UID_FORM = 1,    /* "UID FETCH" */
-    VERB_UID_FORM_ONLY = 2,   /* a word of its own behind UID: "UID EXPUNGE" */
-    VERB_BY_NUMBER = 4,       /* without UID, sequence numbers must not move (RFC 9051, 7.5.1) */
-    VERB_READS = 8,           /* reads from the client while it runs */
-    VERB_TRYCREATE = 16,      /* a missing mailbox is the target */
-    VERB_NO_UPDATES = 32,     /* nothing untagged is due at its end */
+    VERB_HAS_UID_FORM = 1,  /* "UID FETCH" */
+    VERB_UID_FORM_ONLY = 2, /* a word of its own behind UID: "UID EXPUNGE" */
+    VERB_BY_NUMBER = 4,     /* without UID, sequence numbers must not move (RFC 9051, 7.5.1) */
+    VERB_READS = 8,         /* reads from the client while it runs */
+    VERB_TRYCREATE = 16,    /* a missing mailbox is the target */
+    VERB_NO_UPDATES = 32,   /* nothing untagged is due at its end */
 };
 
 struct imap_verb {
@@ -68,8 +68,8 @@ struct imap_command {
     struct str tag;
     const struct imap_verb *verb; /* NULL: unknown */
     bool by_uid;
-    bool is_answered; /* the handler wrote the tagged answer itself */
-    bool has_message; /* APPEND: `message` waits to be read */
+    bool is_answered;  /* the handler wrote the tagged answer itself */
+    bool has_message;  /* APPEND: `message` waits to be read */
     bool tells_modseq; /* messages were removed: HIGHESTMODSEQ with the OK (RFC 7162, 3.2.5) */
     struct imap_literal message;
     struct imap_parser args; /* behind the verb and its space */

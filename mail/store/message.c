@@ -321,8 +321,7 @@ static int read_blobs(struct batch *b, const int64_t *ids, size_t count, struct 
     if (r->blob_size == 0)
         return pg_run(pg_pool(), &sql_message_blobs, PG_ARGS(array), &b->blobs, err);
     return pg_run(pg_pool(), &sql_message_blob_slices,
-                  PG_ARGS(array, clamped_i32(first), clamped_i32(r->blob_size)),
-                  &b->blobs, err);
+                  PG_ARGS(array, clamped_i32(first), clamped_i32(r->blob_size)), &b->blobs, err);
 }
 
 static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *err)

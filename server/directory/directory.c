@@ -110,26 +110,6 @@ int directory_has_domain(struct str domain, bool *out, struct error *err)
     return status;
 }
 
-int directory_may_send_as(int64_t account_id, struct str address, bool *out, struct error *err)
-{
-    struct arena *a = arena_new();
-    struct pg_rows rows;
-    struct str canonical;
-    int status = -1;
-
-    *out = false;
-    if (address_split(a, address, &canonical, NULL, NULL) < 0) {
-        status = 0;
-    } else if (pg_run(pg_pool(), &sql_address_belongs,
-                      PG_ARGS(pg_i64(account_id), pg_text(canonical)), &rows, err) == 0) {
-        *out = pg_get_bool(&rows, 0, "is_own");
-        pg_rows_free(&rows);
-        status = 0;
-    }
-    arena_free(&a);
-    return status;
-}
-
 /* --- where mail goes ------------------------------------------------------------------------------- */
 
 struct wanted {
@@ -145,14 +125,12 @@ static bool leads_to_postmaster(struct str local)
     return str_eq(local, STR("postmaster")) || str_eq(local, STR("abuse"));
 }
 
-static int split_detail(struct arena *a, struct str local, struct str domain, struct wanted *w,
-                        struct error *err)
+/* w->whole is set: cuts it into the rest. */
+static void split_detail(struct arena *a, struct wanted *w)
 {
     struct str base_local, delimiter = str_c(config.recipient_delimiter);
     ptrdiff_t at;
 
-    if (address_canonical(a, local, domain, &w->whole, err) < 0)
-        return -1;
     w->base = w->whole;
     w->detail = STR_NULL;
     str_rcut(w->whole, '@', &base_local, &w->domain);
@@ -163,8 +141,32 @@ static int split_detail(struct arena *a, struct str local, struct str domain, st
         w->base = arena_printf(a, "%.*s@%.*s", STR_ARG(base_local), STR_ARG(w->domain));
     }
     w->is_for_postmaster = leads_to_postmaster(base_local);
-    return 0;
 }
+
+/* --- sending as ------------------------------------------------------------------------------------ */
+
+int directory_may_send_as(int64_t account_id, struct str address, bool *out, struct error *err)
+{
+    struct arena *a = arena_new();
+    struct pg_rows rows;
+    struct wanted w;
+    int status = 0;
+
+    *out = false;
+    if (address_split(a, address, &w.whole, NULL, NULL) == 0) {
+        split_detail(a, &w);
+        status = pg_run(pg_pool(), &sql_address_belongs,
+                        PG_ARGS(pg_i64(account_id), pg_text(w.whole), pg_text(w.base)), &rows, err);
+        if (status == 0) {
+            *out = pg_get_bool(&rows, 0, "is_own");
+            pg_rows_free(&rows);
+        }
+    }
+    arena_free(&a);
+    return status;
+}
+
+/* --- resolving ------------------------------------------------------------------------------------- */
 
 static void read_recipients(struct arena *a, const struct pg_rows *rows, const struct wanted *w,
                             struct recipients *out)
@@ -233,8 +235,10 @@ int directory_resolve(struct arena *a, struct str local, struct str domain, stru
     bool is_done;
 
     *out = (struct recipients){0};
-    if (split_detail(a, local, domain, &w, err) < 0 ||
-        pg_run(pg_pool(), &sql_directory_resolve_plain,
+    if (address_canonical(a, local, domain, &w.whole, err) < 0)
+        return -1;
+    split_detail(a, &w);
+    if (pg_run(pg_pool(), &sql_directory_resolve_plain,
                PG_ARGS(pg_text(w.whole), pg_text(w.base), pg_text(w.domain),
                        pg_i64(config.quota_bytes), pg_i64(config.quota_messages)),
                &rows, err) < 0)

@@ -87,7 +87,9 @@ SELECT receiver.account_id, receiver.address, receiver.room
  LIMIT $5;
 
 -- name: address_belongs :one
-SELECT EXISTS (SELECT FROM address WHERE address = $2 AND account_id = $1) AS is_own;
+-- $2, or $3 which is $2 without its detail.
+SELECT coalesce((SELECT account_id = $1 FROM address WHERE address IN ($2, $3) ORDER BY address <> $2 LIMIT 1),
+                false) AS is_own;
 
 -- name: account_insert :one
 -- No row: the domain is not ours.

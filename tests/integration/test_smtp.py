@@ -222,6 +222,7 @@ class SmtpTest(ServerTest):
             c.ehlo()
             c.login("alice@example.test", PASSWORD)
             c.sendmail("alice@example.test", ["bob@example.test"], MESSAGE % b"submitted")
+            c.sendmail("alice+list@example.test", ["bob@example.test"], MESSAGE % b"with a detail")
             with self.assertRaises(smtplib.SMTPSenderRefused):
                 c.sendmail("bob@example.test", ["bob@example.test"], MESSAGE % b"forged")
             c.rset()
