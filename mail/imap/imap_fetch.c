@@ -451,9 +451,10 @@ static unsigned item_columns(const struct fetch_item *item)
     case FETCH_MODSEQ:
         return 0;
     case FETCH_INTERNALDATE:
-    case FETCH_SIZE:
     case FETCH_SAVEDATE:
         return MESSAGE_ROW;
+    case FETCH_SIZE:
+        return MESSAGE_SIZE;
     case FETCH_ENVELOPE:
         return MESSAGE_ENVELOPE;
     case FETCH_BODYSTRUCTURE:

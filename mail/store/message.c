@@ -27,7 +27,7 @@ struct row_columns {
     int message_id, thread_id, blob_id, size, received_at, saved_at;
 };
 struct meta_columns {
-    int message_id, sent_at, envelope, structure, headers;
+    int message_id, size, sent_at, envelope, structure, headers;
 };
 struct blob_columns {
     int blob_id, data;
@@ -54,7 +54,7 @@ static bool wants(const struct message_reader *r, unsigned columns)
  * asked of it. */
 static bool wants_rows(const struct message_reader *r)
 {
-    return wants(r, MESSAGE_ROW | MESSAGE_BLOB) || r->columns == 0;
+    return wants(r, MESSAGE_ROW | MESSAGE_BLOB) || !wants(r, MESSAGE_META);
 }
 
 /* ---- the question ---------------------------------------------------------------------------- */
@@ -153,9 +153,9 @@ static void find_row_columns(struct batch *b)
 static void find_meta_columns(struct batch *b)
 {
     b->meta_columns = (struct meta_columns){
-        pg_column(&b->meta, "message_id"), pg_column(&b->meta, "sent_at"),
-        pg_column(&b->meta, "envelope"),   pg_column(&b->meta, "structure"),
-        pg_column(&b->meta, "headers"),
+        pg_column(&b->meta, "message_id"), pg_column(&b->meta, "size"),
+        pg_column(&b->meta, "sent_at"),    pg_column(&b->meta, "envelope"),
+        pg_column(&b->meta, "structure"),  pg_column(&b->meta, "headers"),
     };
 }
 
@@ -227,6 +227,7 @@ static void fill_message(const struct batch *b, const struct slot *s, struct mes
         m->saved_us = pg_time_us_at(&b->rows, (size_t)s->row, b->row_columns.saved_at);
     }
     if (s->meta_row >= 0) {
+        m->size = (uint64_t)pg_i64_at(&b->meta, (size_t)s->meta_row, b->meta_columns.size);
         if (!pg_null_at(&b->meta, (size_t)s->meta_row, b->meta_columns.sent_at))
             m->sent_us = pg_time_us_at(&b->meta, (size_t)s->meta_row, b->meta_columns.sent_at);
         m->envelope = wanted_str(b, s, MESSAGE_ENVELOPE, b->meta_columns.envelope);

@@ -37,6 +37,7 @@ enum message_columns {
     MESSAGE_STRUCTURE = 4,
     MESSAGE_HEADERS = 8,
     MESSAGE_BLOB = 16, /* the raw message */
+    MESSAGE_SIZE = 32, /* size alone: comes free with envelope, structure or headers */
 };
 
 struct message {

@@ -85,6 +85,7 @@ COMMENT ON TABLE message IS 'account: one row per message, in exactly one mailbo
 CREATE TABLE message_meta (
     account_id bigint NOT NULL,
     message_id bigint NOT NULL,
+    size       bigint NOT NULL,                       -- as in message, so that a list view reads one table
     sent_at    timestamptz,                           -- the Date field
     envelope   bytea COMPRESSION lz4 NOT NULL,        -- IMAP ENVELOPE, ready to send
     structure  bytea COMPRESSION lz4 NOT NULL,        -- IMAP BODYSTRUCTURE, ready to send
@@ -204,8 +205,8 @@ BEGIN
     VALUES (p_account_id, mail_deliver.message_id, p_mailbox_id, mail_deliver.uid, mail_deliver.modseq,
             mail_deliver.modseq, mail_deliver.thread_id, p_blob_id, p_size, p_received_at, p_flags,
             CASE WHEN p_keywords IS NOT NULL THEN mail_change_keywords(NULL, 2, p_keywords) END);
-    INSERT INTO message_meta (account_id, message_id, sent_at, envelope, structure, headers)
-    VALUES (p_account_id, mail_deliver.message_id, p_sent_at, p_envelope, p_structure, p_headers);
+    INSERT INTO message_meta (account_id, message_id, size, sent_at, envelope, structure, headers)
+    VALUES (p_account_id, mail_deliver.message_id, p_size, p_sent_at, p_envelope, p_structure, p_headers);
     INSERT INTO thread_ref (account_id, ref, subject_hash, thread_id)
     SELECT p_account_id, r, p_subject_hash, mail_deliver.thread_id FROM unnest(p_refs) AS r
         ON CONFLICT DO NOTHING;
@@ -390,8 +391,8 @@ BEGIN
                thread_id, blob_id, size, received_at, flags, keywords
           FROM source
     )
-    INSERT INTO message_meta (account_id, message_id, sent_at, envelope, structure, headers)
-    SELECT p_account_id, v_first_message_id + s.nth, t.sent_at, t.envelope, t.structure, t.headers
+    INSERT INTO message_meta (account_id, message_id, size, sent_at, envelope, structure, headers)
+    SELECT p_account_id, v_first_message_id + s.nth, t.size, t.sent_at, t.envelope, t.structure, t.headers
       FROM source s JOIN message_meta t ON t.account_id = p_account_id AND t.message_id = s.message_id;
 
     PERFORM mail_use_blobs(ARRAY(
