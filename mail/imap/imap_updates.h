@@ -8,7 +8,7 @@
 PARKS void imap_updates_send(struct imap_session *s, bool expunges);
 /* FLAGS and PERMANENTFLAGS, when keywords came up that the client has not heard of. */
 PARKS void imap_tell_keywords(struct imap_session *s, bool always);
-/* "* 7 FETCH (UID 9 FLAGS (\Seen) MODSEQ (12))" with what this session wants to know. */
+/* "* 7 FETCH (UID 9 FLAGS (\Seen) MODSEQ (12))" with what the session wants to know. */
 void imap_add_flag_update(const struct imap_session *s, struct buf *out, uint32_t seq,
                           const struct index_entry *entry, bool with_uid, bool with_flags,
                           bool with_modseq);

@@ -30,11 +30,11 @@ trap finish EXIT
 
 if [ "${PEER:-yes}" = yes ]; then
 	for p in postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd; do
-		dpkg-query -W "$p" >/dev/null 2>&1 || { echo "Installing the peer: $p"; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$p" >/dev/null; }
+		dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || { echo "Installing the peer: $p"; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$p" >/dev/null; }
 	done
 	mkdir -p "$PEERS"
 	peer_is_up=yes
-	"$drivers/peers/postfix-dovecot.sh" start >"$work/peer.log" 2>&1
+	"$drivers/peers/postfix-dovecot.sh" start >"$work/peer.log" 2>&1 || { cat "$work/peer.log"; exit 1; }
 	pids=$PEERS/dovecot/run/master.pid,$PEERS/postfix-spool/pid/master.pid
 	"$drivers/bench-mail.sh" 12025 0 12143 12993 0 0 "$pids" "$mail_sections" >"$work/peer.out"
 	case $sections in *idle*) "$drivers/bench-idle.sh" 12993 12025 "$PEERS/dovecot/run/master.pid" >>"$work/peer.out" 2>&1 || true ;; esac
