@@ -79,13 +79,14 @@ class CorpusTest(ServerTest):
         self.check_forms("alice", len(messages))
 
     def test_append(self):
-        messages = [(name, m) for name, m in corpus() if m and b"\0" not in m]
+        messages = [(name, m) for name, m in corpus() if m]
         raw = self.server.raw("imap", timeout=300)
         raw.line()
         raw.send("a LOGIN bob@example.test secret\r\n")
         raw.until(b"a ")
         for name, message in messages:
-            raw.send(b"x APPEND INBOX {%d+}\r\n" % len(message) + message + b"\r\n")
+            literal = b"~{%d+}" if b"\0" in message else b"{%d+}"      # RFC 3516: only literal8 may hold NUL
+            raw.send(b"x APPEND INBOX " + literal % len(message) + b"\r\n" + message + b"\r\n")
             answer = raw.until(b"x ")[-1]
             self.assertTrue(answer.startswith(b"x OK [APPENDUID"), (name, answer))
         raw.close()
