@@ -1,6 +1,7 @@
 /* worker.c - the life of a worker: start the services, serve, drain, end. */
 #include "server/run/worker.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@
 #define DRAIN_POLL_MS 20
 #define CUT_MAX_MS    2000
 #define ALARM_GRACE_S 15
+#define HEAP_BLOCK_MAX (512 * 1024)
+#define HEAP_SLACK_MAX (1024 * 1024)
 
 static struct {
     const struct server_plan *plan;
@@ -120,12 +123,22 @@ static void start(void *unused)
     close(worker.ready_fd);
 }
 
+/* What a burst took goes back to the system. Left to itself, malloc moves these bounds up with each large block it
+ * sees, and a worker that once carried a large message holds its memory for ever. */
+static void bound_the_heap(void)
+{
+    mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_MAX);
+    mallopt(M_TRIM_THRESHOLD, HEAP_SLACK_MAX);
+    mallopt(M_ARENA_MAX, 2);
+}
+
 int worker_run(const struct server_plan *plan, unsigned index, int ready_fd)
 {
     worker.plan = plan;
     worker.index = index;
     worker.ready_fd = ready_fd;
     snprintf(worker.name, sizeof worker.name, "worker-%u", index);
+    bound_the_heap();
     prctl(PR_SET_NAME, worker.name);
     log_set_process(worker.name);
     log_init(&worker.log, NULL);
