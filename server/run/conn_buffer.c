@@ -66,10 +66,10 @@ static void grow(struct conn_buffer *b, size_t cap)
 {
     char *p = cap == CONN_BLOCK_SIZE ? block_take() : memory_resize(NULL, cap);
 
-    if (b->n > 0)
+    if (b->p != NULL) {
         memcpy(p, b->p + b->at, b->n);
-    if (b->p != NULL)
         memory_put(b->p, b->cap);
+    }
     *b = (struct conn_buffer){.p = p, .n = b->n, .cap = (uint32_t)cap};
 }
 
