@@ -35,6 +35,7 @@ static const struct endpoint *endpoints(size_t *count)
     static struct endpoint v[16];
     size_t n = 0;
 
+    /* clang-format off */
     v[n++] = (struct endpoint){&smtp_service, SMTP_MX, "listen_smtp", config.listen_smtp, 25, TLS_OFFERED};
     v[n++] = (struct endpoint){&smtp_service, SMTP_SUBMISSION, "listen_submission", config.listen_submission, 587, TLS_OFFERED};
     v[n++] = (struct endpoint){&smtp_service, SMTP_SUBMISSION, "listen_submissions", config.listen_submissions, 465, TLS_IMPLICIT};
@@ -43,6 +44,7 @@ static const struct endpoint *endpoints(size_t *count)
     v[n++] = (struct endpoint){&imap_service, 0, "listen_imaps", config.listen_imaps, 993, TLS_IMPLICIT};
     v[n++] = (struct endpoint){&http_service, 0, "listen_http", config.listen_http, 80, TLS_NONE};
     v[n++] = (struct endpoint){&http_service, 0, "listen_https", config.listen_https, 443, TLS_IMPLICIT};
+    /* clang-format on */
     *count = n;
     return v;
 }
@@ -150,7 +152,9 @@ static const char *absolute_path(const char *path)
 
 /* --set NAME=VALUE and --workers N: applied after the file, which they override. */
 struct overrides {
-    struct { struct str name, value; } v[100];
+    struct {
+        struct str name, value;
+    } v[100];
     size_t n;
 };
 
@@ -184,9 +188,12 @@ static bool take_port_offset(const char *text)
 static bool take_options(int argc, char **argv, struct overrides *overrides, const char **data)
 {
     static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},      {"data", required_argument, NULL, 'd'},
-        {"port-offset", required_argument, NULL, 'p'}, {"workers", required_argument, NULL, 'w'},
-        {"set", required_argument, NULL, 's'},         {"first-account", no_argument, NULL, 'f'},
+        {"config", required_argument, NULL, 'c'},
+        {"data", required_argument, NULL, 'd'},
+        {"port-offset", required_argument, NULL, 'p'},
+        {"workers", required_argument, NULL, 'w'},
+        {"set", required_argument, NULL, 's'},
+        {"first-account", no_argument, NULL, 'f'},
         {0},
     };
     bool is_good = true;
@@ -194,13 +201,26 @@ static bool take_options(int argc, char **argv, struct overrides *overrides, con
 
     while (is_good && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
-        case 'c': config.config_path = optarg; break;
-        case 'd': *data = optarg; break;
-        case 'f': wants_first_account = true; break;
-        case 'p': is_good = take_port_offset(optarg); break;
-        case 'w': is_good = add_override(overrides, STR("workers"), str_c(optarg)); break;
-        case 's': is_good = add_set(overrides, optarg); break;
-        default: is_good = false;
+        case 'c':
+            config.config_path = optarg;
+            break;
+        case 'd':
+            *data = optarg;
+            break;
+        case 'f':
+            wants_first_account = true;
+            break;
+        case 'p':
+            is_good = take_port_offset(optarg);
+            break;
+        case 'w':
+            is_good = add_override(overrides, STR("workers"), str_c(optarg));
+            break;
+        case 's':
+            is_good = add_set(overrides, optarg);
+            break;
+        default:
+            is_good = false;
         }
     }
     return is_good && optind == argc;

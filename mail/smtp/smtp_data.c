@@ -7,11 +7,11 @@
 #include "server/run/config.h"
 #include "server/run/loop.h"
 
-#define DATA_TIME_MAX_FACTOR 10         /* a whole message may take so many times smtp_timeout */
-#define TRACE_SIZE_MAX 65536
-#define SMALL_SIZE     ((size_t)128 << 10)      /* what most messages are below */
+#define DATA_TIME_MAX_FACTOR 10 /* a whole message may take so many times smtp_timeout */
+#define TRACE_SIZE_MAX       65536
+#define SMALL_SIZE           ((size_t)128 << 10) /* what most messages are below */
 
-static size_t message_memory;           /* bytes of messages being received in this worker */
+static size_t message_memory; /* bytes of messages being received in this worker */
 
 static void message_drop(struct smtp_tx *tx)
 {
@@ -77,7 +77,10 @@ static int fault_error(const struct smtp_tx *tx, struct error *err)
 /* Where the reader stands between blocks. LINE_START and DOT* tell what of the ending was seen. */
 enum data_state { LINE_START, IN_LINE, SEEN_CR, SEEN_DOT, SEEN_DOT_CR, DATA_END };
 
-static void add_held(struct smtp_tx *tx, const char *text) { message_add(tx, str_c(text)); }
+static void add_held(struct smtp_tx *tx, const char *text)
+{
+    message_add(tx, str_c(text));
+}
 
 /* Reads one line's beginning: a dot there is either the end or stuffing (RFC 5321, 4.5.2). */
 static enum data_state after_dot(struct smtp_tx *tx, enum data_state state, char c)
@@ -86,7 +89,7 @@ static enum data_state after_dot(struct smtp_tx *tx, enum data_state state, char
         return SEEN_DOT_CR;
     if (state == SEEN_DOT_CR && c == '\n')
         return DATA_END;
-    if (state == SEEN_DOT_CR)           /* ". CR x": the dot was stuffing, the CR is text */
+    if (state == SEEN_DOT_CR) /* ". CR x": the dot was stuffing, the CR is text */
         add_held(tx, "\r");
     return IN_LINE;
 }
@@ -106,7 +109,7 @@ static size_t take_text(struct smtp_tx *tx, enum data_state *state, struct str b
     else {
         if (tx->fault == FAULT_NONE)
             tx->fault = FAULT_BARE_LF;
-        *state = IN_LINE;               /* not a line end: a dot behind it means nothing */
+        *state = IN_LINE; /* not a line end: a dot behind it means nothing */
     }
     return n;
 }
@@ -159,7 +162,7 @@ static int finish_message(struct smtp_session *s, struct error *err)
 
     if (status == 0)
         status = smtp_deliver(s, err);
-    if (status < 0 && s->role == SMTP_LMTP) {           /* an answer per recipient (RFC 2033, 4.2) */
+    if (status < 0 && s->role == SMTP_LMTP) { /* an answer per recipient (RFC 2033, 4.2) */
         for (size_t i = 0; i < s->tx.rcpt_count; i++)
             smtp_reply_error(s, err);
         status = 0;
@@ -191,7 +194,9 @@ static void chunk_add(struct smtp_tx *tx, struct str s)
 
     while (at < s.n && (lf = memchr(s.p + at, '\n', s.n - at)) != NULL) {
         size_t i = (size_t)(lf - s.p);
-        char before = i > 0 ? s.p[i - 1] : tx->message.n > 0 ? tx->message.p[tx->message.n - 1] : '\0';
+        char before = i > 0               ? s.p[i - 1]
+                      : tx->message.n > 0 ? tx->message.p[tx->message.n - 1]
+                                          : '\0';
 
         if (before != '\r' && tx->fault == FAULT_NONE)
             tx->fault = FAULT_BARE_LF;

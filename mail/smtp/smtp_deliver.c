@@ -13,7 +13,8 @@
 
 static const char *protocol_name(const struct smtp_session *s)
 {
-    static const char *const names[2][2][2][2] = { /* [UTF8][LMTP][TLS][AUTH], RFC 3848, 6531 */
+    static const char *const names[2][2][2][2] = {
+        /* [UTF8][LMTP][TLS][AUTH], RFC 3848, 6531 */
         {{{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}}, {{"LMTP", "LMTPA"}, {"LMTPS", "LMTPSA"}}},
         {{{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}},
          {{"UTF8LMTP", "UTF8LMTPA"}, {"UTF8LMTPS", "UTF8LMTPSA"}}},
@@ -55,7 +56,7 @@ void smtp_trace_begin(struct smtp_session *s)
     if (conn_is_tls(s->conn))
         buf_addf(b, "\r\n\t(%.*s)", STR_ARG(conn_tls_description(s->conn)));
     buf_addf(b, "\r\n\tid %s.%u", conn_session_id(s->conn), s->tx.number);
-    if (s->tx.rcpt_count == 1)          /* more would show blind recipients to each other */
+    if (s->tx.rcpt_count == 1) /* more would show blind recipients to each other */
         buf_addf(b, "\r\n\tfor <%.*s>", STR_ARG(s->tx.rcpts[0].path));
     buf_adds(b, ";\r\n\t");
     date_add_rfc5322(b, time_now_us() / 1000000, 0);
@@ -67,7 +68,8 @@ void smtp_trace_begin(struct smtp_session *s)
 
 static int compare_deliveries(const void *a, const void *b)
 {
-    int64_t x = ((const struct delivery *)a)->account_id, y = ((const struct delivery *)b)->account_id;
+    int64_t x = ((const struct delivery *)a)->account_id,
+            y = ((const struct delivery *)b)->account_id;
 
     return x < y ? -1 : x > y;
 }
@@ -81,7 +83,8 @@ static struct delivery *make_deliveries(struct smtp_session *s, size_t *count)
     size_t n = 0;
 
     for (size_t i = 0; i < tx->account_count; i++)
-        v[i] = (struct delivery){.account_id = tx->accounts[i], .received_us = now_us,
+        v[i] = (struct delivery){.account_id = tx->accounts[i],
+                                 .received_us = now_us,
                                  .may_exceed_quota = s->role != SMTP_LMTP};
     qsort(v, tx->account_count, sizeof *v, compare_deliveries);
     for (size_t i = 0; i < tx->account_count; i++)
@@ -91,7 +94,8 @@ static struct delivery *make_deliveries(struct smtp_session *s, size_t *count)
     return v;
 }
 
-static const struct delivery *find_delivery(const struct delivery *v, size_t count, int64_t account_id)
+static const struct delivery *find_delivery(const struct delivery *v, size_t count,
+                                            int64_t account_id)
 {
     struct delivery key = {.account_id = account_id};
 
@@ -113,7 +117,8 @@ static enum delivery_status recipient_status(struct smtp_session *s, const struc
     return status;
 }
 
-static void answer_recipient(struct smtp_session *s, const struct smtp_recipient *r, enum delivery_status status)
+static void answer_recipient(struct smtp_session *s, const struct smtp_recipient *r,
+                             enum delivery_status status)
 {
     switch (status) {
     case DELIVERED:

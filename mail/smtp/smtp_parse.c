@@ -20,7 +20,10 @@ static bool is_domain_char(char c)
            u == '-' || u == '.' || u == '_';
 }
 
-static char peek(struct str s) { return s.n > 0 ? s.p[0] : '\0'; }
+static char peek(struct str s)
+{
+    return s.n > 0 ? s.p[0] : '\0';
+}
 
 static bool skip_char(struct str *s, char c)
 {
@@ -72,13 +75,17 @@ static int parse_local(struct arena *a, struct str *s, struct str *out, struct e
     struct str whole = *s;
     do {
         if (str_empty(take_while(s, is_atext)))
-            return fail(err, ERR_SYNTAX, "the part before @ is not an address: quote it or mend it");
+            return fail(err, ERR_SYNTAX,
+                        "the part before @ is not an address: quote it or mend it");
     } while (skip_char(s, '.'));
     *out = str_head(whole, (size_t)(s->p - whole.p));
     return 0;
 }
 
-static bool is_literal_char(char c) { return c > 32 && c < 127 && c != '[' && c != ']' && c != '\\'; }
+static bool is_literal_char(char c)
+{
+    return c > 32 && c < 127 && c != '[' && c != ']' && c != '\\';
+}
 
 static int parse_domain(struct str *s, struct str *out, struct error *err)
 {
@@ -96,7 +103,8 @@ static int parse_domain(struct str *s, struct str *out, struct error *err)
             return fail(err, ERR_SYNTAX, "the part after @ is not a domain name");
     }
     if (out->n > SMTP_DOMAIN_SIZE_MAX)
-        return fail(err, ERR_SYNTAX, "the domain name is longer than %d bytes", SMTP_DOMAIN_SIZE_MAX);
+        return fail(err, ERR_SYNTAX, "the domain name is longer than %d bytes",
+                    SMTP_DOMAIN_SIZE_MAX);
     return 0;
 }
 
@@ -122,7 +130,8 @@ static int check_path(struct smtp_path *path, struct error *err)
 {
     path->is_utf8 = !str_is_ascii(path->local) || !str_is_ascii(path->domain);
     if (path->local.n > SMTP_LOCAL_SIZE_MAX)
-        return fail(err, ERR_SYNTAX, "the part before @ is longer than %d bytes", SMTP_LOCAL_SIZE_MAX);
+        return fail(err, ERR_SYNTAX, "the part before @ is longer than %d bytes",
+                    SMTP_LOCAL_SIZE_MAX);
     if (path->is_utf8 && (!utf8_valid(path->local) || !utf8_valid(path->domain)))
         return fail(err, ERR_SYNTAX, "the address is not valid UTF-8");
     return 0;
@@ -172,7 +181,8 @@ int smtp_parse_path(struct arena *a, struct str args, struct str prefix, struct 
     if (parse_angle(a, &args, path, err) < 0)
         return -1;
     if (args.n > 0 && args.p[0] != ' ')
-        return fail(err, ERR_SYNTAX, "there must be a space between the address and its parameters");
+        return fail(err, ERR_SYNTAX,
+                    "there must be a space between the address and its parameters");
     return parse_params(args, params, err);
 }
 

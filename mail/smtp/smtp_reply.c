@@ -22,7 +22,10 @@ int smtp_reply(struct smtp_session *s, int code, const char *enhanced, const cha
 }
 
 /* What an error means to an SMTP client (RFC 5321, 4.2; RFC 3463). */
-static const struct { int code; const char *enhanced; } answers[ERR_KIND_COUNT] = {
+static const struct {
+    int code;
+    const char *enhanced;
+} answers[ERR_KIND_COUNT] = {
     [ERR_NONE] = {451, "4.3.0"},        [ERR_SYNTAX] = {501, "5.5.4"},
     [ERR_DENIED] = {550, "5.7.1"},      [ERR_AUTH] = {535, "5.7.8"},
     [ERR_NOT_FOUND] = {550, "5.1.1"},   [ERR_EXISTS] = {451, "4.3.0"},

@@ -88,11 +88,11 @@ static int cmd_starttls(struct smtp_session *s, struct str args, struct error *e
         return smtp_reply(s, 501, "5.5.4", "STARTTLS takes no argument");
     smtp_reply(s, 220, "2.0.0", "go ahead");
     if (conn_start_tls(s->conn, err) < 0) {
-        s->phase = SMTP_CLOSING;        /* what comes next could be anybody's */
+        s->phase = SMTP_CLOSING; /* what comes next could be anybody's */
         return -1;
     }
     smtp_tx_reset(s);
-    log_init(&s->log, conn_log(s->conn));       /* its fields lie in the arena */
+    log_init(&s->log, conn_log(s->conn)); /* its fields lie in the arena */
     arena_reset(s->arena);
     s->helo = STR_NULL;
     s->is_logged_in = false;
@@ -128,9 +128,10 @@ struct smtp_command {
     const char *verb;
     int (*run)(struct smtp_session *s, struct str args, struct error *err);
     unsigned legal_in;
-    const char *otherwise;              /* what to do first, when it is not legal now */
+    const char *otherwise; /* what to do first, when it is not legal now */
 };
 
+/* clang-format off */
 static const struct smtp_command smtp_commands[] = {
     /* verb       run            legal in                        otherwise */
     {"EHLO",      cmd_ehlo,      ANY_PHASE,                      NULL},
@@ -148,6 +149,7 @@ static const struct smtp_command smtp_commands[] = {
     {"HELP",      cmd_help,      ANY_PHASE,                      NULL},
     {"QUIT",      cmd_quit,      ANY_PHASE,                      NULL},
 };
+/* clang-format on */
 
 static const struct smtp_command *find_command(struct str verb)
 {
@@ -229,7 +231,8 @@ static void *smtp_open(struct conn *c, int tag)
     log_init(&s->log, conn_log(c));
     smtp_message_discard(&s->tx);
     conn_set_rest_timeout(c, config.smtp_timeout);
-    smtp_reply(s, 220, NULL, "%s %s Merpati", config.hostname, s->role == SMTP_LMTP ? "LMTP" : "ESMTP");
+    smtp_reply(s, 220, NULL, "%s %s Merpati", config.hostname,
+               s->role == SMTP_LMTP ? "LMTP" : "ESMTP");
     return s;
 }
 

@@ -44,7 +44,7 @@ static int mail_params(struct smtp_session *s, const struct smtp_params *params,
                 return fail(err, ERR_SYNTAX, "BODY is 7BIT or 8BITMIME");
         } else if (str_ieq(name, STR("SMTPUTF8"))) {
             s->tx.is_utf8 = true;
-        } else if (!str_ieq(name, STR("AUTH"))) {       /* RFC 4954, 5: may be ignored */
+        } else if (!str_ieq(name, STR("AUTH"))) { /* RFC 4954, 5: may be ignored */
             return smtp_reply(s, 555, "5.5.4", "unknown MAIL parameter"), 1;
         }
     }

@@ -12,7 +12,8 @@
 #include "server/run/channel.h"
 #include "sql_queries.h"
 
-#define BATCH_ROWS_MAX   500 /* what PostgreSQL's socket holds while we are busy with the batch before */
+#define BATCH_ROWS_MAX                                                                             \
+    500 /* what PostgreSQL's socket holds while we are busy with the batch before */
 #define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
 #define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS)
 

@@ -16,7 +16,7 @@
 
 #define OFFLOAD_SIZE_MIN         (256 * 1024)
 #define FORM_SIZE_MAX            ((size_t)256 << 10) /* kept once for each recipient, and read in sets */
-#define ESSENTIAL_SIZE_MAX       ((size_t)8 << 10)   /* of one field, when an envelope is too large */
+#define ESSENTIAL_SIZE_MAX       ((size_t)8 << 10) /* of one field, when an envelope is too large */
 #define HEADERS_SIZE_MAX         (16 * 1024)
 #define MSGIDS_READ_MAX          1000 /* of one field */
 #define REFERENCES_KEPT_EACH_END 50

@@ -11,25 +11,25 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__clang__)
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_POISON_MEMORY_REGION(p, size) ((void)(p), (void)(size))
+#define ASAN_POISON_MEMORY_REGION(p, size)   ((void)(p), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(p, size) ((void)(p), (void)(size))
 #endif
 #include "server/base/memory.h"
 
-#define ALIGNMENT _Alignof(max_align_t)
-#define BLOCK_SIZE_FIRST (4 * 1024 - 16)                /* with malloc's own head: 4 KiB */
-#define BLOCK_SIZE_MAX (64 * 1024)
+#define ALIGNMENT        _Alignof(max_align_t)
+#define BLOCK_SIZE_FIRST (4 * 1024 - 16) /* with malloc's own head: 4 KiB */
+#define BLOCK_SIZE_MAX   (64 * 1024)
 
 struct block {
-    struct block *next;                                 /* older, or an outsized one */
-    size_t size;                                        /* of bytes[] */
+    struct block *next; /* older, or an outsized one */
+    size_t size;        /* of bytes[] */
     size_t used;
     max_align_t bytes[];
 };
 
 struct arena {
-    struct block *current;                              /* small values are cut from here */
-    struct block *first;                                /* survives a reset; NULL until needed */
+    struct block *current; /* small values are cut from here */
+    struct block *first;   /* survives a reset; NULL until needed */
     size_t size;
 };
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include "server/base/memory.h"
 
-#define BUF_FIRST_SIZE 240                              /* with NUL and malloc's head: 256 */
+#define BUF_FIRST_SIZE 240 /* with NUL and malloc's head: 256 */
 
 void buf_init(struct buf *b, size_t size_max)
 {
@@ -95,7 +95,7 @@ void buf_addf(struct buf *b, const char *format, ...)
 
 void buf_vaddf(struct buf *b, const char *format, va_list ap)
 {
-    size_t room = b->cap - b->n;                        /* the NUL has a byte of its own */
+    size_t room = b->cap - b->n; /* the NUL has a byte of its own */
     va_list again;
     char *to;
     int n;

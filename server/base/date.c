@@ -6,7 +6,7 @@
 #include "server/base/date.h"
 #include <time.h>
 
-#define DAY_S 86400
+#define DAY_S     86400
 #define SECOND_US 1000000
 
 static const char month_names[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
@@ -14,7 +14,7 @@ static const char month_names[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun"
 static const char day_names[7][4] = {"Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"};
 
 struct fields {
-    uint32_t year, month, day;                          /* month 1-12 */
+    uint32_t year, month, day; /* month 1-12 */
     uint32_t hour, minute, second;
     int offset_min;
 };
@@ -101,8 +101,12 @@ static struct fields fields_from_unix(int64_t unix_s, int offset_min)
 
     civil_from_days(days, &year, &month, &day);
     return (struct fields){
-        .year = (uint32_t)year, .month = (uint32_t)month, .day = (uint32_t)day,
-        .hour = second / 3600, .minute = second / 60 % 60, .second = second % 60,
+        .year = (uint32_t)year,
+        .month = (uint32_t)month,
+        .day = (uint32_t)day,
+        .hour = second / 3600,
+        .minute = second / 60 % 60,
+        .second = second % 60,
         .offset_min = offset_min,
     };
 }
@@ -152,8 +156,7 @@ static void skip_comment(struct str *s)
 static void skip_space(struct str *s)
 {
     for (;;) {
-        while (skip_char(s, ' ') || skip_char(s, '\t') || skip_char(s, '\r') ||
-               skip_char(s, '\n'))
+        while (skip_char(s, ' ') || skip_char(s, '\t') || skip_char(s, '\r') || skip_char(s, '\n'))
             ;
         if (!skip_char(s, '('))
             return;
@@ -213,7 +216,10 @@ static bool take_time(struct str *s, struct fields *f)
 
 static int named_zone_offset(struct str name)
 {
-    static const struct { char name[4]; int hours; } zones[] = {
+    static const struct {
+        char name[4];
+        int hours;
+    } zones[] = {
         {"EST", -5}, {"EDT", -4}, {"CST", -6}, {"CDT", -5},
         {"MST", -7}, {"MDT", -6}, {"PST", -8}, {"PDT", -7},
     };
@@ -221,7 +227,7 @@ static int named_zone_offset(struct str name)
     for (unsigned i = 0; i < sizeof zones / sizeof zones[0]; i++)
         if (str_ieq(name, str_c(zones[i].name)))
             return zones[i].hours * 60;
-    return 0;   /* UT, GMT and Z; military and unknown ones tell nothing (RFC 5322, 4.3) */
+    return 0; /* UT, GMT and Z; military and unknown ones tell nothing (RFC 5322, 4.3) */
 }
 
 /* "+0700", "-03:30", "EST", "GMT+0700", or nothing at all, which is taken as UTC. */
@@ -254,13 +260,13 @@ static bool take_zone(struct str *s, int *offset_min)
 static bool take_date(struct str *s, struct fields *f)
 {
     if (s->n > 0 && is_letter(s->p[0])) {
-        take_while(s, is_letter);                       /* weekdays are often wrong: ignored */
+        take_while(s, is_letter); /* weekdays are often wrong: ignored */
         skip_char(s, ',');
         skip_space(s);
     }
     if (!take_number(s, 2, &f->day, NULL))
         return false;
-    skip_char(s, '-');                                  /* "23-Nov-2026": old Unix mailers */
+    skip_char(s, '-'); /* "23-Nov-2026": old Unix mailers */
     f->month = month_number(take_while(s, is_letter));
     skip_char(s, '-');
     return take_year(s, &f->year);
@@ -322,9 +328,9 @@ static bool match_picture(struct str s, const char *picture, const struct pictur
     return true;
 }
 
-#define PICTURE(s, picture, ...) \
-    match_picture((s), (picture), (const struct picture_field[]){__VA_ARGS__}, \
-                  sizeof((const struct picture_field[]){__VA_ARGS__}) / \
+#define PICTURE(s, picture, ...)                                                                   \
+    match_picture((s), (picture), (const struct picture_field[]){__VA_ARGS__},                     \
+                  sizeof((const struct picture_field[]){__VA_ARGS__}) /                            \
                       sizeof(struct picture_field))
 
 /* ".123" of any length: microseconds, the rest is dropped. */
@@ -369,9 +375,8 @@ bool date_parse_rfc3339(struct str s, int64_t *unix_us)
         return false;
     if (!take_fraction(&zone, &us))
         return false;
-    if (!str_ieq(zone, STR("Z")) &&
-        (!parse_offset(zone, "hh:mm", &f.offset_min) || f.offset_min > 1439 ||
-         f.offset_min < -1439))
+    if (!str_ieq(zone, STR("Z")) && (!parse_offset(zone, "hh:mm", &f.offset_min) ||
+                                     f.offset_min > 1439 || f.offset_min < -1439))
         return false;
     if (!fields_valid(&f))
         return false;

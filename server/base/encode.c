@@ -33,7 +33,7 @@ static void encode(struct buf *out, struct str in, const char *alphabet, bool is
     size_t rest = in.n % 3, size = in.n / 3 * 4 + (rest != 0 ? 4 : 0);
     char *to;
 
-    if (in.n > SIZE_MAX / 2) {                          /* the size above has wrapped */
+    if (in.n > SIZE_MAX / 2) { /* the size above has wrapped */
         out->overflowed = true;
         return;
     }
@@ -152,7 +152,7 @@ void random_bytes(void *p, size_t n)
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            abort();                                    /* rather no secret than a weak one */
+            abort(); /* rather no secret than a weak one */
         to += got;
         n -= (size_t)got;
     }

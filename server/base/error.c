@@ -7,14 +7,12 @@
 #include <string.h>
 
 static const char *const kind_names[ERR_KIND_COUNT] = {
-    [ERR_NONE] = "none",           [ERR_SYNTAX] = "syntax",
-    [ERR_DENIED] = "denied",       [ERR_AUTH] = "auth",
-    [ERR_NOT_FOUND] = "not_found", [ERR_EXISTS] = "exists",
-    [ERR_TOO_BIG] = "too_big",     [ERR_OVER_QUOTA] = "over_quota",
-    [ERR_CONFLICT] = "conflict",   [ERR_LIMIT] = "limit",
-    [ERR_UNSUPPORTED] = "unsupported", [ERR_TRY_LATER] = "try_later",
-    [ERR_CLOSED] = "closed",       [ERR_TIMED_OUT] = "timed_out",
-    [ERR_CANCELLED] = "cancelled", [ERR_INTERNAL] = "internal",
+    [ERR_NONE] = "none",         [ERR_SYNTAX] = "syntax",           [ERR_DENIED] = "denied",
+    [ERR_AUTH] = "auth",         [ERR_NOT_FOUND] = "not_found",     [ERR_EXISTS] = "exists",
+    [ERR_TOO_BIG] = "too_big",   [ERR_OVER_QUOTA] = "over_quota",   [ERR_CONFLICT] = "conflict",
+    [ERR_LIMIT] = "limit",       [ERR_UNSUPPORTED] = "unsupported", [ERR_TRY_LATER] = "try_later",
+    [ERR_CLOSED] = "closed",     [ERR_TIMED_OUT] = "timed_out",     [ERR_CANCELLED] = "cancelled",
+    [ERR_INTERNAL] = "internal",
 };
 
 /* A CR or LF that a client put into a name must not begin a line of our answer. */

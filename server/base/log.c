@@ -8,8 +8,8 @@
 #include "server/base/buf.h"
 #include "server/base/date.h"
 
-#define LINE_SIZE_MAX 4096                              /* PIPE_BUF */
-#define LINE_END " cut=1\n"
+#define LINE_SIZE_MAX  4096 /* PIPE_BUF */
+#define LINE_END       " cut=1\n"
 #define VALUE_SIZE_MAX 1024
 
 static const char *const level_names[] = {

@@ -9,10 +9,10 @@
 #include "server/base/encode.h"
 #include "server/base/memory.h"
 
-#define NEAR_KEY_SIZE 16
+#define NEAR_KEY_SIZE  16
 #define SLOT_COUNT_MIN 16
-#define SLOT_FREE UINT32_MAX                            /* ends a probe         */
-#define SLOT_REMOVED (UINT32_MAX - 1)                   /* a probe goes past it */
+#define SLOT_FREE      UINT32_MAX       /* ends a probe         */
+#define SLOT_REMOVED   (UINT32_MAX - 1) /* a probe goes past it */
 
 struct entry {
     uint64_t hash;
@@ -26,10 +26,10 @@ struct entry {
 };
 
 struct map {
-    struct entry *entries;                              /* room for half as many as slots */
-    uint32_t *slots;                                    /* positions in entries           */
-    size_t slot_count;                                  /* a power of two; 0 at first     */
-    size_t used;                                        /* entries, holes included        */
+    struct entry *entries; /* room for half as many as slots */
+    uint32_t *slots;       /* positions in entries           */
+    size_t slot_count;     /* a power of two; 0 at first     */
+    size_t used;           /* entries, holes included        */
     size_t count;
 };
 

@@ -18,13 +18,13 @@ static size_t character_size(struct str s)
         return 0;
     size = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
     if (p[0] == 0xe0)
-        low = 0xa0;                                     /* overlong  */
+        low = 0xa0; /* overlong  */
     else if (p[0] == 0xed)
-        high = 0x9f;                                    /* surrogate */
+        high = 0x9f; /* surrogate */
     else if (p[0] == 0xf0)
-        low = 0x90;                                     /* overlong  */
+        low = 0x90; /* overlong  */
     else if (p[0] == 0xf4)
-        high = 0x8f;                                    /* too high  */
+        high = 0x8f; /* too high  */
     if (s.n < size || p[1] < low || p[1] > high)
         return 0;
     for (size_t i = 2; i < size; i++)
@@ -84,8 +84,10 @@ void utf8_add(struct buf *out, uint32_t c)
         buf_add_bytes(out, (char[]){(char)(0xe0 | c >> 12), continuation(c >> 6), continuation(c)},
                       3);
     else
-        buf_add_bytes(out, (char[]){(char)(0xf0 | c >> 18), continuation(c >> 12),
-                                    continuation(c >> 6), continuation(c)}, 4);
+        buf_add_bytes(out,
+                      (char[]){(char)(0xf0 | c >> 18), continuation(c >> 12), continuation(c >> 6),
+                               continuation(c)},
+                      4);
 }
 
 void utf8_add_repaired(struct buf *out, struct str s)
@@ -109,7 +111,7 @@ static bool is_direct(uint32_t c)
 struct utf16_decoder {
     uint32_t bits;
     unsigned bit_count;
-    uint32_t high;                                      /* surrogate that waits for a low one */
+    uint32_t high; /* surrogate that waits for a low one */
 };
 
 /* One UTF-16 unit. What could have been written directly must have been: one name, one spelling. */
@@ -175,7 +177,7 @@ bool utf7_imap_decode(struct buf *utf8, struct str s)
             return false;
         if (run.n == 0)
             buf_addc(utf8, '&');
-        else if (after_run || !decode_run(utf8, run))   /* two runs in a row: a null shift */
+        else if (after_run || !decode_run(utf8, run)) /* two runs in a row: a null shift */
             return false;
         after_run = run.n != 0;
     }

@@ -20,7 +20,7 @@ static int add(struct cli *c, struct error *err)
         .kind = ACCOUNT_GROUP, .address = c->args[0], .name = cli_value(c, OPTION_NAME)};
     int64_t account_id;
 
-    for (size_t i = 1; i < c->arg_count; i++)           /* a mistyped member leaves no half-made group */
+    for (size_t i = 1; i < c->arg_count; i++) /* a mistyped member leaves no half-made group */
         if (check_member(c, c->args[i], err) < 0)
             return -1;
     if (account_add(&group, &account_id, err) < 0)

@@ -132,7 +132,7 @@ static int enter_data_dir(struct error *err)
 static int run_with_cluster(struct session *s)
 {
     bool is_running;
-    int commands_fd;                    /* open until the process ends, like the directory's own lock */
+    int commands_fd; /* open until the process ends, like the directory's own lock */
     pid_t pid;
     int status;
 

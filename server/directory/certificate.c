@@ -17,7 +17,8 @@
 #define FIXED_NAMES      4
 #define LOOK_INTERVAL_MS (12 * 60 * 60 * 1000)
 
-static const char *const domain_prefixes[] = {"", "mail.", "autoconfig.", "autodiscover.", "mta-sts."};
+static const char *const domain_prefixes[] = {"", "mail.", "autoconfig.", "autodiscover.",
+                                              "mta-sts."};
 #define PREFIX_COUNT (sizeof domain_prefixes / sizeof *domain_prefixes)
 
 struct name_list {
@@ -30,18 +31,22 @@ struct name_list {
 static struct {
     struct fiber *fiber;
     struct wait_queue ended;
-    uint64_t covered;           /* a hash of the domains that were covered when we last looked */
-    int64_t look_at_ms;         /* even without a new domain: it may be about to expire */
+    uint64_t covered;   /* a hash of the domains that were covered when we last looked */
+    int64_t look_at_ms; /* even without a new domain: it may be about to expire */
 } keeper;
 
-static bool is_self_signed(void) { return config.tls_cert[0] == '\0'; }
+static bool is_self_signed(void)
+{
+    return config.tls_cert[0] == '\0';
+}
 
 static const char *tls_file(struct arena *a, const char *name)
 {
     return arena_printf(a, "%s/tls/%s", config.data_dir, name).p;
 }
 
-static void list_names(struct arena *a, const struct str *domains, size_t count, struct name_list *out)
+static void list_names(struct arena *a, const struct str *domains, size_t count,
+                       struct name_list *out)
 {
     out->v = ARENA_ARRAY(a, FIXED_NAMES + count * PREFIX_COUNT, struct str);
     out->n = 0;
@@ -83,8 +88,7 @@ static void make_on_thread(void *arg)
 {
     struct name_list *names = arg;
 
-    names->status =
-        tls_prepare_self_signed(config.data_dir, names->v, names->n, &names->error);
+    names->status = tls_prepare_self_signed(config.data_dir, names->v, names->n, &names->error);
 }
 
 static uint64_t hash_of(const struct name_list *names)
@@ -104,7 +108,7 @@ static void cover_domains(struct arena *a)
     size_t count;
 
     if (domain_list(a, &domains, &count, &err) < 0)
-        return;                         /* the database is away: the next round looks again */
+        return; /* the database is away: the next round looks again */
     list_names(a, domains, count, &names);
     if (hash_of(&names) == keeper.covered && loop_now_ms() < keeper.look_at_ms)
         return;

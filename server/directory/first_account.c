@@ -27,7 +27,8 @@ static int is_new(struct arena *a, bool *out, struct error *err)
     return 0;
 }
 
-int first_account_make(struct arena *a, struct str *address, struct str *password, struct error *err)
+int first_account_make(struct arena *a, struct str *address, struct str *password,
+                       struct error *err)
 {
     struct account_new account = {.kind = ACCOUNT_PERSON, .name = STR("Administrator")};
     char text[PASSWORD_SIZE + 1];

@@ -77,7 +77,7 @@ static int check_authzid(struct sasl *s, struct str authzid, struct error *err)
     if (authzid.n == 0)
         return 0;
     name = login_name(s->arena, authzid, &is_bare);
-    if (is_bare)        /* as the name itself may be, when the server has one domain */
+    if (is_bare) /* as the name itself may be, when the server has one domain */
         name = beside(s->arena, name, s->account.address);
     if (str_eq(name, s->account.address))
         return 0;

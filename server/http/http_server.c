@@ -16,7 +16,7 @@
 
 #define FAREWELL_SIZE_MAX  (4 * 1024 * 1024)
 #define FAREWELL_MS        5000
-#define FAREWELL_COUNT_MAX 256 /* no connection limit counts them */
+#define FAREWELL_COUNT_MAX 256  /* no connection limit counts them */
 #define CANCEL_MS          1000 /* for a handler to unwind */
 
 /* A socket whose answer is out and whose client still sends: closing now could destroy the answer

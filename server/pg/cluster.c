@@ -48,7 +48,8 @@ static void sleep_ms(int64_t ms)
 
 static void make_conninfo(char out[CLUSTER_PATH_MAX + 128], const char *database)
 {
-    snprintf(out, CLUSTER_PATH_MAX + 128, "host='%s/run' port=5432 user=" CLUSTER_USER " dbname=%s connect_timeout=10",
+    snprintf(out, CLUSTER_PATH_MAX + 128,
+             "host='%s/run' port=5432 user=" CLUSTER_USER " dbname=%s connect_timeout=10",
              config.data_dir, database);
 }
 

@@ -153,8 +153,9 @@ static int record(PGconn *pq, const struct sql_migration *m, const char *what, s
     ExecStatusType status;
 
     snprintf(number, sizeof number, "%d", m->number);
-    if (PQsendQueryParams(pq, "INSERT INTO schema_migration (number, name) VALUES ($1::integer, $2)",
-                          2, NULL, values, NULL, NULL, 0) != 1)
+    if (PQsendQueryParams(pq,
+                          "INSERT INTO schema_migration (number, name) VALUES ($1::integer, $2)", 2,
+                          NULL, values, NULL, NULL, 0) != 1)
         return fail_pg(err, pq, what);
     r = last_result(pq);
     status = PQresultStatus(r);

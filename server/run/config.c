@@ -11,19 +11,19 @@
 #include "server/base/memory.h"
 #include "server/base/utf8.h"
 
-#define LINE_SIZE_MAX 16384                             /* dns_override may be long */
+#define LINE_SIZE_MAX 16384 /* dns_override may be long */
 
 enum option_type { TYPE_TEXT, TYPE_PATH, TYPE_BOOL, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION };
 
 static const struct option {
-    const char *name;                                   /* NULL: a section, titled by `meaning` */
+    const char *name; /* NULL: a section, titled by `meaning` */
     enum option_type type;
     size_t offset;
     const char *default_text, *min, *max;
     const char *meaning;
 } options[] = {
 #define SECTION(title) {.meaning = title},
-#define OPTION(name, type, default_text, min, max, meaning) \
+#define OPTION(name, type, default_text, min, max, meaning)                                        \
     {#name, TYPE_##type, offsetof(struct config, name), default_text, min, max, meaning},
 #include "server/run/config.def"
 #undef OPTION
@@ -31,8 +31,8 @@ static const struct option {
 };
 
 #define OPTION_COUNT (sizeof options / sizeof options[0])
-#define OPTION_EACH(o) \
-    for (const struct option *o = options; o < options + OPTION_COUNT; o++) \
+#define OPTION_EACH(o)                                                                             \
+    for (const struct option *o = options; o < options + OPTION_COUNT; o++)                        \
         if (o->name != NULL)
 
 static const char *const type_names[] = {
@@ -57,7 +57,7 @@ static bool is_text(const struct option *o)
 
 static const struct option *find_option(struct str name)
 {
-    OPTION_EACH(o)
+    OPTION_EACH (o)
         if (str_eq(str_c(o->name), name))
             return o;
     return NULL;
@@ -97,7 +97,7 @@ static bool parse_number(struct str text, const struct unit *unit, int64_t *out)
     while (unit->suffix != NULL && !str_ieq(suffix, str_c(unit->suffix)))
         unit++;
     if (unit->suffix == NULL && (number != 0 || suffix.n != 0))
-        return false;                                   /* a bare 0 needs no unit */
+        return false; /* a bare 0 needs no unit */
     return !__builtin_mul_overflow((int64_t)number, unit->suffix != NULL ? unit->factor : 1, out);
 }
 
@@ -226,7 +226,7 @@ static int set_option(const struct option *o, struct str value, struct error *er
 
 void config_defaults(void)
 {
-    OPTION_EACH(o) {
+    OPTION_EACH (o) {
         struct error err = {0};
 
         if (set_option(o, str_c(o->default_text), &err) < 0) {
@@ -238,7 +238,7 @@ void config_defaults(void)
 
 void config_fini(void)
 {
-    OPTION_EACH(o) {
+    OPTION_EACH (o) {
         if (!is_text(o))
             continue;
         free(owned_texts[o - options]);
@@ -269,10 +269,10 @@ static unsigned likeness(struct str a, struct str b)
 static int fail_unknown(struct str name, struct error *err)
 {
     const struct option *nearest = NULL;
-    unsigned best = 44;                                 /* less alike is a guess, not help */
+    unsigned best = 44; /* less alike is a guess, not help */
 
     name = str_head(name, 60);
-    OPTION_EACH(o) {
+    OPTION_EACH (o) {
         unsigned score = likeness(name, str_c(o->name));
 
         if (score > best) {
@@ -301,10 +301,10 @@ struct reading {
     FILE *file;
     const char *path;
     struct buf *errors;
-    char *line;                                         /* getline's */
+    char *line; /* getline's */
     size_t line_cap;
     unsigned line_number;
-    unsigned set_in_line[OPTION_COUNT];                 /* 0: not in this file */
+    unsigned set_in_line[OPTION_COUNT]; /* 0: not in this file */
     bool failed;
 };
 
@@ -393,9 +393,9 @@ static int read_value(const struct option *o, struct str text, struct error *err
     if (unquote(text, &unquoted))
         result = set_option(o, buf_str(&unquoted), err);
     else
-        result = fail(err, ERR_SYNTAX,
-                      "%s is not quoted well: write \"text\", with \\\" for a quote inside",
-                      o->name);
+        result =
+            fail(err, ERR_SYNTAX,
+                 "%s is not quoted well: write \"text\", with \\\" for a quote inside", o->name);
     buf_fini(&unquoted);
     return result;
 }
@@ -557,12 +557,12 @@ void config_print_json(FILE *to)
 {
     const char *separator = "{";
 
-    OPTION_EACH(o) {
+    OPTION_EACH (o) {
         fprintf(to, "%s\n  \"%s\": ", separator, o->name);
         if (o->type == TYPE_BOOL)
             fputs(*(bool *)member(o) ? "true" : "false", to);
         else if (is_text(o))
-            print_escaped(to, text_of(o));              /* holds no control characters */
+            print_escaped(to, text_of(o)); /* holds no control characters */
         else
             fprintf(to, "%lld", (long long)*(int64_t *)member(o));
         separator = ",";
@@ -609,7 +609,8 @@ static const char docs_head[] =
     "# Settings\n"
     "\n"
     "This page is made by `merpati config docs`. Every setting has a default, so the file may be\n"
-    "empty or missing. `merpati config print` shows the values in force, as a file to be read back.\n"
+    "empty or missing. `merpati config print` shows the values in force, as a file to be read "
+    "back.\n"
     "\n"
     "A file holds lines `name = value`. `#` and `;` begin a comment, behind a value only after\n"
     "a space. `[section]` lines may order the file and mean nothing. A value with spaces at its\n"

@@ -104,8 +104,8 @@ static ssize_t take_ahead(struct conn *c, char *to, size_t size)
 static int bio_read(BIO *bio, char *to, int size)
 {
     struct conn *c = BIO_get_data(bio);
-    ssize_t got = c->ahead.n > 0 ? take_ahead(c, to, (size_t)size)
-                                 : conn_socket_receive(c, to, (size_t)size);
+    ssize_t got =
+        c->ahead.n > 0 ? take_ahead(c, to, (size_t)size) : conn_socket_receive(c, to, (size_t)size);
 
     BIO_clear_retry_flags(bio);
     if (got < 0 && errno == EAGAIN)

@@ -88,10 +88,11 @@ int data_dir_check_reachable(struct error *err)
     for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (access(path, X_OK) < 0)
-            return fail(err, ERR_DENIED,
-                        "the user %s cannot reach %s: open the way with \"chmod o+x %s\", or choose "
-                        "another directory with --data",
-                        config.user, config.data_dir, path);
+            return fail(
+                err, ERR_DENIED,
+                "the user %s cannot reach %s: open the way with \"chmod o+x %s\", or choose "
+                "another directory with --data",
+                config.user, config.data_dir, path);
         *slash = '/';
     }
     return fail(err, ERR_DENIED, "the user %s cannot use %s: %s", config.user, config.data_dir,
@@ -120,5 +121,5 @@ int data_dir_lock(struct error *err)
     n = snprintf(pid_text, sizeof pid_text, "%d\n", (int)getpid());
     if (ftruncate(fd, 0) < 0 || write(fd, pid_text, (size_t)n) != n)
         return fail(err, ERR_TRY_LATER, "cannot write %s: %s", path, strerror(errno));
-    return 0;                           /* the descriptor stays open: closing it would unlock */
+    return 0; /* the descriptor stays open: closing it would unlock */
 }

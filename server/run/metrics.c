@@ -11,7 +11,7 @@
 #include "server/base/memory.h"
 
 #define CACHE_LINE_CELLS (64 / sizeof(int64_t))
-#define HEARTBEAT METRIC_COUNT                          /* the cell behind the metrics */
+#define HEARTBEAT        METRIC_COUNT /* the cell behind the metrics */
 /* Whole cache lines, so that two workers never write to the same one. */
 #define ROW_CELLS ((METRIC_COUNT + 1 + CACHE_LINE_CELLS - 1) / CACHE_LINE_CELLS * CACHE_LINE_CELLS)
 
@@ -21,7 +21,7 @@ static const struct metric_info {
     bool is_gauge;
 } infos[METRIC_COUNT] = {
 #define COUNTER(name, help) {#name, help, false},
-#define GAUGE(name, help) {#name, help, true},
+#define GAUGE(name, help)   {#name, help, true},
 #include "server/run/metrics.def"
 #undef COUNTER
 #undef GAUGE
@@ -45,8 +45,7 @@ static int64_t *row_at(unsigned row)
 void metrics_init(unsigned slots)
 {
     size_t size = ((size_t)slots + 1) * sizeof private_row;
-    void *shared =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
     if (shared == MAP_FAILED)
         memory_exhausted("metrics_init", size);

@@ -29,15 +29,15 @@
 #include "server/run/metrics.h"
 #include "server/run/worker.h"
 
-#define TICK_S 1
+#define TICK_S               1
 #define RESTART_DELAY_MAX_MS 5000
-#define LIVED_LONG_MS 10000
+#define LIVED_LONG_MS        10000
 
 /* A child that is kept running. A child that dies young is started again later and later. */
 struct child {
-    pid_t pid;                  /* 0: not running */
+    pid_t pid; /* 0: not running */
     int64_t started_ms;
-    int64_t start_at_ms;        /* when pid is 0: not before */
+    int64_t start_at_ms; /* when pid is 0: not before */
     int64_t delay_ms;
     bool was_asked_to_end;
 };
@@ -117,7 +117,8 @@ static void child_ended(struct child *c)
 static void log_child_end(const char *event, const char *name, pid_t pid, int status)
 {
     if (WIFSIGNALED(status))
-        log_error(&sup.log, event, KV("name", name), KV("pid", pid), KV("signal", WTERMSIG(status)));
+        log_error(&sup.log, event, KV("name", name), KV("pid", pid),
+                  KV("signal", WTERMSIG(status)));
     else
         log_error(&sup.log, event, KV("name", name), KV("pid", pid),
                   KV("status", WEXITSTATUS(status)));
@@ -234,7 +235,7 @@ static void watch(void)
                   KV("silent_ms", silent_ms));
         kill(w->pid, w->was_asked_to_end ? SIGKILL : SIGABRT);
         w->was_asked_to_end = true;
-        w->started_ms = now;            /* another whole timeout before SIGKILL */
+        w->started_ms = now; /* another whole timeout before SIGKILL */
     }
 }
 
@@ -263,7 +264,7 @@ static void drain(void)
     if (workers_alive() > 0)
         log_info(&sup.log, "draining");
     signal_workers(SIGTERM);
-    listener_fini();                    /* who comes now is refused at once, not left to wait */
+    listener_fini(); /* who comes now is refused at once, not left to wait */
     while (workers_alive() > 0 && monotonic_ms() < end_ms) {
         int status;
         pid_t pid;
@@ -293,7 +294,7 @@ static int supervisor_start(struct error *err)
         return -1;
     if (supervisor_drop_privileges(err) < 0)
         return -1;
-    end_with(sup.guard);                /* again: setuid cleared it */
+    end_with(sup.guard); /* again: setuid cleared it */
     if (data_dir_lock(err) < 0)
         return -1;
     if (sup.plan->companion != NULL &&

@@ -19,10 +19,10 @@
 #include "server/run/offload.h"
 #include "server/run/tls.h"
 
-#define HEARTBEAT_MS  1000
-#define DRAIN_POLL_MS 20
-#define CUT_MAX_MS    2000
-#define ALARM_GRACE_S 15
+#define HEARTBEAT_MS   1000
+#define DRAIN_POLL_MS  20
+#define CUT_MAX_MS     2000
+#define ALARM_GRACE_S  15
 #define HEAP_BLOCK_MAX (512 * 1024)
 #define HEAP_SLACK_MAX (1024 * 1024)
 
@@ -94,11 +94,11 @@ static void watch_signals(void)
 {
     sigset_t set;
 
-    signal(SIGINT, SIG_IGN);            /* a terminal's ^C goes to all of us; the supervisor decides */
+    signal(SIGINT, SIG_IGN); /* a terminal's ^C goes to all of us; the supervisor decides */
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_SETMASK, &set, NULL);   /* the supervisor had blocked more */
+    sigprocmask(SIG_SETMASK, &set, NULL); /* the supervisor had blocked more */
     worker.signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     worker.signals.ready = on_signal;
     loop_fd_set(&worker.signals, EPOLLIN);

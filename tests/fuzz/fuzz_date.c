@@ -43,7 +43,7 @@ static void check_imap_date(struct str s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    char *copy = malloc(size != 0 ? size : 1);          /* its own block: the sanitizer sees its end */
+    char *copy = malloc(size != 0 ? size : 1); /* its own block: the sanitizer sees its end */
     struct str s = str_of(copy, size);
     int64_t ignored;
 

@@ -16,7 +16,8 @@ static void check_round_trip(struct arena *a, const struct smtp_path *path)
 
     if (path->is_null || str_empty(path->local))
         return;
-    assert(smtp_parse_path(a, arena_printf(a, "X:<%.*s>", STR_ARG(text)), STR("X:"), &again, &params, &err) == 0);
+    assert(smtp_parse_path(a, arena_printf(a, "X:<%.*s>", STR_ARG(text)), STR("X:"), &again,
+                           &params, &err) == 0);
     assert(str_eq(again.local, path->local));
     assert(str_eq(again.domain, path->domain));
 }

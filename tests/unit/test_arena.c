@@ -62,7 +62,7 @@ static void a_reset_gives_back_all_but_the_first_block(void **state)
 {
     struct arena *a = arena_new();
 
-    arena_alloc(a, 10 << 20);                           /* even when the first value is outsized */
+    arena_alloc(a, 10 << 20); /* even when the first value is outsized */
     for (int i = 0; i < 1000; i++)
         arena_alloc(a, 1000);
     assert_true(arena_size(a) > 11000000);

@@ -28,8 +28,14 @@ static void appends_follow_each_other(void **state)
 
 static void numbers_are_printed_to_the_last_digit(void **state)
 {
-    static const struct { uint64_t value; const char *text; } rows[] = {
-        {0, "0"}, {9, "9"}, {10, "10"}, {UINT64_MAX, "18446744073709551615"},
+    static const struct {
+        uint64_t value;
+        const char *text;
+    } rows[] = {
+        {0, "0"},
+        {9, "9"},
+        {10, "10"},
+        {UINT64_MAX, "18446744073709551615"},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

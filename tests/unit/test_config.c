@@ -85,7 +85,12 @@ static void defaults_are_set(void **state)
 
 static void numbers_are_read_with_their_units(void **state)
 {
-    static const struct { const char *name, *value; bool ok; int64_t *member; int64_t number; } rows[] = {
+    static const struct {
+        const char *name, *value;
+        bool ok;
+        int64_t *member;
+        int64_t number;
+    } rows[] = {
         {"workers", "0", true, &config.workers, 0},
         {"workers", "256", true, &config.workers, 256},
         {"smtp_size_max", "65536", true, &config.smtp_size_max, 65536},
@@ -135,7 +140,9 @@ static void a_refused_value_leaves_the_old_one(void **state)
 
 static void every_error_names_its_mend(void **state)
 {
-    static const struct { const char *line, *error; } rows[] = {
+    static const struct {
+        const char *line, *error;
+    } rows[] = {
         {"workers = 999", "workers is 999: write 0 to 256"},
         {"workers = many", "workers cannot be \"many\": write a whole number"},
         {"smtp_rcpt_max = 5", "smtp_rcpt_max is 5: write at least 100"},
@@ -149,14 +156,16 @@ static void every_error_names_its_mend(void **state)
         {"recipient_delimiter = +-",
          "recipient_delimiter cannot be \"+-\": write one character, or nothing"},
         {"wrokers = 2", "there is no setting \"wrokers\": did you mean workers?"},
-        {"smtp_max_size = 1M", "there is no setting \"smtp_max_size\": did you mean smtp_size_max?"},
+        {"smtp_max_size = 1M",
+         "there is no setting \"smtp_max_size\": did you mean smtp_size_max?"},
         {"Workers = 2", "there is no setting \"Workers\": did you mean workers?"},
         {"xyzzy = 2", "there is no setting \"xyzzy\": `merpati config print` lists all"},
         {"listen_imap [::]", "there is no setting \"listen_imap [\": did you mean listen_imap?"},
         {"workers", "workers has no value: write workers = value"},
         {"= 2", "the name is missing: write name = value"},
         {"[General", "a section is not closed: write [name]"},
-        {"hostname = \"mail", "hostname is not quoted well: write \"text\", with \\\" for a quote inside"},
+        {"hostname = \"mail",
+         "hostname is not quoted well: write \"text\", with \\\" for a quote inside"},
         {"hostname = \"mail\" x",
          "hostname is not quoted well: write \"text\", with \\\" for a quote inside"},
         {"hostname = a\tb", "hostname holds a control character: write it without"},
@@ -183,7 +192,8 @@ static void all_errors_are_reported_with_their_lines(void **state)
                                "nonsense\n"
                                "user = budi\n"
                                "[broken\n"
-                               "auth_limit = 1\n"), -1);
+                               "auth_limit = 1\n"),
+                     -1);
     assert_errors(":3: workers is 999: write 0 to 256\n"
                   ":6: there is no setting \"nonsense\": `merpati config print` lists all\n"
                   ":7: user is set already in line 5: remove one of the two\n"
@@ -194,7 +204,9 @@ static void all_errors_are_reported_with_their_lines(void **state)
 
 static void comments_need_a_space_behind_a_value(void **state)
 {
-    static const struct { const char *line, *value; } rows[] = {
+    static const struct {
+        const char *line, *value;
+    } rows[] = {
         {"dns_override = a. A 127.0.0.1; b. MX 10 a.", "a. A 127.0.0.1; b. MX 10 a."},
         {"dns_override = value # why", "value"},
         {"dns_override = value\t; why", "value"},
@@ -209,7 +221,9 @@ static void comments_need_a_space_behind_a_value(void **state)
         {"dns_override = a = b", "a = b"},
         {"dns_override=tight", "tight"},
         {"   dns_override   =   loose   \r", "loose"},
-        {"\xef\xbb\xbf" "dns_override = with a byte order mark", "with a byte order mark"},
+        {"\xef\xbb\xbf"
+         "dns_override = with a byte order mark",
+         "with a byte order mark"},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -7,11 +7,15 @@
 #include <cmocka.h>
 #include "server/base/date.h"
 
-#define NOON 1795402800                                 /* 2026-11-23T03:00:00Z */
+#define NOON 1795402800 /* 2026-11-23T03:00:00Z */
 
 static void mail_dates_are_understood_in_all_their_forms(void **state)
 {
-    static const struct { const char *text; int64_t unix_s; int offset_min; } rows[] = {
+    static const struct {
+        const char *text;
+        int64_t unix_s;
+        int offset_min;
+    } rows[] = {
         {"Mon, 23 Nov 2026 10:00:00 +0700", NOON, 420},
         {"Mon, 23 Nov 2026 10:00:00 +0700 (WIB)", NOON, 420},
         {"23 Nov 2026 03:00 +0000", NOON, 0},
@@ -54,13 +58,31 @@ static void mail_dates_are_understood_in_all_their_forms(void **state)
 static void what_is_no_mail_date_is_refused(void **state)
 {
     static const char *const rows[] = {
-        "", " ", "(only a comment)", "Whenever", "Mon,", "Mon, 23", "Mon, 23 Nov", "23 Nov 2026",
-        "Mon, 23 Nov 2026 10", "32 Nov 2026 10:00:00 +0000", "0 Nov 2026 10:00:00 +0000",
-        "31 Nov 2026 10:00:00 +0000", "29 Feb 2026 10:00:00 +0000", "29 Feb 1900 10:00:00 +0000",
-        "23 Foo 2026 10:00:00 +0000", "23 Nov 2026 24:00:00 +0000", "23 Nov 2026 10:60:00 +0000",
-        "23 Nov 2026 10:00:61 +0000", "23 Nov 2026 10:00:00 +0060", "23 Nov 2026 10:00:00 +",
-        "23 Nov 12026 10:00:00 +0000", "23 Nov 2026 100:00:00 +0000", "-23 Nov 2026 10:00 +0000",
-        "23 Nov 2026 10:00:00 +07:", "99999999999999999999 Nov 2026 10:00",
+        "",
+        " ",
+        "(only a comment)",
+        "Whenever",
+        "Mon,",
+        "Mon, 23",
+        "Mon, 23 Nov",
+        "23 Nov 2026",
+        "Mon, 23 Nov 2026 10",
+        "32 Nov 2026 10:00:00 +0000",
+        "0 Nov 2026 10:00:00 +0000",
+        "31 Nov 2026 10:00:00 +0000",
+        "29 Feb 2026 10:00:00 +0000",
+        "29 Feb 1900 10:00:00 +0000",
+        "23 Foo 2026 10:00:00 +0000",
+        "23 Nov 2026 24:00:00 +0000",
+        "23 Nov 2026 10:60:00 +0000",
+        "23 Nov 2026 10:00:61 +0000",
+        "23 Nov 2026 10:00:00 +0060",
+        "23 Nov 2026 10:00:00 +",
+        "23 Nov 12026 10:00:00 +0000",
+        "23 Nov 2026 100:00:00 +0000",
+        "-23 Nov 2026 10:00 +0000",
+        "23 Nov 2026 10:00:00 +07:",
+        "99999999999999999999 Nov 2026 10:00",
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -73,7 +95,11 @@ static void what_is_no_mail_date_is_refused(void **state)
 
 static void mail_dates_are_printed_in_the_zone_asked_for(void **state)
 {
-    static const struct { int64_t unix_s; int offset_min; const char *text; } rows[] = {
+    static const struct {
+        int64_t unix_s;
+        int offset_min;
+        const char *text;
+    } rows[] = {
         {NOON, 420, "Mon, 23 Nov 2026 10:00:00 +0700"},
         {NOON, -210, "Sun, 22 Nov 2026 23:30:00 -0330"},
         {0, 0, "Thu, 1 Jan 1970 00:00:00 +0000"},
@@ -95,9 +121,15 @@ static void mail_dates_are_printed_in_the_zone_asked_for(void **state)
 
 static void internet_dates_are_strict(void **state)
 {
-    static const struct { const char *text; bool ok; int64_t us; const char *again; } rows[] = {
+    static const struct {
+        const char *text;
+        bool ok;
+        int64_t us;
+        const char *again;
+    } rows[] = {
         {"2026-11-23T03:00:00Z", true, NOON * 1000000LL, "2026-11-23T03:00:00.000Z"},
-        {"2026-11-23t10:00:00.5+07:00", true, NOON * 1000000LL + 500000, "2026-11-23T03:00:00.500Z"},
+        {"2026-11-23t10:00:00.5+07:00", true, NOON * 1000000LL + 500000,
+         "2026-11-23T03:00:00.500Z"},
         {"2026-11-22T23:30:00-03:30", true, NOON * 1000000LL, "2026-11-23T03:00:00.000Z"},
         {"1969-12-31T23:59:59.123456789Z", true, -876544, "1969-12-31T23:59:59.123Z"},
         {"2026-11-23T03:00:00z", true, NOON * 1000000LL, "2026-11-23T03:00:00.000Z"},
@@ -131,7 +163,12 @@ static void internet_dates_are_strict(void **state)
 
 static void imap_dates_are_strict(void **state)
 {
-    static const struct { const char *text; bool ok; int64_t unix_s; const char *again; } rows[] = {
+    static const struct {
+        const char *text;
+        bool ok;
+        int64_t unix_s;
+        const char *again;
+    } rows[] = {
         {"23-Nov-2026 10:00:00 +0700", true, NOON, "23-Nov-2026 03:00:00 +0000"},
         {" 3-nov-2026 00:00:00 +0000", true, 1793664000, " 3-Nov-2026 00:00:00 +0000"},
         {"03-Nov-2026 00:00:00 -0000", true, 1793664000, " 3-Nov-2026 00:00:00 +0000"},
@@ -167,11 +204,22 @@ static void imap_dates_are_strict(void **state)
 
 static void search_days_are_counted_from_1970(void **state)
 {
-    static const struct { const char *text; bool ok; int64_t day; } rows[] = {
-        {"1-Jan-1970", true, 0},      {"01-Jan-1970", true, 0}, {"31-Dec-1969", true, -1},
-        {"23-Nov-2026", true, 20780}, {"001-Jan-1970", false, 0}, {"1-Jan-70", false, 0},
-        {"30-Feb-2024", false, 0},    {"1-January-1970", false, 0}, {"1-Jan-1970 ", false, 0},
-        {"-Jan-1970", false, 0},      {"", false, 0},
+    static const struct {
+        const char *text;
+        bool ok;
+        int64_t day;
+    } rows[] = {
+        {"1-Jan-1970", true, 0},
+        {"01-Jan-1970", true, 0},
+        {"31-Dec-1969", true, -1},
+        {"23-Nov-2026", true, 20780},
+        {"001-Jan-1970", false, 0},
+        {"1-Jan-70", false, 0},
+        {"30-Feb-2024", false, 0},
+        {"1-January-1970", false, 0},
+        {"1-Jan-1970 ", false, 0},
+        {"-Jan-1970", false, 0},
+        {"", false, 0},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

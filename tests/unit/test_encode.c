@@ -8,7 +8,9 @@
 
 static void base64_matches_the_vectors_of_rfc_4648(void **state)
 {
-    static const struct { const char *plain, *standard, *url; } rows[] = {
+    static const struct {
+        const char *plain, *standard, *url;
+    } rows[] = {
         {"", "", ""},
         {"f", "Zg==", "Zg"},
         {"fo", "Zm8=", "Zm8"},
@@ -40,8 +42,9 @@ static void base64_matches_the_vectors_of_rfc_4648(void **state)
 
 static void malformed_base64_is_refused_and_adds_nothing(void **state)
 {
-    static const char *const standard[] = {"Zg", "Zg=", "Z===", "====", "=", "Zg==\n", "Zm9v YmE=",
-                                           "Zh==", "Zm9=", "Zm-v", "Zg==Zg==", "\xff\xff\xff\xff"};
+    static const char *const standard[] = {
+        "Zg",        "Zg=",  "Z===", "====", "=",        "Zg==\n",
+        "Zm9v YmE=", "Zh==", "Zm9=", "Zm-v", "Zg==Zg==", "\xff\xff\xff\xff"};
     static const char *const url[] = {"Z", "Zg==", "Zh", "Zm+v", "Zm9vY"};
     struct buf b;
 
@@ -69,9 +72,13 @@ static void decoding_beyond_the_limit_fails(void **state)
 
 static void hexadecimal_goes_both_ways(void **state)
 {
-    static const struct { const char *text; bool ok; const char *again; } rows[] = {
-        {"", true, ""},       {"00ff", true, "00ff"}, {"DeadBeef", true, "deadbeef"},
-        {"0", false, ""},     {"0g", false, ""},      {"0x00", false, ""},
+    static const struct {
+        const char *text;
+        bool ok;
+        const char *again;
+    } rows[] = {
+        {"", true, ""},    {"00ff", true, "00ff"}, {"DeadBeef", true, "deadbeef"},
+        {"0", false, ""},  {"0g", false, ""},      {"0x00", false, ""},
         {" 0", false, ""},
     };
 

@@ -1467,7 +1467,8 @@ static const char *talk_lingering(void)
 
     for (int i = 0; i < LEAVERS; i++) {
         peers[i] = dial();
-        WANT(say(&peers[i], "POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\nx"));
+        WANT(
+            say(&peers[i], "POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\nx"));
         WANT(hear(&peers[i], &a, true));
         answer_free(&a);
     }

@@ -56,7 +56,9 @@ static const char *line_of_one(const struct log *log, struct log_field field)
 
 static void values_are_quoted_when_they_could_mislead(void **state)
 {
-    static const struct { const char *value, *printed; } rows[] = {
+    static const struct {
+        const char *value, *printed;
+    } rows[] = {
         {"plain", "plain"},
         {"bob@example.org", "bob@example.org"},
         {"", "\"\""},
@@ -86,7 +88,10 @@ static void nul_inside_a_value_is_shown(void **state)
 static void numbers_keep_their_sign_and_size(void **state)
 {
     const struct log_field fields[] = {
-        KV("i", -5), KV("l", INT64_MIN), KV("u", UINT64_MAX), KV("yes", (bool)true),
+        KV("i", -5),
+        KV("l", INT64_MIN),
+        KV("u", UINT64_MAX),
+        KV("yes", (bool)true),
         KV("none", (const char *)NULL),
     };
 
@@ -142,10 +147,17 @@ static void a_line_stays_within_a_pipe_write(void **state)
 
 static void level_names_are_known(void **state)
 {
-    static const struct { const char *name; bool ok; enum log_level level; } rows[] = {
-        {"debug", true, LOG_LEVEL_DEBUG}, {"INFO", true, LOG_LEVEL_INFO},
-        {"warn", true, LOG_LEVEL_WARN},   {"error", true, LOG_LEVEL_ERROR},
-        {"", false, 0},                   {"warning", false, 0},
+    static const struct {
+        const char *name;
+        bool ok;
+        enum log_level level;
+    } rows[] = {
+        {"debug", true, LOG_LEVEL_DEBUG},
+        {"INFO", true, LOG_LEVEL_INFO},
+        {"warn", true, LOG_LEVEL_WARN},
+        {"error", true, LOG_LEVEL_ERROR},
+        {"", false, 0},
+        {"warning", false, 0},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -170,7 +182,7 @@ static void the_first_error_is_kept_and_stays_on_one_line(void **state)
     for (size_t i = 0; i + 3 < sizeof longer; i += 3)
         memcpy(longer + i, "\xe2\x82\xac", 4);
     fail(&err, ERR_SYNTAX, "%s", longer);
-    assert_int_equal(strlen(err.text), 237);            /* 239 would end inside a character */
+    assert_int_equal(strlen(err.text), 237); /* 239 would end inside a character */
     assert_string_equal(error_kind_name(ERR_OVER_QUOTA), "over_quota");
     assert_string_equal(error_kind_name((enum error_kind)99), "unknown");
 }

@@ -185,9 +185,11 @@ CASE(a_mailbox_ends_with_its_uids)
     assert_int_equal(v[1].status, DELIVERED);
     assert_refused(mail_append(&m, v, 1, &err), ERR_OVER_QUOTA);
     assert_refused(message_copy(store_arena, 1, DRAFTS, INBOX, &uid, 1, &pairs, &pair_count,
-                                &uid_validity, &err), ERR_OVER_QUOTA);
+                                &uid_validity, &err),
+                   ERR_OVER_QUOTA);
     assert_refused(message_move(store_arena, 1, DRAFTS, INBOX, &uid, 1, &pairs, &pair_count,
-                                &uid_validity, &err), ERR_OVER_QUOTA);
+                                &uid_validity, &err),
+                   ERR_OVER_QUOTA);
     fixture_sql("UPDATE message SET uid = 1 WHERE account_id = 1 AND mailbox_id = 1;"
                 "UPDATE mailbox SET uid_next = 2 WHERE account_id = 1 AND mailbox_id = 1");
     assert_store_is_consistent();

@@ -386,7 +386,7 @@ CASE(a_closed_mailbox_is_kept_and_caught_up_when_opened_again)
     assert_client_knows_all(&c, INBOX);
     client_close(&c);
     before = metrics_slot[METRIC_pg_queries];
-    client_open(&c, INBOX);             /* nothing happened: one look */
+    client_open(&c, INBOX); /* nothing happened: one look */
     assert_int_equal(metrics_slot[METRIC_pg_queries] - before, 1);
     client_close(&c);
 }

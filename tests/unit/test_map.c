@@ -29,8 +29,8 @@ static void what_was_put_is_found_until_removed(void **state)
 
 static void keys_are_copied_and_compared_to_the_last_byte(void **state)
 {
-    static const char *const keys[] = {"", "a", "A", "0123456789abcdef", "0123456789abcdefg",
-                                       "0123456789abcdefh"};
+    static const char *const keys[] = {
+        "", "a", "A", "0123456789abcdef", "0123456789abcdefg", "0123456789abcdefh"};
     struct map *m = map_new();
     char key[32];
 

@@ -50,9 +50,7 @@ static void the_sum_is_over_all_processes(void **state)
     assert_int_equal(metrics_last_heartbeat(1), 0);
 }
 
-static void do_nothing(void)
-{
-}
+static void do_nothing(void) {}
 
 static void a_successor_zeroes_gauges_and_keeps_counters(void **state)
 {
@@ -73,9 +71,10 @@ static void prometheus_reads_help_type_and_value(void **state)
     buf_init(&b, 1 << 20);
     metrics_print(&b);
     assert_true(buf_ok(&b));
-    assert_true(str_find(buf_str(&b), STR("# HELP merpati_http_requests_total HTTP requests answered.\n"
-                                          "# TYPE merpati_http_requests_total counter\n"
-                                          "merpati_http_requests_total 7\n")) >= 0);
+    assert_true(
+        str_find(buf_str(&b), STR("# HELP merpati_http_requests_total HTTP requests answered.\n"
+                                  "# TYPE merpati_http_requests_total counter\n"
+                                  "merpati_http_requests_total 7\n")) >= 0);
     assert_true(str_find(buf_str(&b), STR("# TYPE merpati_fibers gauge\nmerpati_fibers 3\n")) >= 0);
     buf_fini(&b);
 }

@@ -9,7 +9,7 @@
 
 struct path_case {
     const char *text;
-    const char *local, *domain;         /* local NULL: refused; "" and "": the null path */
+    const char *local, *domain; /* local NULL: refused; "" and "": the null path */
     unsigned params;
 };
 
@@ -17,7 +17,8 @@ static const struct path_case path_cases[] = {
     {"FROM:<ani@example.org>", "ani", "example.org", 0},
     {"from:<ani@example.org>", "ani", "example.org", 0},
     {"FROM: <ani@example.org>", "ani", "example.org", 0},
-    {"FROM:<ani.putri+shop@example.org> SIZE=100 BODY=8BITMIME", "ani.putri+shop", "example.org", 2},
+    {"FROM:<ani.putri+shop@example.org> SIZE=100 BODY=8BITMIME", "ani.putri+shop", "example.org",
+     2},
     {"FROM:<\"two words\"@example.org>", "two words", "example.org", 0},
     {"FROM:<\"a\\\"b\\\\c\"@example.org>", "a\"b\\c", "example.org", 0},
     {"FROM:<\"a@b\"@example.org>", "a@b", "example.org", 0},
@@ -53,7 +54,8 @@ static const struct path_case path_cases[] = {
     {"FROM:<ani@example.org>SIZE=1", NULL, NULL, 0},
     {"FROM:<\xff\xfe@example.org>", NULL, NULL, 0},
     {"FROM:<a@b> 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21", NULL, NULL, 0},
-    {"FROM:<aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@example.org>", NULL, NULL, 0},
+    {"FROM:<aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@example.org>", NULL,
+     NULL, 0},
 };
 
 static void paths_are_read_or_refused(void **state)
@@ -109,7 +111,9 @@ static void parameters_are_split_at_their_equals_sign(void **state)
     struct smtp_params params;
     struct smtp_path path;
 
-    assert_int_equal(smtp_parse_path(a, STR("TO:<a@b>  SIZE=12 X=a=b FLAG"), STR("TO:"), &path, &params, NULL), 0);
+    assert_int_equal(
+        smtp_parse_path(a, STR("TO:<a@b>  SIZE=12 X=a=b FLAG"), STR("TO:"), &path, &params, NULL),
+        0);
     assert_int_equal(params.n, 3);
     assert_true(str_eq(params.v[0].name, STR("SIZE")) && str_eq(params.v[0].value, STR("12")));
     assert_true(str_eq(params.v[1].name, STR("X")) && str_eq(params.v[1].value, STR("a=b")));
@@ -119,7 +123,9 @@ static void parameters_are_split_at_their_equals_sign(void **state)
 
 static void a_mailbox_is_quoted_only_where_it_must_be(void **state)
 {
-    static const struct { const char *local, *domain, *text; } cases[] = {
+    static const struct {
+        const char *local, *domain, *text;
+    } cases[] = {
         {"ani", "example.org", "ani@example.org"},
         {"a.b+c", "example.org", "a.b+c@example.org"},
         {"two words", "example.org", "\"two words\"@example.org"},
@@ -138,10 +144,15 @@ static void a_mailbox_is_quoted_only_where_it_must_be(void **state)
 
 static void bdat_needs_a_size_and_nothing_but_last(void **state)
 {
-    static const struct { const char *args; bool is_valid, is_last; uint64_t size; } cases[] = {
-        {"100", true, false, 100},      {"0 LAST", true, true, 0}, {"86 last", true, true, 86},
-        {"", false, false, 0},          {"-1", false, false, 0},   {"x", false, false, 0},
-        {"10 FIRST", false, false, 0},  {"99999999999999999999", false, false, 0},
+    static const struct {
+        const char *args;
+        bool is_valid, is_last;
+        uint64_t size;
+    } cases[] = {
+        {"100", true, false, 100},     {"0 LAST", true, true, 0},
+        {"86 last", true, true, 86},   {"", false, false, 0},
+        {"-1", false, false, 0},       {"x", false, false, 0},
+        {"10 FIRST", false, false, 0}, {"99999999999999999999", false, false, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         uint64_t size;

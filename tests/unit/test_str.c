@@ -14,10 +14,16 @@ static void assert_str(struct str got, const char *wanted)
 
 static void comparison_is_exact_or_ignores_ascii_case(void **state)
 {
-    static const struct { const char *a, *b; bool eq, ieq; } rows[] = {
-        {"", "", true, true},           {"abc", "abc", true, true},
-        {"abc", "ABC", false, true},    {"abc", "ab", false, false},
-        {"a", "", false, false},        {"[", "{", false, false},
+    static const struct {
+        const char *a, *b;
+        bool eq, ieq;
+    } rows[] = {
+        {"", "", true, true},
+        {"abc", "abc", true, true},
+        {"abc", "ABC", false, true},
+        {"abc", "ab", false, false},
+        {"a", "", false, false},
+        {"[", "{", false, false},
         {"\xc3\xa9", "\xc3\x89", false, false},
     };
 
@@ -35,9 +41,12 @@ static int sign(int x)
 
 static void order_is_by_bytes_and_the_shorter_comes_first(void **state)
 {
-    static const struct { const char *a, *b; int cmp, icmp; } rows[] = {
-        {"", "", 0, 0},    {"a", "b", -1, -1}, {"b", "a", 1, 1},      {"a", "ab", -1, -1},
-        {"B", "a", -1, 1}, {"A", "a", -1, 0},  {"\xff", "a", 1, 1},   {"ab", "", 1, 1},
+    static const struct {
+        const char *a, *b;
+        int cmp, icmp;
+    } rows[] = {
+        {"", "", 0, 0},    {"a", "b", -1, -1}, {"b", "a", 1, 1},    {"a", "ab", -1, -1},
+        {"B", "a", -1, 1}, {"A", "a", -1, 0},  {"\xff", "a", 1, 1}, {"ab", "", 1, 1},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -49,10 +58,16 @@ static void order_is_by_bytes_and_the_shorter_comes_first(void **state)
 
 static void prefixes_and_suffixes_are_found(void **state)
 {
-    static const struct { const char *s, *part; bool starts, istarts, ends, iends; } rows[] = {
-        {"mailbox", "mail", true, true, false, false}, {"mailbox", "BOX", false, false, false, true},
-        {"mailbox", "", true, true, true, true},       {"", "x", false, false, false, false},
-        {"ab", "abc", false, false, false, false},     {"Abc", "aB", false, true, false, false},
+    static const struct {
+        const char *s, *part;
+        bool starts, istarts, ends, iends;
+    } rows[] = {
+        {"mailbox", "mail", true, true, false, false},
+        {"mailbox", "BOX", false, false, false, true},
+        {"mailbox", "", true, true, true, true},
+        {"", "x", false, false, false, false},
+        {"ab", "abc", false, false, false, false},
+        {"Abc", "aB", false, true, false, false},
         {"aa", "aa", true, true, true, true},
     };
 
@@ -79,11 +94,16 @@ static void a_prefix_is_skipped_only_when_it_is_there(void **state)
 
 static void searching_finds_the_first_hit(void **state)
 {
-    static const struct { const char *s, *needle; int find, ifind; } rows[] = {
-        {"hello world", "o", 4, 4},      {"hello", "LL", -1, 2},   {"hello", "", 0, 0},
-        {"", "", 0, 0},                  {"", "a", -1, -1},        {"aaab", "aab", 1, 1},
-        {"abcabcabd", "ABD", -1, 6},     {"abc", "abcd", -1, -1},  {"xyz", "xyz", 0, 0},
-        {"xyZ", "z", -1, 2},             {"abc", "x", -1, -1},
+    static const struct {
+        const char *s, *needle;
+        int find, ifind;
+    } rows[] = {
+        {"hello world", "o", 4, 4},  {"hello", "LL", -1, 2},
+        {"hello", "", 0, 0},         {"", "", 0, 0},
+        {"", "a", -1, -1},           {"aaab", "aab", 1, 1},
+        {"abcabcabd", "ABD", -1, 6}, {"abc", "abcd", -1, -1},
+        {"xyz", "xyz", 0, 0},        {"xyZ", "z", -1, 2},
+        {"abc", "x", -1, -1},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -100,7 +120,10 @@ static void searching_finds_the_first_hit(void **state)
 
 static void cutting_splits_at_the_first_or_the_last(void **state)
 {
-    static const struct { const char *s, *head, *tail, *rhead, *rtail; bool found; } rows[] = {
+    static const struct {
+        const char *s, *head, *tail, *rhead, *rtail;
+        bool found;
+    } rows[] = {
         {"RCPT TO:<a b>", "RCPT", "TO:<a b>", "RCPT TO:<a", "b>", true},
         {"NOOP", "NOOP", "", "NOOP", "", false},
         {" x", "", "x", "", "x", true},
@@ -158,7 +181,12 @@ static void trimming_takes_blanks_from_both_ends_only(void **state)
 
 static void numbers_are_whole_and_do_not_wrap(void **state)
 {
-    static const struct { const char *s; bool ok64; uint64_t value; bool ok32; } rows[] = {
+    static const struct {
+        const char *s;
+        bool ok64;
+        uint64_t value;
+        bool ok32;
+    } rows[] = {
         {"0", true, 0, true},
         {"007", true, 7, true},
         {"4294967295", true, 4294967295u, true},

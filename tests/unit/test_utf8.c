@@ -8,7 +8,11 @@
 
 static void only_well_formed_text_is_valid(void **state)
 {
-    static const struct { const char *s; bool ok; const char *repaired; } rows[] = {
+    static const struct {
+        const char *s;
+        bool ok;
+        const char *repaired;
+    } rows[] = {
         {"", true, ""},
         {"plain", true, "plain"},
         {"\xc2\x80\xdf\xbf", true, "\xc2\x80\xdf\xbf"},
@@ -44,7 +48,8 @@ static void nul_is_repaired_too(void **state)
 
     buf_init(&b, 100);
     utf8_add_repaired(&b, str_of("a\0b", 3));
-    assert_string_equal(buf_c(&b), "a\xef\xbf\xbd" "b");
+    assert_string_equal(buf_c(&b), "a\xef\xbf\xbd"
+                                   "b");
     buf_fini(&b);
 }
 
@@ -71,7 +76,9 @@ static void every_code_point_survives_the_round_trip(void **state)
 
 static void mailbox_names_go_both_ways(void **state)
 {
-    static const struct { const char *utf7, *utf8; } rows[] = {
+    static const struct {
+        const char *utf7, *utf8;
+    } rows[] = {
         {"", ""},
         {"INBOX", "INBOX"},
         {"&-", "&"},
@@ -100,12 +107,14 @@ static void mailbox_names_go_both_ways(void **state)
 static void malformed_mailbox_names_are_refused(void **state)
 {
     static const char *const rows[] = {
-        "&", "&A", "&AOQ", "a&b", "&AA-",               /* not closed, or half a character */
-        "&AGE-", "&AOQAYQ-",                            /* what could stand for itself     */
-        "&AOQ-&APY-",                                   /* a null shift                    */
-        "&AOR-", "&AOQA-",                              /* bits left over                  */
-        "&2D0-", "&3gA-", "&2D0A5A-",                   /* lone surrogates                 */
-        "&AO/-", "&A Q-", "caf\xc3\xa9", "tab\t", "\x7f",
+        "&",          "&A",       "&AOQ",
+        "a&b",        "&AA-",                 /* not closed, or half a character */
+        "&AGE-",      "&AOQAYQ-",             /* what could stand for itself     */
+        "&AOQ-&APY-",                         /* a null shift                    */
+        "&AOR-",      "&AOQA-",               /* bits left over                  */
+        "&2D0-",      "&3gA-",    "&2D0A5A-", /* lone surrogates                 */
+        "&AO/-",      "&A Q-",    "caf\xc3\xa9",
+        "tab\t",      "\x7f",
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
