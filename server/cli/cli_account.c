@@ -442,6 +442,7 @@ static int prepare_quota(struct cli *c, struct error *err)
     struct limits *limits = ARENA_NEW(c->arena, struct limits);
 
     c->prepared = limits;
+    limits->messages = QUOTA_KEEP;
     if (cli_has(c, OPTION_MESSAGES) &&
         cli_parse_quota(cli_value(c, OPTION_MESSAGES), &limits->messages, err) < 0)
         return -1;

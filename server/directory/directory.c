@@ -39,7 +39,7 @@ struct pg_arg quota_arg(int64_t quota)
 {
     if (quota == QUOTA_DEFAULT)
         return pg_null();
-    return pg_i64(quota < 0 ? 0 : quota);
+    return pg_i64(quota == QUOTA_UNLIMITED ? 0 : quota);
 }
 
 void account_read(struct arena *a, const struct pg_rows *rows, size_t row, struct account *out)

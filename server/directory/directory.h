@@ -60,6 +60,7 @@ PARKS int domain_list(struct arena *a, struct str **names, size_t *count, struct
 
 #define QUOTA_DEFAULT   0                               /* the server's setting */
 #define QUOTA_UNLIMITED (-1)
+#define QUOTA_KEEP      (-2)                            /* of account_set_quota's messages: as it was */
 
 struct account_new {
     enum account_kind kind;

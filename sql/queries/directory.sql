@@ -151,7 +151,8 @@ UPDATE account SET name = $2
 RETURNING account_id;
 
 -- name: account_set_quota :maybe
-UPDATE account_state SET quota_bytes = $2, quota_messages = $3
+-- -2 keeps the limit of messages as it is (QUOTA_KEEP).
+UPDATE account_state SET quota_bytes = $2, quota_messages = CASE WHEN $3::bigint = -2 THEN quota_messages ELSE $3 END
  WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
 RETURNING account_id;
 

@@ -60,7 +60,8 @@ class Commands:
         self.assertIn("domain add", self.refused("account", "add", "x@elsewhere.test"))
         self.refused("account", "add", "no address")
         self.merpati("account", "name", "ani.putri@example.test", "Ani ☺")
-        self.merpati("account", "quota", "ani.putri@example.test", "none", "--messages", "1000")
+        self.merpati("account", "quota", "ani.putri@example.test", "1G", "--messages", "1000")
+        self.merpati("account", "quota", "ani.putri@example.test", "none")      # the other limit stays
         self.merpati("account", "disable", "ani.putri@example.test")
         shown = self.json("account", "show", "ani.putri@example.test")
         self.assertEqual((shown["name"], shown["active"], shown["quota"], shown["messages_max"]), ("Ani ☺", False, None, 1000))
