@@ -1,5 +1,6 @@
 """Processes killed at random moments under load: what was acknowledged is there, once, and the service comes back."""
 
+import imaplib
 import os
 import random
 import re
@@ -120,7 +121,16 @@ class FaultTest(ServerTest):
         for thread in senders + [reader]:
             thread.join(60)
         self.assertEqual(reader.problems, [])
+        self.assertTrue(eventually(self.is_back, timeout=120), self.server.log()[-3000:])
         self.check_mailboxes(senders, reader)
+
+    def is_back(self):
+        """After the last kill, too, with new connections."""
+        try:
+            with self.server.imap(USERS[0]) as client:
+                return client.select("INBOX", readonly=True)[0] == "OK"
+        except (OSError, imaplib.IMAP4.error):
+            return False
 
     def check_mailboxes(self, senders, reader):
         for user in USERS:
