@@ -26,6 +26,7 @@
 #include "server/pg/pg.h"
 #include "server/run/config.h"
 #include "server/run/dns.h"
+#include "server/run/listener.h"
 #include "server/run/loop.h"
 #include "server/run/supervisor.h"
 #include "server/run/tls.h"
@@ -121,14 +122,11 @@ static void worker_stop(void)
 /* For people who start it by hand; a service manager reads "merpati: ready" only. */
 static void on_ready(void)
 {
-    size_t count;
-    const struct endpoint *e = endpoints(&count);
+    struct listener_info listener;
 
     printf("Merpati serves %s from %s\n", config.hostname, config.data_dir);
-    for (size_t i = 0; i < count; i++)
-        if (e[i].addresses[0] != '\0')
-            printf("  %-18s port %d on %s\n", e[i].setting + strlen("listen_"),
-                   e[i].port + config.port_offset, e[i].addresses);
+    for (size_t i = 0; listener_info(i, &listener); i++)
+        printf("  %-12s %s\n", listener.endpoint->setting + strlen("listen_"), listener.address);
 }
 
 static int serve_usage(void)

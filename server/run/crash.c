@@ -13,14 +13,6 @@
 
 #include "server/run/run_internal.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-
 #define FRAMES_MAX       64
 #define HANDLER_STACK    (64 * 1024)
 #define LAST_WORDS_MAX_S 10

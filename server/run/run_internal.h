@@ -1,5 +1,14 @@
 /* run_internal.h - what the scheduler (fiber.c), the loop (loop.c) and their closest users share. */
 #pragma once
+
+/* gcc and clang name AddressSanitizer differently. */
+#if defined(__SANITIZE_ADDRESS__)
+#define WITH_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WITH_ASAN 1
+#endif
+#endif
 #include <stdbool.h>
 #include <stdint.h>
 #include "server/run/fiber.h"
