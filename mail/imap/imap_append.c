@@ -31,7 +31,7 @@ struct append_message {
 struct append {
     struct imap_session *s;
     struct imap_command *c;
-    struct str path;
+    struct imap_place place;
     int64_t mailbox_id;
     struct append_message *first, **last;
     size_t count;
@@ -225,8 +225,9 @@ static PARKS int store_messages(struct append *ap, struct error *err)
     for (struct append_message *m = ap->first; m != NULL; m = m->next, i++) {
         message_prepare(ap->s->arena, buf_str(&m->raw), &prepared[i]);
         v[i] =
-            (struct delivery){.account_id = ap->s->account_id,
+            (struct delivery){.account_id = ap->place.account_id,
                               .mailbox_id = ap->mailbox_id,
+                              .user_id = ap->s->account_id,
                               .flags = m->flags,
                               .keywords = m->keywords,
                               .received_us = m->received_us == INT64_MIN ? now_us : m->received_us};
@@ -242,7 +243,7 @@ static PARKS int find_target(struct append *ap, struct error *err)
 {
     struct mailbox mailbox;
 
-    if (mailbox_find(ap->s->arena, ap->s->account_id, ap->path, &mailbox, err) < 0)
+    if (imap_find_mailbox(ap->s, ap->c, &ap->place, RIGHT_INSERT, &mailbox, err) < 0)
         return -1;
     ap->mailbox_id = mailbox.mailbox_id;
     return 0;
@@ -269,7 +270,7 @@ int imap_cmd_append(struct imap_session *s, struct imap_command *c, struct error
     struct imap_literal literal;
     int status;
 
-    if (imap_parse_mailbox(s, c, &ap.path, err) < 0) {
+    if (imap_parse_mailbox(s, c, &ap.place, err) < 0) {
         if (!c->has_message)
             return -1;
         ap.refused = *err; /* the message is coming nevertheless */

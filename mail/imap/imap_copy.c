@@ -8,16 +8,16 @@
 #include "mail/imap/imap_target.h"
 #include "mail/store/mailbox.h"
 
-typedef int transfer_function(struct arena *a, int64_t account_id, int64_t from_mailbox,
-                              int64_t to_mailbox, const uint32_t *uids, size_t count,
+typedef int transfer_function(struct arena *a, struct mailbox_key from, struct mailbox_key to,
+                              int64_t user_id, const uint32_t *uids, size_t count,
                               struct uid_pair **pairs, size_t *pair_count,
                               uint32_t *to_uid_validity, struct error *err);
 
 static int parse_copy(struct imap_session *s, struct imap_command *c, struct imap_set *set,
-                      struct str *path, struct error *err)
+                      struct imap_place *place, struct error *err)
 {
     if (imap_set_parse(&c->args, s->arena, set, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
-        imap_parse_mailbox(s, c, path, err) < 0 || imap_parse_end(&c->args, err) < 0)
+        imap_parse_mailbox(s, c, place, err) < 0 || imap_parse_end(&c->args, err) < 0)
         return -1;
     return imap_target_resolve(s, set, c->by_uid, err);
 }
@@ -52,16 +52,16 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
     struct uid_pair *pairs = NULL;
     struct mailbox target;
     struct imap_set set;
-    struct str path;
+    struct imap_place place;
     size_t count, pair_count = 0;
     uint32_t *uids, uid_validity = 0;
 
-    if (parse_copy(s, c, &set, &path, err) < 0 ||
-        mailbox_find(s->arena, s->account_id, path, &target, err) < 0)
+    if (parse_copy(s, c, &set, &place, err) < 0 ||
+        imap_find_mailbox(s, c, &place, RIGHT_INSERT, &target, err) < 0)
         return -1;
     uids = imap_target_uids(s, &set, &count);
-    if (count > 0 && run(s->arena, s->account_id, s->mailbox_id, target.mailbox_id, uids, count,
-                         &pairs, &pair_count, &uid_validity, err) < 0)
+    if (count > 0 && run(s->arena, s->selected, imap_mailbox_key(&place, &target), s->account_id,
+                         uids, count, &pairs, &pair_count, &uid_validity, err) < 0)
         return -1;
     *code = copyuid(s->arena, uid_validity, pairs, pair_count);
     return 0;

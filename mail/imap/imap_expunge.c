@@ -17,8 +17,8 @@ static PARKS int expunge(struct imap_session *s, struct imap_command *c, const u
         c->refusal = "READ-ONLY";
         return fail(err, ERR_DENIED, "the mailbox is opened read-only");
     }
-    if (message_expunge(s->arena, s->account_id, s->mailbox_id, uids, count, true, &removed,
-                        &removed_count, &modseq, err) < 0)
+    if (message_expunge(s->arena, s->selected, uids, count, true, &removed, &removed_count, &modseq,
+                        err) < 0)
         return -1;
     c->tells_modseq = removed_count > 0;
     return 0;

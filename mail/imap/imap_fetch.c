@@ -139,7 +139,7 @@ static PARKS int read_whole_header(struct fetch *f, const struct message *m,
                                    struct fetch_body *body, struct error *err)
 {
     uint64_t size = f->window.to > MIME_HEADER_SIZE_MAX ? f->window.to : MIME_HEADER_SIZE_MAX + 1;
-    struct message_reader reader = {.account_id = f->s->account_id,
+    struct message_reader reader = {.account_id = f->s->selected.account_id,
                                     .ids = &m->message_id,
                                     .count = 1,
                                     .columns = MESSAGE_BLOB,
@@ -169,7 +169,7 @@ static PARKS int complete_body(struct fetch *f, const struct message *m, struct 
                                struct kept_message **kept, struct error *err)
 {
     if (f->comes_again) {
-        *kept = kept_message_take(f->s->account_id, m->message_id, err);
+        *kept = kept_message_take(f->s->selected.account_id, m->message_id, err);
         if (*kept == NULL)
             return -1;
         body->message = kept_message_raw(*kept);
@@ -375,8 +375,8 @@ static PARKS int set_seen(struct fetch *f, struct error *err)
             uids[unseen++] = f->rows[i].entry.uid;
     if (unseen == 0)
         return 0;
-    if (message_store_flags(f->s->arena, f->s->account_id, f->s->mailbox_id, uids, unseen,
-                            FLAGS_ADD, FLAG_SEEN, (struct keywords){0}, UINT64_MAX, &states, &count,
+    if (message_store_flags(f->s->arena, f->s->selected, f->s->account_id, uids, unseen, FLAGS_ADD,
+                            FLAG_SEEN, (struct keywords){0}, UINT64_MAX, &states, &count,
                             &conflicts, &conflict_count, err) < 0)
         return -1;
     for (size_t i = 0; i < count; i++)
@@ -387,7 +387,7 @@ static PARKS int set_seen(struct fetch *f, struct error *err)
 static PARKS int run_chunk(struct fetch *f, struct error *err)
 {
     struct message_reader reader = {
-        .account_id = f->s->account_id,
+        .account_id = f->s->selected.account_id,
         .ids = f->ids,
         .count = f->count,
         .columns = f->columns,

@@ -74,28 +74,29 @@ static PARKS int check_role_is_free(struct imap_session *s, struct imap_command 
 
 int imap_cmd_create(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    struct str path, role;
+    struct imap_place place;
+    struct str role;
     int64_t mailbox_id;
 
-    if (imap_parse_mailbox(s, c, &path, err) < 0 || parse_create_options(c, &role, err) < 0 ||
+    if (imap_parse_mailbox(s, c, &place, err) < 0 || parse_create_options(c, &role, err) < 0 ||
         check_role_is_free(s, c, role, err) < 0)
         return -1;
-    return mailbox_create(s->account_id, path, role, &mailbox_id, err);
+    return mailbox_create(place.account_id, place.path, role, &mailbox_id, err);
 }
 
-static int parse_one_mailbox(struct imap_session *s, struct imap_command *c, struct str *path,
-                             struct error *err)
+static PARKS int parse_one_mailbox(struct imap_session *s, struct imap_command *c,
+                                   struct imap_place *place, struct error *err)
 {
-    return imap_parse_mailbox(s, c, path, err) < 0 ? -1 : imap_parse_end(&c->args, err);
+    return imap_parse_mailbox(s, c, place, err) < 0 ? -1 : imap_parse_end(&c->args, err);
 }
 
 int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    struct str path;
+    struct imap_place place;
 
-    if (parse_one_mailbox(s, c, &path, err) < 0)
+    if (parse_one_mailbox(s, c, &place, err) < 0)
         return -1;
-    if (mailbox_remove(s->account_id, path, err) == 0)
+    if (mailbox_remove(place.account_id, place.path, err) == 0)
         return 0;
     if (err->kind == ERR_CONFLICT)
         c->refusal = "HASCHILDREN";
@@ -106,12 +107,12 @@ int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error
 
 int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    struct str from, to;
+    struct imap_place from, to;
 
     if (imap_parse_mailbox(s, c, &from, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
         parse_one_mailbox(s, c, &to, err) < 0)
         return -1;
-    if (mailbox_rename(s->account_id, from, to, err) == 0)
+    if (mailbox_rename(from.account_id, from.path, to.path, err) == 0)
         return 0;
     if (err->kind == ERR_DENIED || err->kind == ERR_CONFLICT)
         c->refusal = "CANNOT";
@@ -121,11 +122,11 @@ int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error
 static PARKS int set_subscribed(struct imap_session *s, struct imap_command *c, bool subscribed,
                                 struct error *err)
 {
-    struct str path;
+    struct imap_place place;
 
-    if (parse_one_mailbox(s, c, &path, err) < 0)
+    if (parse_one_mailbox(s, c, &place, err) < 0)
         return -1;
-    return mailbox_subscribe(s->account_id, path, subscribed, err);
+    return mailbox_subscribe(place.account_id, place.path, subscribed, err);
 }
 
 int imap_cmd_subscribe(struct imap_session *s, struct imap_command *c, struct error *err)

@@ -21,7 +21,7 @@ bool imap_name_decode(struct arena *a, struct str wire, bool is_utf8, struct str
     return ok;
 }
 
-int imap_parse_mailbox(struct imap_session *s, struct imap_command *c, struct str *path,
+int imap_parse_mailbox(struct imap_session *s, struct imap_command *c, struct imap_place *out,
                        struct error *err)
 {
     struct str wire, name;
@@ -32,7 +32,8 @@ int imap_parse_mailbox(struct imap_session *s, struct imap_command *c, struct st
         if (name.n > 1 &&
             name.p[name.n - 1] == '/') /* "Work/" announces children to come (RFC 9051, 6.3.4) */
             name.n--;
-        if (mailbox_path_canonical(s->arena, name, path, err) == 0)
+        out->account_id = s->account_id;
+        if (mailbox_path_canonical(s->arena, name, &out->path, err) == 0)
             return 0;
     } else {
         fail(err, ERR_SYNTAX, "the mailbox name is not valid %s",
@@ -40,6 +41,13 @@ int imap_parse_mailbox(struct imap_session *s, struct imap_command *c, struct st
     }
     c->refusal = "CANNOT";
     return -1;
+}
+
+int imap_find_mailbox(struct imap_session *s, struct imap_command *c,
+                      const struct imap_place *place, unsigned rights, struct mailbox *out,
+                      struct error *err)
+{
+    return mailbox_find(s->arena, place->account_id, place->path, out, err);
 }
 
 void imap_add_mailbox(const struct imap_session *s, struct buf *out, struct str path)

@@ -78,7 +78,7 @@ static PARKS int match_read_message(void *arg, size_t index, const struct messag
 
 static PARKS int read_open(struct search *sr, unsigned columns, struct error *err)
 {
-    struct message_reader reader = {.account_id = sr->s->account_id,
+    struct message_reader reader = {.account_id = sr->s->selected.account_id,
                                     .ids = sr->ids,
                                     .count = sr->open_count,
                                     .columns = columns,

@@ -14,7 +14,7 @@
 #include "mail/store/mailbox.h"
 
 struct select_request {
-    struct str path;
+    struct imap_place place;
     bool condstore;
     bool qresync;
     uint32_t uid_validity;
@@ -31,7 +31,7 @@ void imap_deselect(struct imap_session *s)
     s->saved_uids = NULL;
     s->saved_count = 0;
     s->keyword_count = 0;
-    s->mailbox_id = 0;
+    s->selected = (struct mailbox_key){0};
     s->is_read_only = s->is_modseq_held = false;
     if (s->phase == IMAP_SELECTED)
         s->phase = IMAP_AUTHENTICATED;
@@ -89,7 +89,7 @@ static int parse_select(struct imap_session *s, struct imap_command *c, struct s
 {
     struct imap_parser *p = &c->args;
 
-    if (imap_parse_mailbox(s, c, &r->path, err) < 0)
+    if (imap_parse_mailbox(s, c, &r->place, err) < 0)
         return -1;
     if (!imap_parse_skip(p, ' '))
         return imap_parse_end(p, err);
@@ -186,15 +186,18 @@ static PARKS int resynchronise(struct imap_session *s, struct select_request *r,
 
 /* --- commands --------------------------------------------------------------------------------- */
 
-static PARKS int open_mailbox(struct imap_session *s, struct select_request *r,
-                              struct mailbox *mailbox, struct error *err)
+static PARKS int open_mailbox(struct imap_session *s, struct imap_command *c,
+                              struct select_request *r, struct mailbox *mailbox, struct error *err)
 {
-    if (mailbox_find(s->arena, s->account_id, r->path, mailbox, err) < 0)
+    struct mailbox_key key;
+
+    if (imap_find_mailbox(s, c, &r->place, RIGHT_READ, mailbox, err) < 0)
         return -1;
-    s->view = mailbox_view_open(s->account_id, mailbox->mailbox_id, err);
+    key = imap_mailbox_key(&r->place, mailbox);
+    s->view = mailbox_view_open(key, s->account_id, err);
     if (s->view == NULL)
         return -1;
-    s->mailbox_id = mailbox->mailbox_id;
+    s->selected = key;
     s->phase = IMAP_SELECTED;
     if (r->condstore)
         s->enabled |= IMAP_ENABLED_CONDSTORE;
@@ -215,7 +218,7 @@ static PARKS int select_mailbox(struct imap_session *s, struct imap_command *c, 
         conn_write(s->conn, STR("* OK [CLOSED] The previous mailbox is closed\r\n"));
     if (err->kind != ERR_NONE) /* a name that no mailbox can have: NO, and nothing is selected */
         return -1;
-    if (open_mailbox(s, &request, &mailbox, err) < 0)
+    if (open_mailbox(s, c, &request, &mailbox, err) < 0)
         return -1;
     s->is_read_only = read_only;
     tell_mailbox(s, &mailbox);
@@ -245,8 +248,8 @@ int imap_cmd_close(struct imap_session *s, struct imap_command *c, struct error 
 
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
-    if (!s->is_read_only && message_expunge(s->arena, s->account_id, s->mailbox_id, NULL, 0, true,
-                                            &removed, &count, &modseq, err) < 0)
+    if (!s->is_read_only &&
+        message_expunge(s->arena, s->selected, NULL, 0, true, &removed, &count, &modseq, err) < 0)
         return -1;
     imap_deselect(s);
     return 0;

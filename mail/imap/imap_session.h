@@ -32,8 +32,8 @@ struct imap_session {
     struct conn *conn;
     struct arena *arena; /* of the command; NULL at rest */
     int64_t opened_ms;
-    int64_t account_id;
-    int64_t mailbox_id;        /* of the view */
+    int64_t account_id;          /* who is logged in */
+    struct mailbox_key selected; /* whose mailbox the view shows may differ */
     struct mailbox_view *view; /* NULL: nothing selected */
     char *idle_tag;            /* of the IDLE command that runs; NULL: none */
     uint32_t *saved_uids;      /* "$", ascending (RFC 5182) */
@@ -41,8 +41,8 @@ struct imap_session {
     uint32_t keyword_count; /* told in FLAGS */
     uint32_t bad_count;
     uint8_t listener;    /* enum imap_listener */
-    uint8_t enabled;     /* enum imap_enabled */
-    bool is_read_only;   /* EXAMINE */
+    uint16_t enabled;    /* enum imap_enabled */
+    bool is_read_only;   /* EXAMINE, or no right to change anything */
     bool is_modseq_held; /* an older HIGHESTMODSEQ was told, as removals were held back */
 };
 

@@ -109,13 +109,13 @@ int imap_cmd_status(struct imap_session *s, struct imap_command *c, struct error
 {
     struct mailbox mailbox;
     struct buf out;
-    struct str path;
+    struct imap_place place;
     unsigned items;
 
-    if (imap_parse_mailbox(s, c, &path, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
+    if (imap_parse_mailbox(s, c, &place, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
         imap_parse_status_items(&c->args, &items, err) < 0 || imap_parse_end(&c->args, err) < 0)
         return -1;
-    if (mailbox_find(s->arena, s->account_id, path, &mailbox, err) < 0)
+    if (imap_find_mailbox(s, c, &place, RIGHT_READ, &mailbox, err) < 0)
         return -1;
     if (imap_status_wants_modseq(items))
         imap_enable_condstore(s);

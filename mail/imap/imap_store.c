@@ -229,7 +229,7 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
         return 0;
     if (r.is_silent)
         note_states_before(s, &result, uids, count);
-    if (message_store_flags(s->arena, s->account_id, s->mailbox_id, uids, count, r.change, r.flags,
+    if (message_store_flags(s->arena, s->selected, s->account_id, uids, count, r.change, r.flags,
                             r.keywords, r.unchanged_since, &result.states, &result.count,
                             &result.conflicts, &result.conflict_count, err) < 0)
         return -1;

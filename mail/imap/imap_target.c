@@ -74,8 +74,7 @@ int imap_tell_vanished_earlier(struct imap_session *s, uint64_t modseq,
     uint32_t *uids;
     struct buf out;
 
-    if (mailbox_vanished_since(s->arena, s->account_id, s->mailbox_id, modseq, &uids, &count, err) <
-        0)
+    if (mailbox_vanished_since(s->arena, s->selected, modseq, &uids, &count, err) < 0)
         return -1;
     for (size_t i = 0; i < count; i++)
         if ((known == NULL || imap_set_contains(known, uids[i])) && view_seq(s->view, uids[i]) == 0)

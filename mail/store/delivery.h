@@ -28,6 +28,7 @@ enum delivery_status { DELIVERED, DELIVERY_OVER_QUOTA, DELIVERY_NO_MAILBOX, DELI
 struct delivery {
     int64_t account_id;
     int64_t mailbox_id; /* 0: the inbox */
+    int64_t user_id;    /* whose \Seen `flags` sets; 0: the account's own */
     uint32_t flags;
     struct keywords keywords;
     int64_t received_us;

@@ -13,6 +13,12 @@
 #define MAILBOX_PATH_SIZE_MAX 1000
 #define MAILBOX_DEPTH_MAX     50
 
+/* A mailbox by its numbers, which no rename changes. */
+struct mailbox_key {
+    int64_t account_id; /* whose */
+    int64_t mailbox_id;
+};
+
 struct mailbox {
     int64_t mailbox_id;
     struct str path;

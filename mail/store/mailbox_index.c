@@ -701,11 +701,12 @@ static int find_vanished(struct vanished *v, uint64_t modseq, struct error *err)
     return 0;
 }
 
-int mailbox_vanished_since(struct arena *a, int64_t account_id, int64_t mailbox_id, uint64_t modseq,
+int mailbox_vanished_since(struct arena *a, struct mailbox_key mailbox, uint64_t modseq,
                            uint32_t **uids, size_t *count, struct error *err)
 {
-    struct vanished v = {
-        .account_id = account_id, .mailbox_id = mailbox_id, .found = uid_list_new(0)};
+    struct vanished v = {.account_id = mailbox.account_id,
+                         .mailbox_id = mailbox.mailbox_id,
+                         .found = uid_list_new(0)};
     int rc = modseq > INT64_MAX ? 0 : find_vanished(&v, modseq, err);
 
     if (rc == 0) {

@@ -9,6 +9,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "mail/store/mailbox.h"
 #include "mail/store/message.h"
 #include "server/base/arena.h"
 #include "server/base/error.h"
@@ -25,8 +26,9 @@ struct index_entry {
     const struct keywords *keywords; /* NULL: none; interned, valid as long as the index */
 };
 
-/* Opens a view up to date with the database. ERR_NOT_FOUND when the mailbox is gone. */
-PARKS struct mailbox_view *mailbox_view_open(int64_t account_id, int64_t mailbox_id,
+/* Opens a view up to date with the database, as user_id sees it: \Seen is each user's own.
+ * ERR_NOT_FOUND when the mailbox is gone. */
+PARKS struct mailbox_view *mailbox_view_open(struct mailbox_key mailbox, int64_t user_id,
                                              struct error *err);
 void mailbox_view_close(struct mailbox_view **v);
 
@@ -82,7 +84,6 @@ void view_watch(struct mailbox_view *v, void (*changed)(void *arg), void *arg);
 void view_unwatch(struct mailbox_view *v);
 
 /* UIDs expunged since a modseq, for QRESYNC; ascending. */
-PARKS int mailbox_vanished_since(struct arena *a, int64_t account_id, int64_t mailbox_id,
-                                 uint64_t modseq, uint32_t **uids, size_t *count,
-                                 struct error *err);
+PARKS int mailbox_vanished_since(struct arena *a, struct mailbox_key mailbox, uint64_t modseq,
+                                 uint32_t **uids, size_t *count, struct error *err);
 void mailbox_index_cache_clear(void); /* unused indexes kept for quick re-opening; at exit */

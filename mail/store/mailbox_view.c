@@ -22,13 +22,14 @@ static void look_at_all(struct mailbox_view *v)
     v->flags_modseq = v->modseq = x->modseq;
 }
 
-struct mailbox_view *mailbox_view_open(int64_t account_id, int64_t mailbox_id, struct error *err)
+struct mailbox_view *mailbox_view_open(struct mailbox_key mailbox, int64_t user_id,
+                                       struct error *err)
 {
     struct mailbox_view *v = memory_alloc(sizeof *v);
     int rc;
 
     v->magic = MAILBOX_VIEW_MAGIC;
-    v->index = index_acquire(account_id, mailbox_id);
+    v->index = index_acquire(mailbox.account_id, mailbox.mailbox_id);
     list_append(&v->index->views, &v->link);
     rc = index_catch_up(v->index, err);
     if (rc == 0 && v->index->is_gone)

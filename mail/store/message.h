@@ -6,6 +6,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "mail/store/mailbox.h"
 #include "server/base/arena.h"
 #include "server/base/error.h"
 #include "server/base/str.h"
@@ -81,11 +82,12 @@ struct message_state { /* of one message after a change */
     struct keywords keywords;
 };
 
-/* UIDs that no longer exist are passed over. unchanged_since: UINT64_MAX for none; messages
+/* user_id is who does it: \Seen is each user's own, everything else is the mailbox's.
+ * UIDs that no longer exist are passed over. unchanged_since: UINT64_MAX for none; messages
  * changed later are left alone and listed in *conflicts. Only messages that really changed get a
  * new modseq; `out` has the state of all that were asked for and exist, ascending by UID. A huge
  * set is changed in several transactions; on failure `out` has what was done. */
-PARKS int message_store_flags(struct arena *a, int64_t account_id, int64_t mailbox_id,
+PARKS int message_store_flags(struct arena *a, struct mailbox_key mailbox, int64_t user_id,
                               const uint32_t *uids, size_t count, enum flag_change change,
                               uint32_t flags, struct keywords keywords, uint64_t unchanged_since,
                               struct message_state **out, size_t *out_count, uint32_t **conflicts,
@@ -97,18 +99,18 @@ struct uid_pair {
 /* All or nothing (ERR_OVER_QUOTA, ERR_NOT_FOUND for the target). Flags, keywords and received_at
  * come along. A copy is a new message sharing the blob; a moved one keeps its message_id. UIDs
  * that no longer exist are passed over. */
-PARKS int message_copy(struct arena *a, int64_t account_id, int64_t from_mailbox,
-                       int64_t to_mailbox, const uint32_t *uids, size_t count,
+PARKS int message_copy(struct arena *a, struct mailbox_key from, struct mailbox_key to,
+                       int64_t user_id, const uint32_t *uids, size_t count,
                        struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
                        struct error *err);
-PARKS int message_move(struct arena *a, int64_t account_id, int64_t from_mailbox,
-                       int64_t to_mailbox, const uint32_t *uids, size_t count,
+PARKS int message_move(struct arena *a, struct mailbox_key from, struct mailbox_key to,
+                       int64_t user_id, const uint32_t *uids, size_t count,
                        struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
                        struct error *err);
 
 /* Removes those of uids[] (NULL: of the whole mailbox) that are flagged \Deleted; only_deleted =
  * false removes them regardless. *modseq: of the last removal, 0 when there was none. A huge set
  * is removed in several transactions; on failure `removed` has what was done. */
-PARKS int message_expunge(struct arena *a, int64_t account_id, int64_t mailbox_id,
-                          const uint32_t *uids, size_t count, bool only_deleted, uint32_t **removed,
+PARKS int message_expunge(struct arena *a, struct mailbox_key mailbox, const uint32_t *uids,
+                          size_t count, bool only_deleted, uint32_t **removed,
                           size_t *removed_count, uint64_t *modseq, struct error *err);

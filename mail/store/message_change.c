@@ -111,7 +111,7 @@ static int check_keywords(struct keywords keywords, struct error *err)
     return 0;
 }
 
-int message_store_flags(struct arena *a, int64_t account_id, int64_t mailbox_id,
+int message_store_flags(struct arena *a, struct mailbox_key mailbox, int64_t user_id,
                         const uint32_t *uids, size_t count, enum flag_change change, uint32_t flags,
                         struct keywords keywords, uint64_t unchanged_since,
                         struct message_state **out, size_t *out_count, uint32_t **conflicts,
@@ -128,8 +128,9 @@ int message_store_flags(struct arena *a, int64_t account_id, int64_t mailbox_id,
         struct pg_rows rows = {0};
 
         rc = pg_run(pg_pool(), &sql_message_store_flags,
-                    PG_ARGS(pg_i64(account_id), pg_i64(mailbox_id), portion_arg(&set, from),
-                            pg_i32((int32_t)change), pg_i32((int32_t)(flags & FLAG_SYSTEM_ALL)),
+                    PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id),
+                            portion_arg(&set, from), pg_i32((int32_t)change),
+                            pg_i32((int32_t)(flags & FLAG_SYSTEM_ALL)),
                             pg_text_array(keywords.v, keywords.n), pg_i64(since)),
                     &rows, err);
         if (rc == 0)
@@ -137,7 +138,7 @@ int message_store_flags(struct arena *a, int64_t account_id, int64_t mailbox_id,
         pg_rows_free(&rows);
     }
     if (answer.is_changed)
-        bus_publish((uint64_t)account_id);
+        bus_publish((uint64_t)mailbox.account_id);
     *out = answer.states;
     *out_count = answer.state_count;
     *conflicts = answer.conflicts;
@@ -207,14 +208,14 @@ static int transfer_run(struct transfer *t, struct error *err)
     return rc;
 }
 
-int message_copy(struct arena *a, int64_t account_id, int64_t from_mailbox, int64_t to_mailbox,
+int message_copy(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
                  const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
                  uint32_t *to_uid_validity, struct error *err)
 {
     struct transfer t = {
         .arena = a,
         .query = &sql_message_copy,
-        .args = {pg_i64(account_id), pg_i64(from_mailbox), pg_i64(to_mailbox), pg_null(),
+        .args = {pg_i64(from.account_id), pg_i64(from.mailbox_id), pg_i64(to.mailbox_id), pg_null(),
                  pg_i64(config.quota_bytes), pg_i64(config.quota_messages)},
         .arg_count = 6,
         .set = uid_set_make(a, uids, count),
@@ -228,14 +229,15 @@ int message_copy(struct arena *a, int64_t account_id, int64_t from_mailbox, int6
     return 0;
 }
 
-int message_move(struct arena *a, int64_t account_id, int64_t from_mailbox, int64_t to_mailbox,
+int message_move(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
                  const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
                  uint32_t *to_uid_validity, struct error *err)
 {
     struct transfer t = {
         .arena = a,
         .query = &sql_message_move,
-        .args = {pg_i64(account_id), pg_i64(from_mailbox), pg_i64(to_mailbox), pg_null()},
+        .args = {pg_i64(from.account_id), pg_i64(from.mailbox_id), pg_i64(to.mailbox_id),
+                 pg_null()},
         .arg_count = 4,
         .set = uid_set_make(a, uids, count),
     };
@@ -316,18 +318,18 @@ static int remove_everywhere(struct removal *r, struct error *err)
     return 0;
 }
 
-int message_expunge(struct arena *a, int64_t account_id, int64_t mailbox_id, const uint32_t *uids,
-                    size_t count, bool only_deleted, uint32_t **removed, size_t *removed_count,
-                    uint64_t *modseq, struct error *err)
+int message_expunge(struct arena *a, struct mailbox_key mailbox, const uint32_t *uids, size_t count,
+                    bool only_deleted, uint32_t **removed, size_t *removed_count, uint64_t *modseq,
+                    struct error *err)
 {
     struct removal r = {.arena = a,
-                        .account_id = account_id,
-                        .mailbox_id = mailbox_id,
+                        .account_id = mailbox.account_id,
+                        .mailbox_id = mailbox.mailbox_id,
                         .only_deleted = only_deleted};
     int rc = uids != NULL ? remove_set(&r, uids, count, err) : remove_everywhere(&r, err);
 
     if (r.removed_count > 0)
-        bus_publish((uint64_t)account_id);
+        bus_publish((uint64_t)mailbox.account_id);
     *removed = r.removed;
     *removed_count = r.removed_count;
     *modseq = r.modseq;

@@ -184,10 +184,12 @@ CASE(a_mailbox_ends_with_its_uids)
     assert_int_equal(v[0].status, DELIVERY_OVER_QUOTA);
     assert_int_equal(v[1].status, DELIVERED);
     assert_refused(mail_append(&m, v, 1, &err), ERR_OVER_QUOTA);
-    assert_refused(message_copy(store_arena, 1, DRAFTS, INBOX, &uid, 1, &pairs, &pair_count,
+    assert_refused(message_copy(store_arena, (struct mailbox_key){1, DRAFTS},
+                                (struct mailbox_key){1, INBOX}, 1, &uid, 1, &pairs, &pair_count,
                                 &uid_validity, &err),
                    ERR_OVER_QUOTA);
-    assert_refused(message_move(store_arena, 1, DRAFTS, INBOX, &uid, 1, &pairs, &pair_count,
+    assert_refused(message_move(store_arena, (struct mailbox_key){1, DRAFTS},
+                                (struct mailbox_key){1, INBOX}, 1, &uid, 1, &pairs, &pair_count,
                                 &uid_validity, &err),
                    ERR_OVER_QUOTA);
     fixture_sql("UPDATE message SET uid = 1 WHERE account_id = 1 AND mailbox_id = 1;"
@@ -454,9 +456,9 @@ static uint32_t *conflicts;
 static void store_flags(const uint32_t *uids, size_t count, enum flag_change change, uint32_t flags,
                         struct keywords keywords, uint64_t unchanged_since)
 {
-    assert_done(message_store_flags(store_arena, 1, INBOX, uids, count, change, flags, keywords,
-                                    unchanged_since, &states, &state_count, &conflicts,
-                                    &conflict_count, &err));
+    assert_done(message_store_flags(store_arena, (struct mailbox_key){1, INBOX}, 1, uids, count,
+                                    change, flags, keywords, unchanged_since, &states, &state_count,
+                                    &conflicts, &conflict_count, &err));
 }
 
 CASE(only_what_changes_gets_a_new_modseq)
@@ -542,9 +544,9 @@ CASE(keywords_are_limited_in_number_and_size)
     store_flags(&uid, 1, FLAGS_ADD, 0, (struct keywords){many, KEYWORDS_PER_MESSAGE_MAX},
                 UINT64_MAX);
 #define REFUSED(set)                                                                               \
-    assert_refused(message_store_flags(store_arena, 1, INBOX, &uid, 1, FLAGS_ADD, 0, set,          \
-                                       UINT64_MAX, &states, &state_count, &conflicts,              \
-                                       &conflict_count, &err),                                     \
+    assert_refused(message_store_flags(store_arena, (struct mailbox_key){1, INBOX}, 1, &uid, 1,    \
+                                       FLAGS_ADD, 0, set, UINT64_MAX, &states, &state_count,       \
+                                       &conflicts, &conflict_count, &err),                         \
                    ERR_LIMIT)
     REFUSED(((struct keywords){&one, 1}));
     REFUSED(((struct keywords){&too_long, 1}));
@@ -564,7 +566,8 @@ CASE(a_copy_is_a_new_message_with_the_same_blob)
     const uint32_t uids[] = {2, 3, 9};
 
     append_numbered(3);
-    assert_done(message_copy(store_arena, 1, INBOX, SENT, uids, 3, &pairs, &pair_count,
+    assert_done(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){1, SENT}, 1, uids, 3, &pairs, &pair_count,
                              &uid_validity, &err));
     assert_int_equal(pair_count, 2);
     assert_int_equal(pairs[1].from, 3);
@@ -577,12 +580,14 @@ CASE(a_copy_is_a_new_message_with_the_same_blob)
     assert_store_is_consistent();
 
     config.quota_messages = 6;
-    assert_refused(message_copy(store_arena, 1, INBOX, SENT, uids, 3, &pairs, &pair_count,
+    assert_refused(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                                (struct mailbox_key){1, SENT}, 1, uids, 3, &pairs, &pair_count,
                                 &uid_validity, &err),
                    ERR_OVER_QUOTA);
-    assert_refused(
-        message_copy(store_arena, 1, INBOX, 77, uids, 3, &pairs, &pair_count, &uid_validity, &err),
-        ERR_NOT_FOUND);
+    assert_refused(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                                (struct mailbox_key){1, 77}, 1, uids, 3, &pairs, &pair_count,
+                                &uid_validity, &err),
+                   ERR_NOT_FOUND);
     assert_store_is_consistent();
 }
 
@@ -593,7 +598,8 @@ CASE(a_moved_message_stays_the_same_message)
 
     append_numbered(3);
     before = fixture_sql("SELECT sum(message_id) FROM message");
-    assert_done(message_move(store_arena, 1, INBOX, SENT, uids, 2, &pairs, &pair_count,
+    assert_done(message_move(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){1, SENT}, 1, uids, 2, &pairs, &pair_count,
                              &uid_validity, &err));
     assert_int_equal(pair_count, 2);
     assert_int_equal(pairs[1].to, 2);
@@ -601,13 +607,16 @@ CASE(a_moved_message_stays_the_same_message)
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_vanished WHERE mailbox_id = 1"), 2);
     assert_store_is_consistent();
 
-    assert_done(message_move(store_arena, 1, INBOX, SENT, uids, 2, &pairs, &pair_count,
+    assert_done(message_move(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){1, SENT}, 1, uids, 2, &pairs, &pair_count,
                              &uid_validity, &err));
     assert_int_equal(pair_count, 0);
-    assert_refused(
-        message_move(store_arena, 1, SENT, 77, uids, 2, &pairs, &pair_count, &uid_validity, &err),
-        ERR_NOT_FOUND);
-    assert_done(message_move(store_arena, 1, SENT, SENT, uids, 1, &pairs, &pair_count,
+    assert_refused(message_move(store_arena, (struct mailbox_key){1, SENT},
+                                (struct mailbox_key){1, 77}, 1, uids, 2, &pairs, &pair_count,
+                                &uid_validity, &err),
+                   ERR_NOT_FOUND);
+    assert_done(message_move(store_arena, (struct mailbox_key){1, SENT},
+                             (struct mailbox_key){1, SENT}, 1, uids, 1, &pairs, &pair_count,
                              &uid_validity, &err));
     assert_int_equal(pairs[0].to, 3);
     assert_store_is_consistent();
@@ -623,22 +632,22 @@ CASE(an_expunge_removes_what_is_marked_and_keeps_it_restorable)
     append_numbered(4);
     store_flags((const uint32_t[]){2, 4}, 2, FLAGS_ADD, FLAG_DELETED, (struct keywords){0},
                 UINT64_MAX);
-    assert_done(
-        message_expunge(store_arena, 1, INBOX, uids, 2, true, &removed, &count, &modseq, &err));
+    assert_done(message_expunge(store_arena, (struct mailbox_key){1, INBOX}, uids, 2, true,
+                                &removed, &count, &modseq, &err));
     assert_int_equal(count, 1);
     assert_int_equal(removed[0], 2);
     assert_int_equal(modseq, fixture_sql("SELECT modseq FROM account_state WHERE account_id = 1"));
     assert_store_is_consistent();
-    assert_done(
-        message_expunge(store_arena, 1, INBOX, NULL, 0, true, &removed, &count, &modseq, &err));
+    assert_done(message_expunge(store_arena, (struct mailbox_key){1, INBOX}, NULL, 0, true,
+                                &removed, &count, &modseq, &err));
     assert_int_equal(count, 1);
     assert_int_equal(removed[0], 4);
-    assert_done(
-        message_expunge(store_arena, 1, INBOX, uids, 2, false, &removed, &count, &modseq, &err));
+    assert_done(message_expunge(store_arena, (struct mailbox_key){1, INBOX}, uids, 2, false,
+                                &removed, &count, &modseq, &err));
     assert_int_equal(count, 1);
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed"), 3);
-    assert_done(
-        message_expunge(store_arena, 1, INBOX, uids, 2, false, &removed, &count, &modseq, &err));
+    assert_done(message_expunge(store_arena, (struct mailbox_key){1, INBOX}, uids, 2, false,
+                                &removed, &count, &modseq, &err));
     assert_int_equal(count, 0);
     assert_int_equal(modseq, 0);
     assert_store_is_consistent();
@@ -651,8 +660,9 @@ CASE(after_the_retention_only_tombstones_are_left)
     uint64_t modseq;
 
     append_numbered(3);
-    assert_done(message_expunge(store_arena, 1, INBOX, (const uint32_t[]){1, 2}, 2, false, &removed,
-                                &count, &modseq, &err));
+    assert_done(message_expunge(store_arena, (struct mailbox_key){1, INBOX},
+                                (const uint32_t[]){1, 2}, 2, false, &removed, &count, &modseq,
+                                &err));
     assert_done(store_purge(3600 * 1000, &err));
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed WHERE blob_id IS NOT NULL"),
                      2);
@@ -885,21 +895,23 @@ static void random_step(int64_t account_id)
         mail_append(&m, v, 1, NULL);
         break;
     case 3:
-        message_store_flags(store_arena, account_id, pick_mailbox(), uids, count, pick(3), pick(32),
-                            (struct keywords){0}, UINT64_MAX, &states, &state_count, &conflicts,
-                            &conflict_count, NULL);
+        message_store_flags(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
+                            account_id, uids, count, pick(3), pick(32), (struct keywords){0},
+                            UINT64_MAX, &states, &state_count, &conflicts, &conflict_count, NULL);
         break;
     case 4:
-        message_copy(store_arena, account_id, pick_mailbox(), pick_mailbox(), uids, count, &pairs,
-                     &pair_count, &uid_validity, NULL);
+        message_copy(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
+                     (struct mailbox_key){account_id, pick_mailbox()}, account_id, uids, count,
+                     &pairs, &pair_count, &uid_validity, NULL);
         break;
     case 5:
-        message_move(store_arena, account_id, pick_mailbox(), pick_mailbox(), uids, count, &pairs,
-                     &pair_count, &uid_validity, NULL);
+        message_move(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
+                     (struct mailbox_key){account_id, pick_mailbox()}, account_id, uids, count,
+                     &pairs, &pair_count, &uid_validity, NULL);
         break;
     case 6:
-        message_expunge(store_arena, account_id, pick_mailbox(), pick(2) ? uids : NULL, count,
-                        pick(2) > 0, &removed, &n, &modseq, NULL);
+        message_expunge(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
+                        pick(2) ? uids : NULL, count, pick(2) > 0, &removed, &n, &modseq, NULL);
         break;
     case 7:
         mailbox_create(account_id, str_c(paths[pick(4)]), STR(""), NULL, NULL);

@@ -45,7 +45,7 @@ static void client_open(struct client *c, int64_t mailbox_id)
 {
     struct error err = {0};
 
-    *c = (struct client){.view = mailbox_view_open(1, mailbox_id, &err)};
+    *c = (struct client){.view = mailbox_view_open((struct mailbox_key){1, mailbox_id}, 1, &err)};
     if (c->view == NULL)
         broken("mailbox_view_open: %s", err.text);
     client_fetch_new(c);
@@ -130,7 +130,7 @@ static void assert_cannot_open(int64_t mailbox_id)
 {
     struct error err = {0};
 
-    assert_null(mailbox_view_open(1, mailbox_id, &err));
+    assert_null(mailbox_view_open((struct mailbox_key){1, mailbox_id}, 1, &err));
     assert_int_equal(err.kind, ERR_NOT_FOUND);
 }
 
@@ -155,9 +155,9 @@ static void change_flags(struct client *c, const uint32_t *uids, size_t count,
     size_t state_count, conflict_count;
     uint32_t *conflicts;
 
-    assert_done(message_store_flags(store_arena, 1, INBOX, uids, count, change, flags,
-                                    (struct keywords){0}, UINT64_MAX, &states, &state_count,
-                                    &conflicts, &conflict_count, &err));
+    assert_done(message_store_flags(store_arena, (struct mailbox_key){1, INBOX}, 1, uids, count,
+                                    change, flags, (struct keywords){0}, UINT64_MAX, &states,
+                                    &state_count, &conflicts, &conflict_count, &err));
     for (size_t i = 0; c != NULL && i < state_count; i++) {
         uint32_t seq = view_seq(c->view, states[i].uid);
 
@@ -174,8 +174,8 @@ static void expunge(const uint32_t *uids, size_t count)
     size_t removed_count;
     uint64_t modseq;
 
-    assert_done(message_expunge(store_arena, 1, INBOX, uids, count, false, &removed, &removed_count,
-                                &modseq, &err));
+    assert_done(message_expunge(store_arena, (struct mailbox_key){1, INBOX}, uids, count, false,
+                                &removed, &removed_count, &modseq, &err));
 }
 
 static void move(const uint32_t *uids, size_t count, int64_t to)
@@ -184,7 +184,8 @@ static void move(const uint32_t *uids, size_t count, int64_t to)
     size_t pair_count;
     uint32_t uid_validity;
 
-    assert_done(message_move(store_arena, 1, INBOX, to, uids, count, &pairs, &pair_count,
+    assert_done(message_move(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){1, to}, 1, uids, count, &pairs, &pair_count,
                              &uid_validity, &err));
 }
 
@@ -357,9 +358,9 @@ CASE(keywords_are_known_from_loading_and_from_changes)
     assert_true(view_entry(c.view, 2, &e));
     assert_int_equal(e.keywords->n, 2);
     assert_str(e.keywords->v[0], STR("$Work"));
-    assert_done(message_store_flags(store_arena, 1, INBOX, (const uint32_t[]){1}, 1, FLAGS_ADD, 0,
-                                    (struct keywords){one, 2}, UINT64_MAX, &states, &n, &conflicts,
-                                    &n2, &err));
+    assert_done(message_store_flags(
+        store_arena, (struct mailbox_key){1, INBOX}, 1, (const uint32_t[]){1}, 1, FLAGS_ADD, 0,
+        (struct keywords){one, 2}, UINT64_MAX, &states, &n, &conflicts, &n2, &err));
     assert_done(view_refresh(c.view, &err));
     assert_true(view_entry(c.view, 1, &e));
     assert_str(e.keywords->v[1], STR("x"));
@@ -440,7 +441,7 @@ static unsigned opened, given_up, waiting;
 static void open_view(void *arg)
 {
     struct error err = {0};
-    struct mailbox_view *v = mailbox_view_open(1, INBOX, &err);
+    struct mailbox_view *v = mailbox_view_open((struct mailbox_key){1, INBOX}, 1, &err);
 
     waiting--;
     if (v == NULL) {
@@ -530,20 +531,24 @@ CASE(what_vanished_since_is_told_even_when_it_was_forgotten)
     modseq = (uint64_t)fixture_sql("SELECT modseq FROM account_state WHERE account_id = 1");
     expunge((const uint32_t[]){5}, 1);
     for (int forgotten = 0; forgotten < 2; forgotten++) {
-        assert_done(mailbox_vanished_since(store_arena, 1, INBOX, 0, &uids, &count, &err));
+        assert_done(mailbox_vanished_since(store_arena, (struct mailbox_key){1, INBOX}, 0, &uids,
+                                           &count, &err));
         assert_int_equal(count, 3);
         assert_memory_equal(uids, all, sizeof all);
-        assert_done(mailbox_vanished_since(store_arena, 1, INBOX, modseq, &uids, &count, &err));
+        assert_done(mailbox_vanished_since(store_arena, (struct mailbox_key){1, INBOX}, modseq,
+                                           &uids, &count, &err));
         assert_int_equal(count, 1);
         assert_memory_equal(uids, later, sizeof later);
         fixture_sql("SELECT mail_forget_tombstones(1, (SELECT modseq - 1 FROM account_state WHERE "
                     "account_id = 1))");
         assert_int_equal(fixture_sql("SELECT count(*) FROM message_vanished"), 1);
     }
-    assert_done(mailbox_vanished_since(store_arena, 1, INBOX, UINT64_MAX, &uids, &count, &err));
+    assert_done(mailbox_vanished_since(store_arena, (struct mailbox_key){1, INBOX}, UINT64_MAX,
+                                       &uids, &count, &err));
     assert_int_equal(count, 0);
-    assert_refused(mailbox_vanished_since(store_arena, 1, 77, 0, &uids, &count, &err),
-                   ERR_NOT_FOUND);
+    assert_refused(
+        mailbox_vanished_since(store_arena, (struct mailbox_key){1, 77}, 0, &uids, &count, &err),
+        ERR_NOT_FOUND);
 }
 
 /* ---- everything in any order ----------------------------------------------------------------- */
