@@ -1,47 +1,83 @@
 #!/usr/bin/env bash
-# run.sh - measures Merpati beside Postfix + Dovecot on this machine, in one run, fsync on for both.
+# run.sh - measures Merpati beside Postfix + Dovecot and Postfix + Cyrus on this machine, in one run, fsync on for all.
 #
-# usage: run.sh [SECTIONS]        default: "small smtp login fill suite idle"
-#   PEER=no leaves the peer out; RUNS=3 how often each measure is taken (the median counts)
+# usage: run.sh [SECTIONS]        default: "small smtp lmtp login noop append pop3 fill suite move idle"
+#   PEERS_WANTED="dovecot cyrus"  which peers (empty: none); RUNS=3 how often each measure is taken (the median counts);
+#   KEEP=DIR                      where the drivers' output is copied to
 # The load drivers and the peers' start scripts are not part of this repository: BENCH_DRIVERS names their
 # folder (default ../shared/bench). Nothing here is a test: it prints figures and never fails because of one.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
 drivers=${BENCH_DRIVERS:-$root/../shared/bench}
-sections=${1:-small smtp login fill suite idle}
+sections=${1:-small smtp lmtp login noop append pop3 fill suite move idle}
+wanted=${PEERS_WANTED-dovecot cyrus}
 runs=${RUNS:-3}
 work=$(mktemp -d /tmp/merpati-bench-XXXXXX)
 chmod 755 "$work"
 export PEERS=$work/peers MB=$work/mbench RUNS=$runs
 [ -f "$drivers/mbench.c" ] || { echo "bench: no load drivers in $drivers; name their folder in BENCH_DRIVERS" >&2; exit 2; }
 cc -O2 -o "$MB" "$drivers/mbench.c" -lssl -lcrypto -lpthread
+mkdir -p "$PEERS"
 
-mail_sections=${sections//idle/}
 offset=20000
 server_pid=
-peer_is_up=
+peer_script=
 finish() {
 	[ -z "$server_pid" ] || { kill "$server_pid" 2>/dev/null && wait "$server_pid" || true; }
-	[ -z "$peer_is_up" ] || "$drivers/peers/postfix-dovecot.sh" stop >/dev/null 2>&1 || true
+	[ -z "$peer_script" ] || "$drivers/peers/$peer_script" stop >/dev/null 2>&1 || true
 	rm -rf "$work"
 }
 trap finish EXIT
 
-if [ "${PEER:-yes}" = yes ]; then
-	for p in postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd; do
-		dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || { echo "Installing the peer: $p"; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$p" >/dev/null; }
-	done
-	mkdir -p "$PEERS"
-	peer_is_up=yes
-	"$drivers/peers/postfix-dovecot.sh" start >"$work/peer.log" 2>&1 || { cat "$work/peer.log"; exit 1; }
-	pids=$PEERS/dovecot/run/master.pid,$PEERS/postfix-spool/pid/master.pid
-	"$drivers/bench-mail.sh" 12025 0 12143 12993 0 0 "$pids" "$mail_sections" >"$work/peer.out"
-	case $sections in *idle*) "$drivers/bench-idle.sh" 12993 12025 "$PEERS/dovecot/run/master.pid" >>"$work/peer.out" 2>&1 || true ;; esac
-	"$drivers/peers/postfix-dovecot.sh" stop >/dev/null 2>&1
-	peer_is_up=
+need() {
+	local missing=
+	for p in "$@"; do dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"; done
+	[ -z "$missing" ] || { echo "Installing for the peers:$missing"; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null; }
+}
+
+# Cyrus and Dovecot cannot be installed beside each other: the former's daemons are only unpacked.
+unpack_cyrus() {
+	mkdir -p "$PEERS/debs/x"
+	(cd "$PEERS/debs" && chmod 777 . && apt-get download -qq cyrus-imapd cyrus-pop3d && for d in cyrus-*.deb; do dpkg -x "$d" x; done) >/dev/null 2>&1
+}
+
+# measure NAME SMTP LMTP IMAP IMAPS POP3 POP3S PIDS IDLE-PIDS
+measure() {
+	local out=$work/$1.out mail=
+	for s in $sections; do case $s in move | idle) ;; *) mail="$mail $s" ;; esac; done
+	"$drivers/bench-mail.sh" "$2" "$3" "$4" "$5" "$6" "$7" "$8" "$mail" >"$out"
+	case $sections in *move*) for _ in $(seq "$runs"); do python3 tests/bench/move.py "$4" u0101@example.test secret >>"$out" 2>&1 || true; done ;; esac
+	case $sections in *idle*)
+		"$MB" idle -p "$5" -s tls -c 2000 -N 200 -S "$2" -n 200 -R 10 -k 5 -u u%04d@example.test -w secret \
+			-x "python3 tests/bench/pss.py $9" >>"$out" 2>&1 || true ;;
+	esac
+}
+
+measure_peer() { # NAME SCRIPT FIRST-PORT PIDFILES IDLE-PIDFILE
+	peer_script=$2
+	"$drivers/peers/$2" start >"$work/peer.log" 2>&1 || { cat "$work/peer.log"; return; }
+	measure "$1" $(($3 + 25)) $(($3 + 24)) $(($3 + 143)) $(($3 + 993)) $(($3 + 110)) $(($3 + 995)) "$4" "$(cat "$5")"
+	"$drivers/peers/$2" stop >/dev/null 2>&1 || true
+	peer_script=
 	sleep 2
-fi
+}
+
+ulimit -n "$(ulimit -Hn)"
+for peer in $wanted; do
+	case $peer in
+	dovecot)
+		need postfix dovecot-imapd dovecot-pop3d dovecot-lmtpd
+		measure_peer Dovecot postfix-dovecot.sh 12000 "$PEERS/dovecot/run/master.pid,$PEERS/postfix-spool/pid/master.pid" "$PEERS/dovecot/run/master.pid"
+		;;
+	cyrus)
+		need postfix cyrus-common cyrus-admin sasl2-bin libsasl2-modules libsasl2-modules-db
+		unpack_cyrus
+		# -Q acknowledges at once: without it each answer of Cyrus waits 40 ms for Nagle's algorithm
+		XOPT=-Q measure_peer Cyrus cyrus.sh 13000 "$PEERS/cyrus/master.pid,$PEERS/postfix-cyrus-spool/pid/master.pid" "$PEERS/cyrus/master.pid"
+		;;
+	esac
+done
 
 cat >"$work/merpati.conf" <<CONF
 hostname = mail.example.test
@@ -49,7 +85,6 @@ log_level = warn
 login_plaintext_loopback = yes
 auth_limit = no
 CONF
-ulimit -n "$(ulimit -Hn)"
 build/merpati serve --config "$work/merpati.conf" --data "$work/data" --port-offset $offset >"$work/serve.out" 2>"$work/serve.log" &
 server_pid=$!
 for _ in $(seq 600); do grep -q 'merpati: ready' "$work/serve.out" && break; sleep 0.1; done
@@ -58,11 +93,6 @@ build/merpati domain add example.test --config "$work/merpati.conf" --data "$wor
 	echo address,name,password
 	for i in $(seq -f %04g 200); do echo "u$i@example.test,User $i,secret"; done
 } | build/merpati account add --from-csv - --config "$work/merpati.conf" --data "$work/data" >/dev/null
-"$drivers/bench-mail.sh" $((offset + 25)) 0 $((offset + 143)) $((offset + 993)) 0 0 $server_pid "$mail_sections" >"$work/merpati.out"
-case $sections in *idle*)
-	"$MB" idle -p $((offset + 993)) -s tls -c 2000 -N 200 -S $((offset + 25)) -n 200 -R 10 -k 5 \
-		-u u%04d@example.test -w secret -x "python3 tests/bench/pss.py $server_pid" >>"$work/merpati.out" 2>&1 || true
-	;;
-esac
-python3 tests/bench/compare.py "$work/merpati.out" "$work/peer.out"
-[ -z "${KEEP:-}" ] || cp "$work"/*.out "$KEEP"
+measure Merpati $((offset + 25)) $((offset + 24)) $((offset + 143)) $((offset + 993)) $((offset + 110)) $((offset + 995)) $server_pid "$server_pid"
+python3 tests/bench/compare.py "Merpati=$work/Merpati.out" "Dovecot=$work/Dovecot.out" "Cyrus=$work/Cyrus.out"
+[ -z "${KEEP:-}" ] || { mkdir -p "$KEEP" && cp "$work"/*.out "$KEEP"; }
