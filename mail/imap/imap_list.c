@@ -99,6 +99,10 @@ static PARKS int list_all(struct list_run *run, bool want_ancestors,
 
     if (mailbox_list(run->s->arena, run->s->account_id, &v, &count, err) < 0)
         return -1;
+    if (run->request->return_status &&
+        imap_status_wants_deleted_bytes(run->request->status_items) &&
+        mailbox_count_deleted(run->s->account_id, v, count, err) < 0)
+        return -1;
     buf_init(&run->out, SIZE_MAX);
     if (want_ancestors)
         find_ancestors(run, v, count);

@@ -1,6 +1,6 @@
 /* imap_status.c - STATUS.
  *
- * All numbers stand in the mailbox's row; nothing is counted here. */
+ * All numbers but DELETED-STORAGE stand in the mailbox's row; nothing is counted here. */
 #include "mail/imap/imap_status.h"
 
 #include "mail/imap/imap_capability.h"
@@ -16,6 +16,7 @@ enum status_item {
     STATUS_UNSEEN,
     STATUS_SIZE,
     STATUS_DELETED,
+    STATUS_DELETED_STORAGE,
     STATUS_HIGHESTMODSEQ,
     STATUS_APPENDLIMIT,
     STATUS_ITEM_COUNT
@@ -29,6 +30,7 @@ static const struct str names[STATUS_ITEM_COUNT] = {
     [STATUS_UNSEEN] = {"UNSEEN", 6},
     [STATUS_SIZE] = {"SIZE", 4},
     [STATUS_DELETED] = {"DELETED", 7},
+    [STATUS_DELETED_STORAGE] = {"DELETED-STORAGE", 15},
     [STATUS_HIGHESTMODSEQ] = {"HIGHESTMODSEQ", 13},
     [STATUS_APPENDLIMIT] = {"APPENDLIMIT", 11},
 };
@@ -60,6 +62,11 @@ bool imap_status_wants_modseq(unsigned items)
     return (items & 1u << STATUS_HIGHESTMODSEQ) != 0;
 }
 
+bool imap_status_wants_deleted_bytes(unsigned items)
+{
+    return (items & 1u << STATUS_DELETED_STORAGE) != 0;
+}
+
 static uint64_t item_value(const struct mailbox *m, enum status_item item)
 {
     switch (item) {
@@ -75,6 +82,8 @@ static uint64_t item_value(const struct mailbox *m, enum status_item item)
         return m->bytes;
     case STATUS_DELETED:
         return m->deleted_count;
+    case STATUS_DELETED_STORAGE: /* in bytes: RFC 9208, 4.1.4 */
+        return m->deleted_bytes;
     case STATUS_HIGHESTMODSEQ:
         return m->modseq;
     case STATUS_APPENDLIMIT:
@@ -116,6 +125,9 @@ int imap_cmd_status(struct imap_session *s, struct imap_command *c, struct error
         imap_parse_status_items(&c->args, &items, err) < 0 || imap_parse_end(&c->args, err) < 0)
         return -1;
     if (imap_find_mailbox(s, c, &place, RIGHT_READ, &mailbox, err) < 0)
+        return -1;
+    if (imap_status_wants_deleted_bytes(items) &&
+        mailbox_count_deleted(place.account_id, &mailbox, 1, err) < 0)
         return -1;
     if (imap_status_wants_modseq(items))
         imap_enable_condstore(s);

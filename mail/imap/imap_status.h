@@ -7,6 +7,7 @@
 /* "(MESSAGES UNSEEN)"; *items is a set of bits for imap_add_status. */
 int imap_parse_status_items(struct imap_parser *p, unsigned *items, struct error *err);
 bool imap_status_wants_modseq(unsigned items);
+bool imap_status_wants_deleted_bytes(unsigned items); /* then: mailbox_count_deleted */
 /* A whole "* STATUS" line. */
 void imap_add_status(const struct imap_session *s, struct buf *out, const struct mailbox *mailbox,
                      unsigned items);

@@ -175,6 +175,29 @@ int mailbox_list(struct arena *a, int64_t account_id, struct mailbox **out, size
     return 0;
 }
 
+int mailbox_count_deleted(int64_t account_id, struct mailbox *v, size_t count, struct error *err)
+{
+    struct arena *a = arena_new();
+    int64_t *ids = ARENA_ARRAY(a, count + 1, int64_t);
+    size_t *positions = ARENA_ARRAY(a, count + 1, size_t), asked = 0;
+    struct pg_rows rows = {0};
+    int rc = 0;
+
+    for (size_t i = 0; i < count; i++)
+        if (v[i].deleted_count > 0) {
+            positions[asked] = i;
+            ids[asked++] = v[i].mailbox_id;
+        }
+    if (asked > 0)
+        rc = pg_run(pg_pool(), &sql_mailbox_deleted_bytes,
+                    PG_ARGS(pg_i64(account_id), pg_i64_array(ids, asked)), &rows, err);
+    for (size_t i = 0; i < rows.count; i++)
+        v[positions[i]].deleted_bytes = (uint64_t)pg_get_i64(&rows, i, "bytes");
+    pg_rows_free(&rows);
+    arena_free(&a);
+    return rc;
+}
+
 int mail_usage(int64_t account_id, struct mail_usage *out, struct error *err)
 {
     struct pg_rows rows = {0};

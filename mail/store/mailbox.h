@@ -27,6 +27,7 @@ struct mailbox {
     uint64_t modseq; /* highest of its messages and itself */
     uint32_t message_count, unseen_count, deleted_count;
     uint64_t bytes;
+    uint64_t deleted_bytes; /* set by mailbox_count_deleted only */
     bool is_subscribed;
     bool has_children; /* set by mailbox_list only */
 };
@@ -44,6 +45,11 @@ PARKS int mailbox_find_role(struct arena *a, int64_t account_id, struct str role
 /* All of the account, ordered by path with INBOX first. */
 PARKS int mailbox_list(struct arena *a, int64_t account_id, struct mailbox **out, size_t *count,
                        struct error *err);
+
+/* Sets deleted_bytes, the sizes of what is flagged \Deleted, in all of v[], which are of one
+ * account. */
+PARKS int mailbox_count_deleted(int64_t account_id, struct mailbox *v, size_t count,
+                                struct error *err);
 
 /* role: empty, or one that no other mailbox has (ERR_EXISTS). */
 PARKS int mailbox_create(int64_t account_id, struct str path, struct str role, int64_t *mailbox_id,

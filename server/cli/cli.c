@@ -37,6 +37,7 @@ static const struct {
     [OPTION_DOMAIN] = {"domain", "DOMAIN", "only this domain"},
     [OPTION_REMOVED] = {"removed", NULL, "those that can be restored"},
     [OPTION_EQUIPMENT] = {"equipment", NULL, "a thing to be booked, not a room"},
+    [OPTION_ADMINISTRATOR] = {"admin", NULL, "may change other accounts"},
 };
 #define COMMON_OPTIONS (TAKES(JSON) | TAKES(DATA) | TAKES(CONFIG) | TAKES(SET))
 

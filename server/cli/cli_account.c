@@ -94,6 +94,7 @@ static int prepare_one(struct cli *c, struct additions *all, struct error *err)
         cli_parse_quota(cli_value(c, OPTION_MESSAGES), &n->quota_messages, err) < 0)
         return -1;
     n->address = c->args[0];
+    n->is_administrator = cli_has(c, OPTION_ADMINISTRATOR);
     n->name = cli_value(c, OPTION_NAME);
     n->password_hash = cli_value(c, OPTION_PASSWORD_HASH);
     /* Only people need to be asked: nobody logs in as a room. */
@@ -333,6 +334,7 @@ static void put_account(struct cli_output *out, const struct account *account,
     cli_text(out, "name", account->name);
     cli_text(out, "kind", str_c(account_kind_name(account->kind)));
     cli_flag(out, "active", account->is_active);
+    cli_flag(out, "admin", account->is_administrator);
     cli_bytes(out, "used", usage->bytes);
     cli_limit(out, "quota", account->quota_bytes, true);
     cli_number(out, "messages", usage->messages);
@@ -426,6 +428,32 @@ static int disable(struct cli *c, struct error *err)
 static int enable(struct cli *c, struct error *err)
 {
     return account_set_active(c->args[0], true, err) < 0 ? -1 : say_changed(c, "enabled");
+}
+
+static int prepare_admin(struct cli *c, struct error *err)
+{
+    bool *administrator = ARENA_NEW(c->arena, bool);
+
+    c->prepared = administrator;
+    *administrator = str_ieq(c->args[1], STR("yes"));
+    if (!*administrator && !str_ieq(c->args[1], STR("no")))
+        return fail(err, ERR_SYNTAX, "write: merpati account admin ADDRESS yes, or no");
+    return 0;
+}
+
+static int admin(struct cli *c, struct error *err)
+{
+    const bool *administrator = c->prepared;
+    struct account account;
+
+    if (directory_find_account(c->arena, c->args[0], &account, err) < 0)
+        return -1;
+    if (*administrator && account.kind != ACCOUNT_PERSON)
+        return fail(err, ERR_DENIED, "%.*s is not a person: only a person can be an administrator",
+                    STR_ARG(account.address));
+    if (account_set_administrator(c->args[0], *administrator, err) < 0)
+        return -1;
+    return say_changed(c, *administrator ? "is an administrator now" : "is no administrator");
 }
 
 static int name(struct cli *c, struct error *err)
@@ -564,7 +592,7 @@ static int app_password_show(struct cli *c, struct error *err)
 
 #define ADD_OPTIONS                                                                                \
     (TAKES(NAME) | TAKES(KIND) | TAKES(PASSWORD_STDIN) | TAKES(PASSWORD_HASH) | TAKES(QUOTA) |     \
-     TAKES(MESSAGES) | TAKES(FROM_CSV))
+     TAKES(MESSAGES) | TAKES(FROM_CSV) | TAKES(ADMINISTRATOR))
 #define PASSWORD_OPTIONS (TAKES(PASSWORD_STDIN) | TAKES(PASSWORD_HASH))
 
 const struct cli_command cli_account_commands[] = {
@@ -579,6 +607,8 @@ const struct cli_command cli_account_commands[] = {
     {"show", "ADDRESS", 1, 1, 0, NULL, show, false, "one account, by any of its addresses"},
     {"disable", "ADDRESS", 1, 1, 0, NULL, disable, false, "no more log-ins; mail still arrives"},
     {"enable", "ADDRESS", 1, 1, 0, NULL, enable, false, "log-ins again"},
+    {"admin", "ADDRESS yes|no", 2, 2, 0, prepare_admin, admin, false,
+     "who may change other accounts, in IMAP and the admin console"},
     {"name", "ADDRESS NAME", 2, 2, 0, NULL, name, false, "change the name that people see"},
     {"quota", "ADDRESS SIZE", 2, 2, TAKES(MESSAGES), prepare_quota, quota, false,
      "set the limits: 5G, none, or default"},

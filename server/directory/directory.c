@@ -47,6 +47,7 @@ void account_read(struct arena *a, const struct pg_rows *rows, size_t row, struc
     *out = (struct account){
         .account_id = pg_get_i64(rows, row, "account_id"),
         .is_active = pg_get_bool(rows, row, "is_active"),
+        .is_administrator = pg_get_bool(rows, row, "is_administrator"),
         .address = arena_str(a, pg_get_str(rows, row, "address")),
         .name = arena_str(a, pg_get_str(rows, row, "name")),
         .quota_bytes = quota_read(rows, row, "quota_bytes", config.quota_bytes),

@@ -17,6 +17,7 @@ struct account {
     int64_t account_id;
     enum account_kind kind;
     bool is_active;                                     /* false: may not log in; mail still arrives */
+    bool is_administrator;                              /* may change other accounts */
     struct str address;                                 /* primary, canonical */
     struct str name;                                    /* display name, may be empty */
     int64_t quota_bytes;                                /* 0: without limit; settings already applied */
@@ -68,6 +69,7 @@ struct account_new {
     struct str name;
     struct str password;                                /* empty: none */
     struct str password_hash;                           /* instead: a crypt(3) string from another server, {SCHEME} before it or not */
+    bool is_administrator;
     int64_t quota_bytes, quota_messages;                /* a number, QUOTA_DEFAULT or QUOTA_UNLIMITED */
 };
 /* Creates the account with its default mailboxes, in one transaction. account_id may be NULL. */
@@ -80,6 +82,7 @@ PARKS int account_restore(int64_t account_id, struct str address, struct error *
 struct account_removed { int64_t account_id; enum account_kind kind; struct str address, name; int64_t removed_us; };
 PARKS int account_list_removed(struct arena *a, struct account_removed **out, size_t *count, struct error *err);
 PARKS int account_set_active(struct str address, bool active, struct error *err);
+PARKS int account_set_administrator(struct str address, bool administrator, struct error *err);
 PARKS int account_set_name(struct str address, struct str name, struct error *err);
 PARKS int account_set_quota(struct str address, int64_t bytes, int64_t messages, struct error *err);   /* as in account_new */
 struct account_usage { int64_t bytes, messages; };

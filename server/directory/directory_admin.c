@@ -149,6 +149,9 @@ static int draft_check(struct arena *a, const struct account_new *given, struct 
         return fail(err, ERR_SYNTAX,
                     "the group %.*s cannot have a password: nobody logs in as a group",
                     STR_ARG(out->address));
+    if (given->kind != ACCOUNT_PERSON && given->is_administrator)
+        return fail(err, ERR_SYNTAX, "%.*s cannot be an administrator: only a person can",
+                    STR_ARG(out->address));
     if (given->password_hash.n > 0)
         return password_hash_import(a, given->password_hash, &out->crypt, err);
     return 0;
@@ -157,7 +160,7 @@ static int draft_check(struct arena *a, const struct account_new *given, struct 
 /* Appends the statements that write one account; their arguments live in the arena. */
 static size_t draft_calls(struct arena *a, const struct draft *d, struct pg_call *calls)
 {
-    struct pg_arg *v = ARENA_ARRAY(a, 11, struct pg_arg);
+    struct pg_arg *v = ARENA_ARRAY(a, 12, struct pg_arg);
     struct pg_arg address = pg_text(d->address);
     size_t n = 0;
 
@@ -165,20 +168,21 @@ static size_t draft_calls(struct arena *a, const struct draft *d, struct pg_call
     v[1] = pg_text(d->domain);
     v[2] = pg_text(str_c(account_kind_name(d->given->kind)));
     v[3] = pg_text(d->given->name);
-    calls[n++] = (struct pg_call){&sql_account_insert, {v, 4}};
-    v[4] = address;
-    v[5] = quota_arg(d->given->quota_bytes);
-    v[6] = quota_arg(d->given->quota_messages);
-    calls[n++] = (struct pg_call){&sql_account_state_insert, {v + 4, 3}};
+    v[4] = pg_bool(d->given->is_administrator);
+    calls[n++] = (struct pg_call){&sql_account_insert, {v, 5}};
+    v[5] = address;
+    v[6] = quota_arg(d->given->quota_bytes);
+    v[7] = quota_arg(d->given->quota_messages);
+    calls[n++] = (struct pg_call){&sql_account_state_insert, {v + 5, 3}};
     if (d->crypt.n > 0) {
-        v[7] = address;
-        v[8] = pg_text(d->crypt);
-        v[9] = d->scram.n > 0 ? pg_text(d->scram) : pg_null();
-        calls[n++] = (struct pg_call){&sql_credential_insert_new, {v + 7, 3}};
+        v[8] = address;
+        v[9] = pg_text(d->crypt);
+        v[10] = d->scram.n > 0 ? pg_text(d->scram) : pg_null();
+        calls[n++] = (struct pg_call){&sql_credential_insert_new, {v + 8, 3}};
     }
     if (d->given->kind != ACCOUNT_GROUP) {
-        v[10] = address;
-        calls[n++] = (struct pg_call){&sql_account_prepare, {v + 10, 1}};
+        v[11] = address;
+        calls[n++] = (struct pg_call){&sql_account_prepare, {v + 11, 1}};
     }
     return n;
 }
@@ -328,6 +332,12 @@ int account_remove(struct str address, struct error *err)
 int account_set_active(struct str address, bool active, struct error *err)
 {
     return change_account(&sql_account_set_active, address, pg_bool(active), pg_null(), err);
+}
+
+int account_set_administrator(struct str address, bool administrator, struct error *err)
+{
+    return change_account(&sql_account_set_administrator, address, pg_bool(administrator),
+                          pg_null(), err);
 }
 
 int account_set_name(struct str address, struct str name, struct error *err)

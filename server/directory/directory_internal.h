@@ -3,7 +3,7 @@
 #include "server/directory/directory.h"
 #include "server/pg/pg.h"
 
-/* Reads the columns account_id, kind, name, is_active, address, quota_bytes and quota_messages into the arena. */
+/* Reads the columns account_id, kind, name, is_active, is_administrator, address, quota_bytes and quota_messages into the arena. */
 void account_read(struct arena *a, const struct pg_rows *rows, size_t row, struct account *out);
 
 struct pg_arg quota_arg(int64_t quota);                 /* a QUOTA_ value as the column holds it */

@@ -30,7 +30,8 @@ static int is_new(struct arena *a, bool *out, struct error *err)
 int first_account_make(struct arena *a, struct str *address, struct str *password,
                        struct error *err)
 {
-    struct account_new account = {.kind = ACCOUNT_PERSON, .name = STR("Administrator")};
+    struct account_new account = {
+        .kind = ACCOUNT_PERSON, .name = STR("Administrator"), .is_administrator = true};
     char text[PASSWORD_SIZE + 1];
     int64_t account_id;
     bool is_first;

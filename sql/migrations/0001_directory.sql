@@ -21,6 +21,7 @@ CREATE TABLE account (
     kind            text        NOT NULL CHECK (kind IN ('person', 'shared', 'group', 'room', 'equipment')),
     name            text        NOT NULL DEFAULT '',
     is_active       boolean     NOT NULL DEFAULT true,
+    is_administrator boolean    NOT NULL DEFAULT false, -- may change other accounts: limits, server annotations
     created_at      timestamptz NOT NULL DEFAULT now(),
     removed_at      timestamptz,                      -- set: no address leads here, the data waits to be restored
     removed_address text        COLLATE "C"           -- the primary address it had

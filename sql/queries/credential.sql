@@ -10,7 +10,7 @@ WITH asked AS MATERIALIZED (
                 THEN coalesce($1 || '@' || (SELECT min(name) FROM domain HAVING count(*) = 1), $1)
                 ELSE $1 END AS address
 ), who AS MATERIALIZED (
-    SELECT account.account_id, account.kind, account.name, account.is_active, main.address,
+    SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
            account_state.quota_bytes, account_state.quota_messages
       FROM asked
       JOIN address AS any_address ON any_address.address = asked.address

@@ -18,7 +18,7 @@ SELECT used.addresses, EXISTS (SELECT FROM gone) AS is_gone FROM used;
 SELECT name FROM domain ORDER BY name;
 
 -- name: account_by_address :maybe
-SELECT account.account_id, account.kind, account.name, account.is_active, main.address,
+SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
        account_state.quota_bytes, account_state.quota_messages
   FROM address AS asked
   JOIN account ON account.account_id = asked.account_id
@@ -27,7 +27,7 @@ SELECT account.account_id, account.kind, account.name, account.is_active, main.a
  WHERE asked.address = $1;
 
 -- name: account_by_id :maybe
-SELECT account.account_id, account.kind, account.name, account.is_active, main.address,
+SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
        account_state.quota_bytes, account_state.quota_messages
   FROM account
   JOIN address AS main ON main.account_id = account.account_id AND main.is_primary
@@ -96,7 +96,7 @@ SELECT coalesce((SELECT account_id = $1 FROM address WHERE address IN ($2, $3) O
 WITH home AS (
     SELECT domain_id FROM domain WHERE name = $2
 ), made AS (
-    INSERT INTO account (kind, name) SELECT $3, $4 FROM home RETURNING account_id
+    INSERT INTO account (kind, name, is_administrator) SELECT $3, $4, $5 FROM home RETURNING account_id
 ), placed AS (
     INSERT INTO address (address, domain_id, account_id, is_primary)
     SELECT $1, home.domain_id, made.account_id, true FROM home, made
@@ -145,6 +145,11 @@ UPDATE account SET is_active = $2
  WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
 RETURNING account_id;
 
+-- name: account_set_administrator :maybe
+UPDATE account SET is_administrator = $2
+ WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
+RETURNING account_id;
+
 -- name: account_set_name :maybe
 UPDATE account SET name = $2
  WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
@@ -157,7 +162,7 @@ UPDATE account_state SET quota_bytes = $2, quota_messages = CASE WHEN $3::bigint
 RETURNING account_id;
 
 -- name: account_page :many
-SELECT account.account_id, account.kind, account.name, account.is_active, main.address,
+SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
        account_state.quota_bytes, account_state.quota_messages,
        account_state.bytes_used, account_state.message_count
   FROM address AS main

@@ -38,3 +38,10 @@ SELECT mail_subscribe_mailbox($1, $2, $3);
 
 -- name: mail_usage :one
 SELECT bytes_used, message_count, quota_bytes, quota_messages FROM account_state WHERE account_id = $1;
+
+-- name: mailbox_deleted_bytes :many
+-- One row for each id, in their order.
+SELECT (SELECT coalesce(sum(size), 0)::bigint FROM message
+         WHERE account_id = $1 AND mailbox_id = asked.id AND flags & 8 <> 0) AS bytes
+  FROM unnest($2::bigint[]) WITH ORDINALITY AS asked (id, nth)
+ ORDER BY asked.nth;

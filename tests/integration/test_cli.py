@@ -66,10 +66,19 @@ class Commands:
         shown = self.json("account", "show", "ani.putri@example.test")
         self.assertEqual((shown["name"], shown["active"], shown["quota"], shown["messages_max"]), ("Ani ☺", False, None, 1000))
         self.merpati("account", "enable", "ani.putri@example.test")
+        self.assertFalse(shown["admin"])
+        self.merpati("account", "admin", "ani.putri@example.test", "yes")
+        self.assertTrue(self.json("account", "show", "ani.putri@example.test")["admin"])
+        self.merpati("account", "admin", "ani.putri@example.test", "no")
+        self.assertFalse(self.json("account", "show", "ani.putri@example.test")["admin"])
+        self.merpati("account", "admin", "ani.putri@example.test", "perhaps", status=USAGE)
+        self.merpati("account", "add", "root@example.test", "--admin")
+        self.assertTrue(self.json("account", "show", "root@example.test")["admin"])
+        self.refused("account", "add", "hall@example.test", "--kind", "room", "--admin")
         self.merpati("account", "password", "ani.putri@example.test", "--password-stdin", input="other\n")
         nobody = "nobody@example.test"
         for args in (["show", nobody], ["disable", nobody], ["enable", nobody], ["remove", nobody], ["name", nobody, "x"],
-                     ["quota", nobody, "1G"], ["app-password", "list", nobody]):
+                     ["quota", nobody, "1G"], ["admin", nobody, "yes"], ["app-password", "list", nobody]):
             self.assertIn("no ", self.refused("account", *args))
         self.assertIn("ani.putri@example.test", {a["address"] for a in self.json("account", "list", "--domain", "example.test")})
         self.assertEqual(self.json("account", "list", "--domain", "elsewhere.test"), [])
