@@ -13,7 +13,7 @@
 #define CAPABILITIES_LOGGED_IN                                                                     \
     " NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE "    \
     "UNSELECT UIDPLUS"                                                                             \
-    " QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"                                          \
+    " METADATA LIST-METADATA QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"                   \
     " MOVE MULTIAPPEND CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN BINARY SAVEDATE APPENDLIMIT="
 
 void imap_add_capabilities(const struct imap_session *s, struct buf *out)

@@ -7,6 +7,7 @@
 #include "mail/imap/imap_list_parse.h"
 #include "mail/imap/imap_mailbox.h"
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_metadata.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_status.h"
@@ -17,6 +18,7 @@ struct list_run {
     struct imap_session *s;
     const struct imap_list_request *request;
     struct map *ancestors; /* paths above a selected mailbox; NULL: not asked for */
+    struct imap_metadata metadata;
     struct buf out;
 };
 
@@ -73,6 +75,8 @@ static void add_child_info(struct list_run *run)
 
 static void add_list_line(struct list_run *run, const struct mailbox *m)
 {
+    uint64_t longest = 0;
+
     buf_adds(&run->out, "* LIST (");
     add_attributes(run, m);
     buf_adds(&run->out, ") \"/\" ");
@@ -82,6 +86,8 @@ static void add_list_line(struct list_run *run, const struct mailbox *m)
     buf_adds(&run->out, "\r\n");
     if (run->request->return_status)
         imap_add_status(run->s, &run->out, m, run->request->status_items);
+    if (run->request->return_metadata)
+        imap_add_metadata(run->s, &run->out, m->path, m, &run->metadata, &longest);
 }
 
 static void add_lsub_line(struct list_run *run, const struct mailbox *m)
@@ -102,6 +108,10 @@ static PARKS int list_all(struct list_run *run, bool want_ancestors,
     if (run->request->return_status &&
         imap_status_wants_deleted_bytes(run->request->status_items) &&
         mailbox_count_deleted(run->s->account_id, v, count, err) < 0)
+        return -1;
+    run->metadata.query = run->request->metadata;
+    if (run->request->return_metadata &&
+        imap_metadata_read(run->s, run->s->account_id, v, count, &run->metadata, err) < 0)
         return -1;
     buf_init(&run->out, SIZE_MAX);
     if (want_ancestors)

@@ -5,6 +5,7 @@
 #include "mail/imap/imap_list_parse.h"
 
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_metadata_parse.h"
 #include "mail/imap/imap_status.h"
 
 static int parse_selection_option(struct imap_parser *p, struct imap_list_request *r,
@@ -21,6 +22,18 @@ static int parse_selection_option(struct imap_parser *p, struct imap_list_reques
     return 0;
 }
 
+/* RFC 9590, 5: the entries stand in parentheses. */
+static int parse_metadata(struct imap_parser *p, struct imap_list_request *r, struct error *err)
+{
+    r->return_metadata = true;
+    r->metadata.size_max = UINT64_MAX;
+    if (imap_parse_space(p, err) < 0)
+        return -1;
+    if (!imap_parse_peek(p, '('))
+        return imap_parse_expected(p, "entries in parentheses", err);
+    return imap_parse_metadata_entries(p, r->arena, &r->metadata, err);
+}
+
 static int parse_return_option(struct imap_parser *p, struct imap_list_request *r,
                                struct error *err)
 {
@@ -29,12 +42,14 @@ static int parse_return_option(struct imap_parser *p, struct imap_list_request *
         return imap_parse_space(p, err) < 0 ? -1
                                             : imap_parse_status_items(p, &r->status_items, err);
     }
+    if (imap_parse_word(p, STR("METADATA")))
+        return parse_metadata(p, r, err);
     if (imap_parse_word(p, STR("SUBSCRIBED")))
         r->return_subscribed = true;
     else if (imap_parse_word(p, STR("CHILDREN")))
         r->return_children = true;
     else if (!imap_parse_word(p, STR("SPECIAL-USE")))
-        return imap_parse_expected(p, "SUBSCRIBED, CHILDREN, SPECIAL-USE or STATUS", err);
+        return imap_parse_expected(p, "SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS or METADATA", err);
     return 0;
 }
 
@@ -102,7 +117,7 @@ static int parse_reference_and_patterns(struct imap_parser *p, struct arena *a, 
 int imap_parse_list(struct imap_parser *p, struct arena *a, bool is_utf8,
                     struct imap_list_request *out, struct error *err)
 {
-    *out = (struct imap_list_request){0};
+    *out = (struct imap_list_request){.arena = a};
     if (imap_parse_skip(p, '(') &&
         (parse_options(p, out, parse_selection_option, err) < 0 || imap_parse_space(p, err) < 0))
         return -1;

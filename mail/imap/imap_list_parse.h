@@ -1,9 +1,10 @@
 /* imap_list_parse.h - the arguments of LIST and LSUB (RFC 9051, 6.3.9; RFC 5258; RFC 5819; RFC
- * 6154). */
+ * 6154; RFC 9590). */
 #pragma once
 #include <stdbool.h>
 #include "mail/imap/imap_match.h"
 #include "mail/imap/imap_parse.h"
+#include "mail/store/metadata.h"
 
 #define IMAP_PATTERNS_MAX 50
 
@@ -15,6 +16,9 @@ struct imap_list_request {
     bool select_subscribed, select_special_use, select_recursive;
     bool return_subscribed, return_children, return_status;
     unsigned status_items;
+    bool return_metadata;
+    struct metadata_query metadata;
+    struct arena *arena; /* while it is parsed */
 };
 
 /* `is_utf8`: names come as UTF-8, not modified UTF-7. */

@@ -21,6 +21,16 @@ struct str imap_special_use(struct str role)
     return STR("");
 }
 
+bool imap_special_role(struct str use, struct str *role)
+{
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
+        if (str_ieq(use, uses[i].attribute)) {
+            *role = uses[i].role;
+            return true;
+        }
+    return false;
+}
+
 static int parse_role(struct imap_command *c, struct str *role, struct error *err)
 {
     struct str name;

@@ -142,9 +142,9 @@ int imap_parse_open_literal(struct imap_parser *p, struct imap_literal *out, str
     return 0;
 }
 
-/* At "{": the announcement, the line end, the bytes. A literal8 is for messages only. */
-static int parse_literal(struct imap_parser *p, struct str *out, const char *what,
-                         struct error *err)
+/* At "{" or "~{": the announcement, the line end, the bytes. */
+static int parse_literal(struct imap_parser *p, struct str *out, bool may_have_nul,
+                         const char *what, struct error *err)
 {
     struct str rest = imap_parse_rest(p);
     const char *line_end = memmem(rest.p, rest.n, "\r\n", 2);
@@ -158,7 +158,7 @@ static int parse_literal(struct imap_parser *p, struct str *out, const char *wha
     if (literal.size > rest.n)
         return fail(err, ERR_SYNTAX, "the literal for %s ends too early", what);
     *out = str_head(rest, (size_t)literal.size);
-    if (memchr(out->p, '\0', out->n) != NULL)
+    if (!may_have_nul && memchr(out->p, '\0', out->n) != NULL)
         return fail(err, ERR_SYNTAX, "a NUL byte stands in %s", what);
     p->at = out->p + out->n;
     return 0;
@@ -211,7 +211,7 @@ int imap_parse_string(struct imap_parser *p, struct arena *a, struct str *out, c
     if (imap_parse_peek(p, '"'))
         return parse_quoted(p, a, out, what, err);
     if (imap_parse_peek(p, '{'))
-        return parse_literal(p, out, what, err);
+        return parse_literal(p, out, false, what, err);
     return imap_parse_expected(p, what, err);
 }
 
@@ -252,6 +252,14 @@ int imap_parse_nstring(struct imap_parser *p, struct arena *a, struct str *out, 
         return 0;
     }
     return imap_parse_string(p, a, out, what, err);
+}
+
+int imap_parse_nstring8(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
+                        struct error *err)
+{
+    if (imap_parse_peek(p, '~'))
+        return parse_literal(p, out, true, what, err);
+    return imap_parse_nstring(p, a, out, what, err);
 }
 
 /* --- words ------------------------------------------------------------------------------------ */

@@ -50,6 +50,9 @@ int imap_parse_astring(struct imap_parser *p, struct arena *a, struct str *out, 
                        struct error *err);
 int imap_parse_nstring(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
                        struct error *err); /* NIL: p is NULL */
+/* The same or a literal8, which may hold NULs (RFC 3516). */
+int imap_parse_nstring8(struct imap_parser *p, struct arena *a, struct str *out, const char *what,
+                        struct error *err);
 int imap_parse_pattern(struct imap_parser *p, struct arena *a, struct str *out,
                        struct error *err); /* list-mailbox */
 int imap_parse_number(struct imap_parser *p, uint32_t *out, const char *what, struct error *err);

@@ -102,5 +102,6 @@ imap_run imap_cmd_store;                                                      /*
 imap_run imap_cmd_copy, imap_cmd_move;                                        /* imap_copy.c */
 imap_run imap_cmd_expunge, imap_cmd_uid_expunge;                              /* imap_expunge.c */
 imap_run imap_cmd_search;                                                     /* imap_search.c */
+imap_run imap_cmd_getmetadata, imap_cmd_setmetadata;                          /* imap_metadata.c */
 imap_run imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;         /* imap_quota.c */
 /* clang-format on */

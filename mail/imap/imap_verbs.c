@@ -46,6 +46,8 @@ static const struct imap_verb verbs[] = {
     {"SUBSCRIBE",     imap_cmd_subscribe,    LOGGED_IN,       0},
     {"UNSUBSCRIBE",   imap_cmd_unsubscribe,  LOGGED_IN,       0},
     {"NAMESPACE",     imap_cmd_namespace,    LOGGED_IN,       0},
+    {"GETMETADATA",   imap_cmd_getmetadata,  LOGGED_IN,       0},
+    {"SETMETADATA",   imap_cmd_setmetadata,  LOGGED_IN,       0},
     {"GETQUOTA",      imap_cmd_getquota,     LOGGED_IN,       0},
     {"GETQUOTAROOT",  imap_cmd_getquotaroot, LOGGED_IN,       0},
     {"SETQUOTA",      imap_cmd_setquota,     LOGGED_IN,       0},

@@ -588,6 +588,7 @@ BEGIN
            flags, keywords
       FROM gone;
     DELETE FROM message_vanished WHERE account_id = p_account_id AND mailbox_id = v_mailbox.mailbox_id;
+    DELETE FROM annotation WHERE account_id = p_account_id AND mailbox_id = v_mailbox.mailbox_id;
     DELETE FROM mailbox WHERE account_id = p_account_id AND mailbox_id = v_mailbox.mailbox_id;
     INSERT INTO mailbox_removed (account_id, mailbox_id, path, created_modseq, modseq)
     VALUES (p_account_id, v_mailbox.mailbox_id, p_path, v_mailbox.created_modseq, v_modseq);
@@ -628,7 +629,8 @@ BEGIN
     END IF;
 END $$;
 
--- RFC 9051, 6.3.6: the messages of INBOX move into a new mailbox; INBOX stays, empty, and so does what is below it.
+-- RFC 9051, 6.3.6: the messages of INBOX move into a new mailbox; INBOX stays, empty, and so does what is below it. Both
+-- have its annotations then (RFC 5464, 4.1).
 CREATE FUNCTION mail_rename_inbox(p_account_id bigint, p_to text, p_modseq bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -636,6 +638,9 @@ DECLARE
 BEGIN
     PERFORM mail_insert_parents(p_account_id, p_to, p_modseq);
     v_mailbox_id := mail_insert_mailbox(p_account_id, p_to, NULL, p_modseq);
+    INSERT INTO annotation (account_id, mailbox_id, user_id, entry, modseq, value)
+    SELECT account_id, v_mailbox_id, user_id, entry, p_modseq, value
+      FROM annotation WHERE account_id = p_account_id AND mailbox_id = 1 AND value IS NOT NULL;
     PERFORM mail_move(p_account_id, 1, v_mailbox_id,
                       ARRAY(SELECT uid FROM message WHERE account_id = p_account_id AND mailbox_id = 1));
 END $$;
