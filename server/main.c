@@ -12,6 +12,7 @@
 #include "mail/imap/imap.h"
 #include "mail/smtp/smtp.h"
 #include "mail/store/mailbox_index.h"
+#include "mail/store/text_indexer.h"
 #include "mail/store/upkeep.h"
 #include "server/base/log.h"
 #include "server/cli/cli.h"
@@ -100,6 +101,7 @@ static int worker_start(unsigned index, struct error *err)
         http_start(http_builtin_routes, http_builtin_route_count, err) < 0)
         return -1;
     bus_start();
+    text_indexer_start();
     if (index == 0) {
         certificate_keeper_start();
         store_upkeep_start();
@@ -110,6 +112,7 @@ static int worker_start(unsigned index, struct error *err)
 static void worker_stop(void)
 {
     store_upkeep_stop();
+    text_indexer_stop();
     certificate_keeper_stop();
     http_stop();
     bus_stop();

@@ -8,6 +8,7 @@
 #include "mail/store/delivery.h"
 #include <stdlib.h>
 #include "mail/store/blob.h"
+#include "mail/store/text_indexer.h"
 #include "server/pg/notify.h"
 #include "server/base/log.h"
 #include "server/pg/pg.h"
@@ -213,6 +214,7 @@ static void note_delivered(const struct delivery *d, size_t size)
     metric_inc(METRIC_mail_deliveries);
     metric_add(METRIC_mail_bytes_delivered, (int64_t)size);
     bus_publish((uint64_t)d->account_id);
+    text_indexer_note(d->account_id);
 }
 
 static int check_size(const struct message_prepared *m, struct error *err)

@@ -15,13 +15,14 @@
 #define BATCH_ROWS_MAX                                                                             \
     500 /* what PostgreSQL's socket holds while we are busy with the batch before */
 #define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
+#define TEXT_SIZE_USUAL  ((uint64_t)512 << 10)
 #define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS)
 
 /* One id asked for, and where its row is in each result; -1: nowhere. */
 struct slot {
     int64_t id;
     uint32_t index; /* within the batch */
-    int32_t row, meta_row, blob_row;
+    int32_t row, meta_row, blob_row, text_row;
 };
 
 struct row_columns {
@@ -33,6 +34,9 @@ struct meta_columns {
 struct blob_columns {
     int blob_id, data;
 };
+struct text_columns {
+    int blob_id, header, parts, body, is_cut;
+};
 
 struct batch {
     struct message_reader reader; /* its ids are looked at only while the batch is made */
@@ -40,10 +44,11 @@ struct batch {
     size_t from, count;     /* of reader->ids */
     struct slot *sorted;    /* by id */
     struct slot **in_order; /* as asked for */
-    struct pg_rows rows, meta, blobs;
+    struct pg_rows rows, meta, blobs, texts;
     struct row_columns row_columns;
     struct meta_columns meta_columns;
     struct blob_columns blob_columns;
+    struct text_columns text_columns;
 };
 
 static bool wants(const struct message_reader *r, unsigned columns)
@@ -55,7 +60,7 @@ static bool wants(const struct message_reader *r, unsigned columns)
  * asked of it. */
 static bool wants_rows(const struct message_reader *r)
 {
-    return wants(r, MESSAGE_ROW | MESSAGE_BLOB) || !wants(r, MESSAGE_META);
+    return wants(r, MESSAGE_ROW | MESSAGE_BLOB | MESSAGE_TEXT) || !wants(r, MESSAGE_META);
 }
 
 /* ---- the question ---------------------------------------------------------------------------- */
@@ -82,7 +87,7 @@ static void batch_sort(struct batch *b)
     b->sorted = ARENA_ARRAY(b->arena, b->count, struct slot);
     b->in_order = ARENA_ARRAY(b->arena, b->count, struct slot *);
     for (size_t i = 0; i < b->count; i++)
-        b->sorted[i] = (struct slot){b->reader.ids[b->from + i], (uint32_t)i, -1, -1, -1};
+        b->sorted[i] = (struct slot){b->reader.ids[b->from + i], (uint32_t)i, -1, -1, -1, -1};
     if (!slots_are_sorted(b))
         qsort(b->sorted, b->count, sizeof b->sorted[0], compare_slots);
     for (size_t i = 0; i < b->count; i++)
@@ -217,6 +222,14 @@ static struct str wanted_str(const struct batch *b, const struct slot *s, unsign
     return pg_str_at(&b->meta, row, number);
 }
 
+static void fill_text(const struct batch *b, size_t row, struct message *m)
+{
+    m->text_header = pg_str_at(&b->texts, row, b->text_columns.header);
+    m->text_parts = pg_str_at(&b->texts, row, b->text_columns.parts);
+    m->text_body = pg_str_at(&b->texts, row, b->text_columns.body);
+    m->text_is_cut = pg_i64_at(&b->texts, row, b->text_columns.is_cut) != 0;
+}
+
 static void fill_message(const struct batch *b, const struct slot *s, struct message *m)
 {
     *m = (struct message){.message_id = s->id, .sent_us = INT64_MIN};
@@ -237,6 +250,8 @@ static void fill_message(const struct batch *b, const struct slot *s, struct mes
     }
     if (s->blob_row >= 0)
         m->blob = pg_str_at(&b->blobs, (size_t)s->blob_row, b->blob_columns.data);
+    if (s->text_row >= 0)
+        fill_text(b, (size_t)s->text_row, m);
 }
 
 /* Gives out the messages from..to of the batch, in the order asked for. */
@@ -263,10 +278,12 @@ static int64_t slot_blob_id(const struct batch *b, const struct slot *s)
     return pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.blob_id);
 }
 
+/* The text of a large message is rarely large. */
 static uint64_t blob_size_read(const struct batch *b, const struct slot *s)
 {
     uint64_t size = (uint64_t)pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.size);
-    uint64_t size_max = b->reader.blob_size;
+    uint64_t size_max =
+        wants(&b->reader, MESSAGE_BLOB) ? b->reader.blob_size : TEXT_SIZE_USUAL;
 
     return size_max != 0 && size_max < size ? size_max : size;
 }
@@ -290,20 +307,20 @@ static int compare_i64(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* The row of a blob in the answer, which is sorted by number. */
-static int32_t blob_row(const struct batch *b, int64_t blob_id)
+/* The row of a blob in an answer, which is sorted by number. */
+static int32_t find_blob(const struct pg_rows *rows, int column, int64_t blob_id)
 {
-    size_t low = 0, high = b->blobs.count;
+    size_t low = 0, high = rows->count;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (pg_i64_at(&b->blobs, middle, b->blob_columns.blob_id) < blob_id)
+        if (pg_i64_at(rows, middle, column) < blob_id)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low == b->blobs.count || pg_i64_at(&b->blobs, low, b->blob_columns.blob_id) != blob_id)
+    if (low == rows->count || pg_i64_at(rows, low, column) != blob_id)
         return -1;
     return (int32_t)low;
 }
@@ -326,6 +343,28 @@ static int read_blobs(struct batch *b, const int64_t *ids, size_t count, struct 
                   PG_ARGS(array, clamped_i32(first), clamped_i32(r->blob_size)), &b->blobs, err);
 }
 
+static void find_rows_of_blob(const struct batch *b, struct slot *s)
+{
+    int64_t blob_id = slot_blob_id(b, s);
+
+    if (wants(&b->reader, MESSAGE_BLOB))
+        s->blob_row = find_blob(&b->blobs, b->blob_columns.blob_id, blob_id);
+    if (wants(&b->reader, MESSAGE_TEXT))
+        s->text_row = find_blob(&b->texts, b->text_columns.blob_id, blob_id);
+}
+
+static int read_texts(struct batch *b, const int64_t *ids, size_t count, struct error *err)
+{
+    if (pg_run(pg_pool(), &sql_text_read, PG_ARGS(pg_i64_array(ids, count)), &b->texts, err) < 0)
+        return -1;
+    b->text_columns = (struct text_columns){
+        pg_column(&b->texts, "blob_id"), pg_column(&b->texts, "header"),
+        pg_column(&b->texts, "parts"),   pg_column(&b->texts, "body"),
+        pg_column(&b->texts, "is_cut"),
+    };
+    return 0;
+}
+
 static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *err)
 {
     int64_t *ids = ARENA_ARRAY(b->arena, to - from, int64_t);
@@ -335,13 +374,16 @@ static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *er
         if (b->in_order[i]->row >= 0)
             ids[count++] = slot_blob_id(b, b->in_order[i]);
     qsort(ids, count, sizeof ids[0], compare_i64);
-    if (read_blobs(b, ids, count, err) < 0)
+    if (wants(&b->reader, MESSAGE_TEXT) && read_texts(b, ids, count, err) < 0)
         return -1;
-    b->blob_columns =
-        (struct blob_columns){pg_column(&b->blobs, "blob_id"), pg_column(&b->blobs, "data")};
+    if (wants(&b->reader, MESSAGE_BLOB) && read_blobs(b, ids, count, err) < 0)
+        return -1;
+    if (wants(&b->reader, MESSAGE_BLOB))
+        b->blob_columns =
+            (struct blob_columns){pg_column(&b->blobs, "blob_id"), pg_column(&b->blobs, "data")};
     for (size_t i = from; i < to; i++)
         if (b->in_order[i]->row >= 0)
-            b->in_order[i]->blob_row = blob_row(b, slot_blob_id(b, b->in_order[i]));
+            find_rows_of_blob(b, b->in_order[i]);
     return 0;
 }
 
@@ -356,6 +398,7 @@ static int give_out_with_blobs(struct batch *b, struct error *err)
         if (rc == 0)
             rc = give_out(b, from, to, err);
         pg_rows_free(&b->blobs);
+        pg_rows_free(&b->texts);
     }
     return rc;
 }
@@ -380,8 +423,8 @@ static size_t batch_count(const struct message_reader *r, size_t from)
 
 static int batch_give_out(struct batch *b, struct error *err)
 {
-    return wants(&b->reader, MESSAGE_BLOB) ? give_out_with_blobs(b, err)
-                                           : give_out(b, 0, b->count, err);
+    return wants(&b->reader, MESSAGE_BLOB | MESSAGE_TEXT) ? give_out_with_blobs(b, err)
+                                                          : give_out(b, 0, b->count, err);
 }
 
 /* ---- reading ahead --------------------------------------------------------------------------- */

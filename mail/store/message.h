@@ -39,6 +39,7 @@ enum message_columns {
     MESSAGE_HEADERS = 8,
     MESSAGE_BLOB = 16, /* the raw message */
     MESSAGE_SIZE = 32, /* size alone: comes free with envelope, structure or headers */
+    MESSAGE_TEXT = 64, /* what searches look into, where it is kept already */
 };
 
 struct message {
@@ -49,6 +50,10 @@ struct message {
     int64_t sent_us;               /* INT64_MIN: no usable Date field */
     struct str envelope, structure, blob;
     struct str headers; /* p NULL although asked for: too large to be kept, read the blob */
+    /* The three texts of mail/mime/message_text.h. p NULL although asked for: not kept (yet), read
+     * the blob. Cut: what is not found here may be in the blob. */
+    struct str text_header, text_parts, text_body;
+    bool text_is_cut;
 };
 
 /* Reads messages of one account by message_id (any order, repeats allowed) and calls `each` once

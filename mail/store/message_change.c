@@ -6,6 +6,7 @@
  * statements. */
 #include <stdlib.h>
 #include "mail/store/message.h"
+#include "mail/store/text_indexer.h"
 #include "server/pg/notify.h"
 #include "server/pg/pg.h"
 #include "server/run/config.h"
@@ -205,6 +206,8 @@ static int transfer_run(struct transfer *t, struct error *err)
     rc = t->set.n <= PORTION_COUNT ? transfer_portion(t, pg_pool(), 0, err) : transfer_all(t, err);
     if (rc == 0 && t->pair_count > 0)
         bus_publish((uint64_t)t->args[0].i);
+    if (rc == 0 && t->pair_count > 0)
+        text_indexer_note(t->args[0].i); /* copies are new messages */
     return rc;
 }
 

@@ -16,11 +16,14 @@ SELECT mail_purge_removed($1, $2, $3) AS purged;
 
 -- name: upkeep_collect_blobs :exec
 -- Nobody can begin to use a blob without uses; the hour is caution.
-DELETE FROM blob
- WHERE blob_id = ANY (ARRAY(SELECT blob_id FROM blob
-                             WHERE uses <= 0 AND created_at < now() - interval '1 hour'
-                             ORDER BY created_at LIMIT $1::integer))
-   AND uses <= 0;
+WITH due AS MATERIALIZED (
+    SELECT blob_id FROM blob
+     WHERE uses <= 0 AND created_at < now() - interval '1 hour'
+     ORDER BY created_at LIMIT $1::integer
+), texts AS (
+    DELETE FROM blob_text WHERE blob_id = ANY (ARRAY(SELECT blob_id FROM due))
+)
+DELETE FROM blob WHERE blob_id = ANY (ARRAY(SELECT blob_id FROM due)) AND uses <= 0;
 
 -- name: upkeep_accounts_to_forget :many
 SELECT account_id, max(modseq) AS modseq
