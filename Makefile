@@ -43,7 +43,8 @@ WARN    := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -W
 	-Wvla -Wno-unused-parameter
 HARDEN  := -fstack-protector-strong -fstack-clash-protection -fPIE
 PKGFILE := build/packages.mk
-CFLAGS  := -std=gnu17 $(OPT) $(WARN) $(HARDEN) -D_GNU_SOURCE -I. -I$(GEN)
+VERSION := $(shell cat server/VERSION)
+CFLAGS  := -std=gnu17 $(OPT) $(WARN) $(HARDEN) -D_GNU_SOURCE -DMERPATI_VERSION='"$(VERSION)"' -I. -I$(GEN)
 LDFLAGS := -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDCHECK)
 
 SOURCES := $(wildcard server/*/*.c mail/*/*.c dav/*/*.c webmail/*/*.c)

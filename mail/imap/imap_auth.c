@@ -1,14 +1,17 @@
-/* imap_auth.c - STARTTLS, LOGIN, AUTHENTICATE.
+/* imap_auth.c - STARTTLS, LOGIN, AUTHENTICATE, UNAUTHENTICATE.
  *
  * Passwords in the clear are taken only on a connection that conn_is_secure() vouches for. What
  * goes wrong with a name or a password is one answer, made by the directory. */
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_command.h"
+#include "mail/imap/imap_language.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_select.h"
 #include "server/base/encode.h"
 #include "server/base/log.h"
 #include "server/directory/sasl.h"
 #include "server/run/config.h"
+#include "server/run/loop.h"
 
 #define SASL_LINE_SIZE_MAX 16384
 
@@ -42,6 +45,23 @@ static void logged_in(struct imap_session *s, struct imap_command *c, const stru
     c->code = arena_str(s->arena, buf_str(&code));
     c->done = "Logged in";
     buf_fini(&code);
+}
+
+/* RFC 8437: everything about the user and what they switched on is forgotten; TLS stays. NO is not
+ * among the answers. */
+int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    if (imap_parse_end(&c->args, err) < 0)
+        return -1;
+    imap_deselect(s);
+    log_drop(conn_log(s->conn), "account");
+    s->account_id = 0;
+    s->enabled = 0;
+    s->language = LANGUAGE_DEFAULT;
+    s->opened_ms = loop_now_ms();
+    s->phase = IMAP_NEW;
+    c->done = "Logged out, the connection stays";
+    return 0;
 }
 
 /* --- LOGIN ------------------------------------------------------------------------------------ */

@@ -1,4 +1,4 @@
-/* imap_capability.c - CAPABILITY, ID, ENABLE, NAMESPACE: what the two sides are and can do. */
+/* imap_capability.c - CAPABILITY, ID, ENABLE, NAMESPACE, GETJMAPACCESS: what the two sides are and can do. */
 #include "mail/imap/imap_capability.h"
 
 #include "mail/imap/imap.h"
@@ -15,6 +15,18 @@
     "UNSELECT UIDPLUS"                                                                             \
     " METADATA LIST-METADATA QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"                   \
     " MOVE MULTIAPPEND CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN BINARY SAVEDATE APPENDLIMIT="
+#define CAPABILITIES_OF_MESSAGES " OBJECTID UIDBATCHES UIDONLY LANGUAGE UNAUTHENTICATE UTF8=ACCEPT"
+
+/* What is there depending on settings. */
+static void add_settings(struct buf *out)
+{
+    if (config.imap_message_limit > 0)
+        buf_addf(out, " MESSAGELIMIT=%lld", (long long)config.imap_message_limit);
+    if (config.imap_save_limit > 0)
+        buf_addf(out, " SAVELIMIT=%lld", (long long)config.imap_save_limit);
+    if (config.jmap_url[0] != '\0')
+        buf_adds(out, " JMAPACCESS");
+}
 
 void imap_add_capabilities(const struct imap_session *s, struct buf *out)
 {
@@ -22,6 +34,8 @@ void imap_add_capabilities(const struct imap_session *s, struct buf *out)
     if (s->phase != IMAP_NEW) {
         buf_adds(out, CAPABILITIES_LOGGED_IN);
         buf_add_u64(out, (uint64_t)config.imap_append_max);
+        buf_adds(out, CAPABILITIES_OF_MESSAGES);
+        add_settings(out);
         return;
     }
     if (s->listener == IMAP_STARTTLS && !conn_is_tls(s->conn))
@@ -90,7 +104,8 @@ int imap_cmd_id(struct imap_session *s, struct imap_command *c, struct error *er
     if (parse_id(s, &c->args, &client, err) < 0)
         return -1;
     log_debug(conn_log(s->conn), "imap_client", KV("client", client));
-    conn_write(s->conn, STR("* ID (\"name\" \"Merpati\")\r\n"));
+    conn_write(s->conn, STR("* ID (\"name\" \"Merpati\" \"version\" \"" MERPATI_VERSION
+                            "\" \"vendor\" \"Merpati\")\r\n"));
     return 0;
 }
 
@@ -103,6 +118,8 @@ static const struct {
     {{"IMAP4rev2", 9}, IMAP_ENABLED_REV2},
     {{"CONDSTORE", 9}, IMAP_ENABLED_CONDSTORE},
     {{"QRESYNC", 7}, IMAP_ENABLED_QRESYNC | IMAP_ENABLED_CONDSTORE},
+    {{"UTF8=ACCEPT", 11}, IMAP_ENABLED_UTF8},
+    {{"UIDONLY", 7}, IMAP_ENABLED_UIDONLY},
 };
 
 static void enable(struct imap_session *s, struct str name, struct buf *out)
@@ -153,5 +170,23 @@ int imap_cmd_namespace(struct imap_session *s, struct imap_command *c, struct er
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
     conn_write(s->conn, STR("* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"));
+    return 0;
+}
+
+/* RFC 9698. The address is the operator's word that the same messages are there. */
+int imap_cmd_jmapaccess(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    struct buf out;
+
+    if (imap_parse_end(&c->args, err) < 0)
+        return -1;
+    if (config.jmap_url[0] == '\0')
+        return fail(err, ERR_UNSUPPORTED, "there is no JMAP here");
+    buf_init(&out, SIZE_MAX);
+    buf_adds(&out, "* JMAPACCESS ");
+    imap_add_quoted(&out, str_c(config.jmap_url));
+    buf_adds(&out, "\r\n");
+    imap_write_buf(s, &out);
+    buf_fini(&out);
     return 0;
 }

@@ -12,9 +12,11 @@
 #include "mail/imap/imap_fetch_kept.h"
 #include "mail/imap/imap_fetch_parse.h"
 #include "mail/imap/imap_fetch_structure.h"
+#include "mail/imap/imap_object_id.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_target.h"
+#include "mail/imap/imap_updates.h"
 #include "mail/mime/part.h"
 #include "mail/store/message.h"
 #include "server/base/date.h"
@@ -219,6 +221,13 @@ static void print_number(struct buf *out, const char *name, uint64_t value)
     buf_add_u64(out, value);
 }
 
+static void print_object_id(struct fetch *f, const char *name, enum imap_object kind, int64_t id)
+{
+    buf_adds(&f->out, name);
+    imap_add_object_id(&f->out, kind, f->s->selected.account_id, id);
+    buf_addc(&f->out, ')');
+}
+
 static PARKS void print_item(struct fetch *f, const struct fetch_item *item,
                              const struct fetch_row *row, const struct message *m,
                              struct fetch_body *body)
@@ -234,6 +243,12 @@ static PARKS void print_item(struct fetch *f, const struct fetch_item *item,
     case FETCH_MODSEQ:
         print_number(&f->out, "MODSEQ (", row->entry.modseq);
         buf_addc(&f->out, ')');
+        break;
+    case FETCH_EMAILID:
+        print_object_id(f, "EMAILID (", OBJECT_MESSAGE, row->entry.message_id);
+        break;
+    case FETCH_THREADID:
+        print_object_id(f, "THREADID (", OBJECT_THREAD, m->thread_id);
         break;
     case FETCH_SIZE:
         print_number(&f->out, "RFC822.SIZE ", m->size);
@@ -285,9 +300,7 @@ static PARKS int print_answer(struct fetch *f, const struct fetch_row *row, cons
 {
     if (f->has_binary && check_binary(f, body, err) < 0)
         return -1;
-    buf_add(&f->out, STR("* "));
-    buf_add_u64(&f->out, row->seq);
-    buf_add(&f->out, STR(" FETCH ("));
+    imap_add_fetch_start(f->s, &f->out, row->seq, row->entry.uid);
     for (size_t i = 0; i < f->request.count; i++) {
         if (i > 0)
             buf_addc(&f->out, ' ');
@@ -449,9 +462,11 @@ static unsigned item_columns(const struct fetch_item *item)
     case FETCH_UID:
     case FETCH_FLAGS:
     case FETCH_MODSEQ:
+    case FETCH_EMAILID:
         return 0;
     case FETCH_INTERNALDATE:
     case FETCH_SAVEDATE:
+    case FETCH_THREADID:
         return MESSAGE_ROW;
     case FETCH_SIZE:
         return MESSAGE_SIZE;
@@ -529,7 +544,8 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
 
     f->s = s;
     f->c = c;
-    if (imap_parse_fetch(&c->args, s->arena, c->by_uid, &f->request, err) < 0 || begin(f, err) < 0)
+    if (imap_parse_fetch(&c->args, s->arena, c->by_uid, imap_is_uidonly(s), &f->request, err) < 0 ||
+        begin(f, err) < 0)
         return -1;
     plan(f);
     buf_init(&f->out, SIZE_MAX);

@@ -201,6 +201,8 @@ static const struct {
     {{"INTERNALDATE", 12}, {.kind = FETCH_INTERNALDATE}},
     {{"RFC822.SIZE", 11}, {.kind = FETCH_SIZE}},
     {{"SAVEDATE", 8}, {.kind = FETCH_SAVEDATE}},
+    {{"EMAILID", 7}, {.kind = FETCH_EMAILID}},
+    {{"THREADID", 8}, {.kind = FETCH_THREADID}},
     {{"ENVELOPE", 8}, {.kind = FETCH_ENVELOPE}},
     {{"BODYSTRUCTURE", 13}, {.kind = FETCH_BODYSTRUCTURE}},
     {{"RFC822", 6},
@@ -334,8 +336,8 @@ static int add_implied(struct fetch_parser *f, bool by_uid, struct error *err)
     return 0;
 }
 
-int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct fetch_request *out,
-                     struct error *err)
+int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, bool uid_is_told,
+                     struct fetch_request *out, struct error *err)
 {
     struct fetch_parser *f = ARENA_NEW(a, struct fetch_parser);
 
@@ -348,5 +350,5 @@ int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct
         return -1;
     if (out->wants_vanished && !by_uid)
         return fail(err, ERR_SYNTAX, "VANISHED belongs to UID FETCH");
-    return add_implied(f, by_uid, err);
+    return add_implied(f, by_uid && !uid_is_told, err);
 }

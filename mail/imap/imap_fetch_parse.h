@@ -12,10 +12,12 @@
 enum fetch_kind {
     FETCH_UID,
     FETCH_FLAGS,
-    FETCH_MODSEQ, /* known to the index */
+    FETCH_MODSEQ,
+    FETCH_EMAILID, /* known to the index */
     FETCH_INTERNALDATE,
     FETCH_SIZE,
-    FETCH_SAVEDATE, /* in the message's row */
+    FETCH_SAVEDATE,
+    FETCH_THREADID, /* in the message's row */
     FETCH_ENVELOPE,
     FETCH_BODYSTRUCTURE,
     FETCH_BODY,    /* cached forms */
@@ -55,6 +57,7 @@ struct fetch_request {
     uint64_t changed_since;
 };
 
-int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, struct fetch_request *out,
-                     struct error *err);
+/* uid_is_told: the answer begins with it anyhow. */
+int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, bool uid_is_told,
+                     struct fetch_request *out, struct error *err);
 bool imap_fetch_has(const struct fetch_request *r, enum fetch_kind kind);

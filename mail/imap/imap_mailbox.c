@@ -91,7 +91,11 @@ int imap_cmd_create(struct imap_session *s, struct imap_command *c, struct error
     if (imap_parse_mailbox(s, c, &place, err) < 0 || parse_create_options(c, &role, err) < 0 ||
         check_role_is_free(s, c, role, err) < 0)
         return -1;
-    return mailbox_create(place.account_id, place.path, role, &mailbox_id, err);
+    if (mailbox_create(place.account_id, place.path, role, &mailbox_id, err) < 0)
+        return -1;
+    c->code = arena_printf(s->arena, "MAILBOXID (F%lld-%lld)", (long long)place.account_id,
+                           (long long)mailbox_id);
+    return 0;
 }
 
 static PARKS int parse_one_mailbox(struct imap_session *s, struct imap_command *c,

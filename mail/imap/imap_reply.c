@@ -4,6 +4,7 @@
 #include "mail/imap/imap_reply.h"
 
 #include "mail/imap/imap_command.h"
+#include "mail/imap/imap_language.h"
 #include "server/base/log.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
@@ -58,10 +59,10 @@ void imap_reply_done(struct imap_session *s, const struct imap_command *c)
         buf_add(&out, STR("] "));
     }
     if (c->done != NULL)
-        buf_adds(&out, c->done);
+        buf_adds(&out, imap_text(s, c->done));
     else {
         buf_adds(&out, verb_name(c));
-        buf_add(&out, STR(" completed"));
+        buf_adds(&out, imap_text(s, " completed"));
     }
     buf_add(&out, STR("\r\n"));
     imap_write_buf(s, &out);
@@ -71,7 +72,7 @@ void imap_reply_done(struct imap_session *s, const struct imap_command *c)
 static const char *refusal_code(const struct imap_command *c, const struct error *err)
 {
     if (err->kind == ERR_SYNTAX)
-        return NULL;
+        return c->complaint;
     if (c->refusal != NULL)
         return c->refusal;
     if (err->kind == ERR_NOT_FOUND && c->verb != NULL && (c->verb->flags & VERB_TRYCREATE))
@@ -103,15 +104,15 @@ static void write_error(struct imap_session *s, struct str tag, const char *stat
 void imap_reply_error(struct imap_session *s, struct imap_command *c, const struct error *err)
 {
     bool is_cannot = c->refusal != NULL && err->kind == ERR_SYNTAX;
+    const char *code;
 
     c->is_answered = true;
     if (err->kind == ERR_INTERNAL || err->kind == ERR_NONE)
         log_error(conn_log(s->conn), "imap_command_failed", KV("command", verb_name(c)),
                   KV_ERR(err));
-    if (is_cannot)
-        write_error(s, c->tag, "NO", c->refusal, err->text);
-    else
-        write_error(s, c->tag, answers[err->kind].status, refusal_code(c, err), err->text);
+    code = is_cannot ? c->refusal : refusal_code(c, err);
+    write_error(s, c->tag, is_cannot ? "NO" : answers[err->kind].status, code,
+                imap_refusal_text(s, code, err->text));
     if ((err->kind != ERR_SYNTAX || is_cannot) && err->kind != ERR_AUTH)
         return;
     metric_inc(METRIC_imap_commands_bad);
@@ -124,7 +125,7 @@ void imap_bye(struct imap_session *s, const char *text)
     if (s->phase == IMAP_LOGOUT)
         return;
     conn_set_deadline(s->conn, 10000);
-    conn_printf(s->conn, "* BYE %s\r\n", text);
+    conn_printf(s->conn, "* BYE %s\r\n", imap_text(s, text));
     s->phase = IMAP_LOGOUT;
 }
 

@@ -300,6 +300,26 @@ static PARKS void answer(struct search *sr)
     buf_fini(&out);
 }
 
+static bool names_numbers(const struct search_key *key)
+{
+    if (key->kind == KEY_SEQUENCE && !key->set.is_saved)
+        return true;
+    for (const struct search_key *child = key->first_child; child != NULL; child = child->next)
+        if (names_numbers(child))
+            return true;
+    return false;
+}
+
+/* RFC 9586, 3.5. */
+static int check_uidonly(const struct imap_session *s, struct imap_command *c,
+                         const struct search_key *root, struct error *err)
+{
+    if (!imap_is_uidonly(s) || !names_numbers(root))
+        return 0;
+    c->complaint = "UIDREQUIRED";
+    return fail(err, ERR_SYNTAX, "UIDONLY is enabled: search for UIDs, not for sequence numbers");
+}
+
 /* --- the command ------------------------------------------------------------------------------ */
 
 static void forget_saved(struct imap_session *s)
@@ -337,6 +357,8 @@ int imap_cmd_search(struct imap_session *s, struct imap_command *c, struct error
             forget_saved(s); /* NO empties "$", BAD leaves it (RFC 5182, 2.1) */
         return -1;
     }
+    if (check_uidonly(s, c, sr->request.root, err) < 0)
+        return -1;
     if (sr->request.uses_modseq)
         imap_enable_condstore(s);
     if (run(sr, err) < 0) {

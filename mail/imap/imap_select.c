@@ -7,6 +7,7 @@
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_mailbox.h"
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_object_id.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_sequence.h"
 #include "mail/imap/imap_target.h"
@@ -21,6 +22,7 @@ struct select_request {
     uint64_t modseq;
     struct imap_set known_uids;
     bool has_known_uids;
+    bool has_numbers; /* pairs of sequence numbers and UIDs */
 };
 
 void imap_deselect(struct imap_session *s)
@@ -63,16 +65,19 @@ static int parse_qresync(struct imap_parser *p, struct arena *a, struct select_r
             return -1;
         (void)imap_parse_skip(p, ' ');
     }
-    if (imap_parse_skip(p, '(') &&
+    r->has_numbers = imap_parse_skip(p, '(');
+    if (r->has_numbers &&
         (imap_set_parse(p, a, &ignored, err) < 0 || imap_parse_space(p, err) < 0 ||
          imap_set_parse(p, a, &ignored, err) < 0 || imap_parse_char(p, ')', err) < 0))
         return -1;
     return imap_parse_char(p, ')', err);
 }
 
-static int parse_select_option(struct imap_session *s, struct imap_parser *p,
+static int parse_select_option(struct imap_session *s, struct imap_command *c,
                                struct select_request *r, struct error *err)
 {
+    struct imap_parser *p = &c->args;
+
     if (imap_parse_word(p, STR("CONDSTORE"))) {
         r->condstore = true;
         return 0;
@@ -81,7 +86,12 @@ static int parse_select_option(struct imap_session *s, struct imap_parser *p,
         return imap_parse_expected(p, "CONDSTORE or QRESYNC", err);
     if (!(s->enabled & IMAP_ENABLED_QRESYNC))
         return fail(err, ERR_SYNTAX, "QRESYNC must be enabled first");
-    return parse_qresync(p, s->arena, r, err);
+    if (parse_qresync(p, s->arena, r, err) < 0)
+        return -1;
+    if (!r->has_numbers || !imap_is_uidonly(s))
+        return 0;
+    c->complaint = "UIDREQUIRED";
+    return fail(err, ERR_SYNTAX, "UIDONLY is enabled: QRESYNC takes no sequence numbers");
 }
 
 static int parse_select(struct imap_session *s, struct imap_command *c, struct select_request *r,
@@ -96,7 +106,7 @@ static int parse_select(struct imap_session *s, struct imap_command *c, struct s
     if (imap_parse_char(p, '(', err) < 0)
         return -1;
     do {
-        if (parse_select_option(s, p, r, err) < 0)
+        if (parse_select_option(s, c, r, err) < 0)
             return -1;
     } while (imap_parse_skip(p, ' '));
     return imap_parse_char(p, ')', err) < 0 ? -1 : imap_parse_end(p, err);
@@ -118,7 +128,9 @@ static void add_numbers(const struct imap_session *s, struct buf *out,
                         const struct mailbox *mailbox)
 {
     uint32_t unseen =
-        mailbox->unseen_count > 0 && !(s->enabled & IMAP_ENABLED_REV2) ? first_unseen(s->view) : 0;
+        mailbox->unseen_count > 0 && !(s->enabled & (IMAP_ENABLED_REV2 | IMAP_ENABLED_UIDONLY))
+            ? first_unseen(s->view)
+            : 0;
 
     buf_addf(out, "* %u EXISTS\r\n", view_count(s->view));
     if (!(s->enabled & IMAP_ENABLED_REV2))
@@ -129,6 +141,9 @@ static void add_numbers(const struct imap_session *s, struct buf *out,
     buf_addf(out, "* OK [UIDNEXT %u] Predicted next UID\r\n", view_uid_next(s->view));
     buf_addf(out, "* OK [HIGHESTMODSEQ %llu] Highest\r\n",
              (unsigned long long)view_highest_modseq(s->view));
+    buf_adds(out, "* OK [MAILBOXID (");
+    imap_add_object_id(out, OBJECT_MAILBOX, s->selected.account_id, s->selected.mailbox_id);
+    buf_adds(out, ")] Lasting name\r\n");
     if (s->enabled & IMAP_ENABLED_REV2) {
         struct str use = imap_special_use(mailbox->role);
         buf_addf(out, "* LIST (%.*s) \"/\" ", STR_ARG(use));

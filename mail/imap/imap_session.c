@@ -23,14 +23,23 @@
 
 /* --- one command ------------------------------------------------------------------------------ */
 
-static int check_verb(const struct imap_session *s, const struct imap_command *c, struct error *err)
+/* RFC 9586, 3: what has a UID form takes sequence numbers without it. */
+static int check_uidonly(const struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    if (!imap_is_uidonly(s) || c->by_uid || !(c->verb->flags & VERB_HAS_UID_FORM))
+        return 0;
+    c->complaint = "UIDREQUIRED";
+    return fail(err, ERR_SYNTAX, "UIDONLY is enabled: use UID %s", c->verb->name);
+}
+
+static int check_verb(const struct imap_session *s, struct imap_command *c, struct error *err)
 {
     const struct imap_verb *verb = c->verb;
 
     if (verb == NULL)
         return fail(err, ERR_SYNTAX, "unknown command");
     if (verb->phases & 1u << s->phase)
-        return 0;
+        return check_uidonly(s, c, err);
     if (s->phase == IMAP_NEW)
         return fail(err, ERR_SYNTAX, "%s needs a log-in first", verb->name);
     if (s->phase == IMAP_AUTHENTICATED)

@@ -24,6 +24,8 @@ enum imap_enabled { /* by ENABLE or by using it (RFC 5161, 7162) */
                     IMAP_ENABLED_REV2 = 1,
                     IMAP_ENABLED_CONDSTORE = 2,
                     IMAP_ENABLED_QRESYNC = 4,
+                    IMAP_ENABLED_UTF8 = 8,     /* RFC 6855 */
+                    IMAP_ENABLED_UIDONLY = 16, /* RFC 9586 */
 };
 
 struct imap_session {
@@ -41,6 +43,7 @@ struct imap_session {
     uint32_t keyword_count; /* told in FLAGS */
     uint32_t bad_count;
     uint8_t listener;    /* enum imap_listener */
+    uint8_t language;    /* enum imap_language */
     uint16_t enabled;    /* enum imap_enabled */
     bool is_read_only;   /* EXAMINE, or no right to change anything */
     bool is_modseq_held; /* an older HIGHESTMODSEQ was told, as removals were held back */
@@ -77,11 +80,19 @@ struct imap_command {
     struct str code;         /* response code of the OK, without brackets; or empty */
     const char *done;        /* text of the OK; NULL: "VERB completed" */
     const char *refusal;     /* response code of the NO, where it is better than the error kind's */
+    const char *complaint;   /* response code of the BAD; NULL: none */
 };
 
+/* Quoted strings and mailbox names are UTF-8. */
 static inline bool imap_has_utf8(const struct imap_session *s)
 {
-    return (s->enabled & IMAP_ENABLED_REV2) != 0;
+    return (s->enabled & (IMAP_ENABLED_REV2 | IMAP_ENABLED_UTF8)) != 0;
+}
+
+/* Sequence numbers are neither told nor taken. */
+static inline bool imap_is_uidonly(const struct imap_session *s)
+{
+    return (s->enabled & IMAP_ENABLED_UIDONLY) != 0;
 }
 
 /* --- commands, one function each, in the file of their subject -------------------------------- */
@@ -89,7 +100,11 @@ static inline bool imap_has_utf8(const struct imap_session *s)
 typedef PARKS int imap_run(struct imap_session *s, struct imap_command *c, struct error *err);
 imap_run imap_cmd_capability, imap_cmd_id;                                    /* imap_capability.c */
 imap_run imap_cmd_enable, imap_cmd_namespace;                                 /* imap_capability.c */
+imap_run imap_cmd_jmapaccess;                                                 /* imap_capability.c */
+imap_run imap_cmd_language;                                                   /* imap_language.c */
 imap_run imap_cmd_starttls, imap_cmd_login, imap_cmd_authenticate;            /* imap_auth.c */
+imap_run imap_cmd_unauthenticate;                                             /* imap_auth.c */
+imap_run imap_cmd_uidbatches;                                                 /* imap_batches.c */
 imap_run imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;/* imap_select.c */
 imap_run imap_cmd_create, imap_cmd_delete, imap_cmd_rename;                   /* imap_mailbox.c */
 imap_run imap_cmd_subscribe, imap_cmd_unsubscribe;                            /* imap_mailbox.c */

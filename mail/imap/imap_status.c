@@ -5,6 +5,7 @@
 
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_object_id.h"
 #include "mail/imap/imap_reply.h"
 #include "server/run/config.h"
 
@@ -19,6 +20,7 @@ enum status_item {
     STATUS_DELETED_STORAGE,
     STATUS_HIGHESTMODSEQ,
     STATUS_APPENDLIMIT,
+    STATUS_MAILBOXID,
     STATUS_ITEM_COUNT
 };
 
@@ -33,6 +35,7 @@ static const struct str names[STATUS_ITEM_COUNT] = {
     [STATUS_DELETED_STORAGE] = {"DELETED-STORAGE", 15},
     [STATUS_HIGHESTMODSEQ] = {"HIGHESTMODSEQ", 13},
     [STATUS_APPENDLIMIT] = {"APPENDLIMIT", 11},
+    [STATUS_MAILBOXID] = {"MAILBOXID", 9},
 };
 
 static int parse_item(struct imap_parser *p, unsigned *items, struct error *err)
@@ -89,10 +92,24 @@ static uint64_t item_value(const struct mailbox *m, enum status_item item)
     case STATUS_APPENDLIMIT:
         return (uint64_t)config.imap_append_max;
     case STATUS_RECENT:
+    case STATUS_MAILBOXID:
     case STATUS_ITEM_COUNT:
         break;
     }
     return 0;
+}
+
+static void add_item(struct buf *out, const struct mailbox *m, enum status_item item)
+{
+    buf_add(out, names[item]);
+    buf_addc(out, ' ');
+    if (item != STATUS_MAILBOXID) {
+        buf_add_u64(out, item_value(m, item));
+        return;
+    }
+    buf_addc(out, '(');
+    imap_add_object_id(out, OBJECT_MAILBOX, m->account_id, m->mailbox_id);
+    buf_addc(out, ')');
 }
 
 void imap_add_status(const struct imap_session *s, struct buf *out, const struct mailbox *mailbox,
@@ -106,9 +123,7 @@ void imap_add_status(const struct imap_session *s, struct buf *out, const struct
     for (unsigned i = 0; i < STATUS_ITEM_COUNT; i++)
         if (items & 1u << i) {
             buf_adds(out, gap);
-            buf_add(out, names[i]);
-            buf_addc(out, ' ');
-            buf_add_u64(out, item_value(mailbox, (enum status_item)i));
+            add_item(out, mailbox, (enum status_item)i);
             gap = " ";
         }
     buf_adds(out, ")\r\n");

@@ -11,7 +11,8 @@
 static void add_expunges(const struct imap_session *s, struct buf *out,
                          const struct view_changes *changes)
 {
-    if (changes->expunged_count > 0 && (s->enabled & IMAP_ENABLED_QRESYNC)) {
+    if (changes->expunged_count > 0 &&
+        (s->enabled & (IMAP_ENABLED_QRESYNC | IMAP_ENABLED_UIDONLY))) {
         buf_add(out, STR("* VANISHED "));
         imap_set_print(out, changes->expunged_uids, changes->expunged_count);
         buf_add(out, STR("\r\n"));
@@ -24,16 +25,21 @@ static void add_expunges(const struct imap_session *s, struct buf *out,
     }
 }
 
+void imap_add_fetch_start(const struct imap_session *s, struct buf *out, uint32_t seq, uint32_t uid)
+{
+    buf_add(out, STR("* "));
+    buf_add_u64(out, imap_is_uidonly(s) ? uid : seq);
+    buf_adds(out, imap_is_uidonly(s) ? " UIDFETCH (" : " FETCH (");
+}
+
 void imap_add_flag_update(const struct imap_session *s, struct buf *out, uint32_t seq,
                           const struct index_entry *entry, bool with_uid, bool with_flags,
                           bool with_modseq)
 {
     const char *gap = "";
 
-    buf_add(out, STR("* "));
-    buf_add_u64(out, seq);
-    buf_add(out, STR(" FETCH ("));
-    if (with_uid) {
+    imap_add_fetch_start(s, out, seq, entry->uid);
+    if (with_uid && !imap_is_uidonly(s)) {
         buf_add(out, STR("UID "));
         buf_add_u64(out, entry->uid);
         gap = " ";

@@ -93,6 +93,7 @@ static void read_mailbox(struct arena *a, const struct pg_rows *rows, size_t row
                          struct mailbox *out)
 {
     *out = (struct mailbox){
+        .account_id = pg_get_i64(rows, row, "account_id"),
         .mailbox_id = pg_get_i64(rows, row, "mailbox_id"),
         .path = arena_str(a, pg_get_str(rows, row, "path")),
         .role = arena_str(a, pg_get_str(rows, row, "role")),

@@ -20,7 +20,7 @@ struct mailbox_key {
 };
 
 struct mailbox {
-    int64_t mailbox_id;
+    int64_t account_id, mailbox_id;
     struct str path;
     struct str role; /* "inbox", "drafts", "sent", "archive", "junk", "trash" or empty */
     uint32_t uid_validity, uid_next;

@@ -53,6 +53,16 @@ void log_add(struct log *log, struct log_field field)
     log->fields[log->field_count++] = field;
 }
 
+void log_drop(struct log *log, const char *key)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < log->field_count; i++)
+        if (strcmp(log->fields[i].key, key) != 0)
+            log->fields[kept++] = log->fields[i];
+    log->field_count = kept;
+}
+
 static bool needs_quotes(struct str value)
 {
     for (size_t i = 0; i < value.n; i++) {

@@ -47,6 +47,7 @@ void log_set_process(const char *name);                 /* adds process=NAME to 
 
 void log_init(struct log *log, const struct log *parent);
 void log_add(struct log *log, struct log_field field);  /* beyond LOG_CONTEXT_FIELDS_MAX is our bug */
+void log_drop(struct log *log, const char *key);        /* a field that log_add gave, if it is there */
 
 void log_event(const struct log *log, enum log_level level, const char *event,
                const struct log_field *fields, unsigned count);

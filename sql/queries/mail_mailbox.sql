@@ -1,24 +1,24 @@
 -- name: mailbox_find :one
-SELECT mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
+SELECT account_id, mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
        is_subscribed
   FROM mailbox
  WHERE account_id = $1 AND path = $2;
 
 -- name: mailbox_get :one
-SELECT mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
+SELECT account_id, mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
        is_subscribed
   FROM mailbox
  WHERE account_id = $1 AND mailbox_id = $2;
 
 -- name: mailbox_find_role :one
-SELECT mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
+SELECT account_id, mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
        is_subscribed
   FROM mailbox
  WHERE account_id = $1 AND role = $2;
 
 -- name: mailbox_list :many
 -- Levels are compared one by one, so that "a" comes right before "a/b" even when there is an "a b".
-SELECT mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
+SELECT account_id, mailbox_id, path, role, uid_validity, uid_next, modseq, message_count, unseen_count, deleted_count, bytes,
        is_subscribed
   FROM mailbox
  WHERE account_id = $1

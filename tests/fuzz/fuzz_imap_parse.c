@@ -97,7 +97,7 @@ static int read_one(unsigned which, struct imap_parser *p, struct arena *a, stru
     case 4:
         return read_append(p, a);
     case 5:
-        return imap_parse_fetch(p, a, which > 127, &fetch, err);
+        return imap_parse_fetch(p, a, which > 127, false, &fetch, err);
     case 6:
         return imap_parse_search(p, a, &search, err);
     case 7:

@@ -182,7 +182,7 @@ static int parse_fetch(const char *text, bool by_uid, struct fetch_request *r)
 {
     struct imap_parser p = parser(str_c(text));
 
-    return imap_parse_fetch(&p, arena, by_uid, r, NULL);
+    return imap_parse_fetch(&p, arena, by_uid, false, r, NULL);
 }
 
 static void fetch_items_keep_their_labels(void **state)

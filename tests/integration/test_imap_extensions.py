@@ -1,0 +1,187 @@
+"""Extensions of the session and of FETCH: object ids, batches of UIDs, UIDONLY, LANGUAGE, UNAUTHENTICATE and the like."""
+
+import re
+import unittest
+
+from harness import ServerTest, eventually
+from imap_wire import Session
+
+PLAIN = b"From: carol@example.test\r\nSubject: plain\r\n\r\nplain text\r\n"
+
+
+def number(pattern, lines):
+    return int(re.search(pattern, b"".join(lines)).group(1))
+
+
+class ExtensionsTest(ServerTest):
+    settings = {"jmap_url": "https://mail.example.test/jmap/session"}
+    accounts = ("ids", "batches", "uidonly", "language", "unauth", "id")
+
+    def session(self, user=None, mailbox=None):
+        s = Session(self.server, user, mailbox)
+        self.addCleanup(s.close)
+        return s
+
+    def one(self, s, command):
+        untagged = s.ok(command)
+        self.assertEqual(len(untagged), 1, untagged)
+        return untagged[0]
+
+    def capabilities(self, s):
+        return self.one(s, "CAPABILITY").split()[2:]
+
+    # ---- object ids (RFC 8474) ------------------------------------------------------------------------
+    def test_mailbox_ids_are_told_at_creation_selection_and_status_and_survive_a_rename(self):
+        s = self.session("ids")
+        self.assertIn(b"OBJECTID", self.capabilities(s))
+        _, answer = s.command("CREATE Lasting")
+        name = re.match(rb"OK \[MAILBOXID \((F[0-9]+-[0-9]+)\)\]", answer).group(1)
+        self.assertEqual(self.one(s, "STATUS Lasting (MAILBOXID MESSAGES)"), b'* STATUS "Lasting" (MESSAGES 0 MAILBOXID (%s))\r\n' % name)
+        self.assertIn(b"* OK [MAILBOXID (%s)] Lasting name\r\n" % name, s.ok("SELECT Lasting"))
+        s.ok("RENAME Lasting Renamed")
+        self.assertIn(b'* STATUS "Renamed" (MAILBOXID (%s))\r\n' % name, s.ok('LIST "" Renamed RETURN (STATUS (MAILBOXID))'))
+        _, answer = s.command("CREATE Lasting")
+        self.assertNotIn(name, answer)
+
+    def test_a_moved_message_keeps_its_id_and_a_copy_gets_its_own(self):
+        s = self.session("ids")
+        s.ok("CREATE From")
+        s.ok("CREATE To")
+        s.append("From", b"Message-ID: <a@x>\r\nSubject: one\r\n\r\nx\r\n")
+        s.append("From", b"Message-ID: <b@x>\r\nIn-Reply-To: <a@x>\r\nSubject: Re: one\r\n\r\nx\r\n")
+        s.ok("SELECT From")
+        told = s.ok("FETCH 1:2 (EMAILID THREADID)")
+        first, second = (re.search(rb"\(EMAILID \((M\d+-\d+)\) THREADID \((T\d+-\d+)\)\)", line).groups() for line in told)
+        self.assertNotEqual(first[0], second[0])
+        self.assertEqual(first[1], second[1])
+        s.ok("COPY 1 To")
+        s.ok("MOVE 1 To")
+        s.ok("SELECT To")
+        told = s.ok("FETCH 1:2 (EMAILID)")
+        self.assertNotIn(first[0], told[0])
+        self.assertEqual(told[1], b"* 2 FETCH (EMAILID (%s))\r\n" % first[0])
+        self.assertEqual(self.one(s, "UID FETCH 2 THREADID"), b"* 2 FETCH (UID 2 THREADID (%s))\r\n" % first[1])
+
+    # ---- UIDBATCHES (RFC 10022) -------------------------------------------------------------------
+    def test_batches_cover_the_mailbox_from_its_end(self):
+        s = self.session("batches")
+        self.assertRegex(s.refused("UIDBATCHES 500"), rb"^BAD .*selected")
+        s.ok("SELECT INBOX")
+        self.assertRegex(self.one(s, "UIDBATCHES 500"), rb'^\* UIDBATCHES \(TAG "t\d+"\)\r\n$')
+        part = b" {%d+}\r\n" % len(PLAIN) + PLAIN
+        s.ok(b"APPEND INBOX" + part * 1201)
+        s.ok("STORE 1200 +FLAGS.SILENT (\\Deleted)")
+        s.ok("EXPUNGE")
+        told = self.one(s, "UIDBATCHES 500")
+        self.assertRegex(told, rb'^\* UIDBATCHES \(TAG "t\d+"\) 1201:701,700:201,200:1\r\n$')
+        for ranges, wanted in {"1": b" 1201:701", "2:3": b" 700:201,200:1", "3:99": b" 200:1", "4:5": b"", "1:4294967295": b" 1201:701,700:201,200:1"}.items():
+            self.assertEqual(self.one(s, f"UIDBATCHES 500 {ranges}").split(b")")[1], wanted + b"\r\n", ranges)
+        self.assertRegex(self.one(s, "UIDBATCHES 1199"), rb"\) 1201:2,1\r\n$")
+        self.assertRegex(self.one(s, "UIDBATCHES 4294967295"), rb"\) 1201:1\r\n$")
+        self.assertRegex(s.refused("UIDBATCHES 499"), rb"^NO \[TOOFEW\]")
+        self.assertRegex(s.refused("UIDBATCHES 500 3:2"), rb"^BAD \[CLIENTBUG\]")
+        for text in ("UIDBATCHES", "UIDBATCHES 0", "UIDBATCHES x", "UIDBATCHES 500 0", "UIDBATCHES 500 1:", "UIDBATCHES 500 1:*", "UIDBATCHES 500 1 2"):
+            self.assertRegex(s.refused(text), rb"^BAD ", text)
+
+    # ---- UIDONLY (RFC 9586) ------------------------------------------------------------------------
+    def test_uidonly_neither_takes_nor_tells_sequence_numbers(self):
+        s, other = self.session("uidonly"), self.session("uidonly", "INBOX")
+        for _ in range(4):
+            s.append("INBOX", PLAIN)
+        self.assertEqual(self.one(s, "ENABLE UIDONLY"), b"* ENABLED UIDONLY\r\n")
+        told = b"".join(s.ok("SELECT INBOX"))
+        self.assertIn(b"* 4 EXISTS\r\n", told)
+        self.assertNotIn(b"UNSEEN", told)
+        for text in ("FETCH 1 FLAGS", "STORE 1 +FLAGS (\\Seen)", "COPY 1 Sent", "MOVE 1 Sent", "SEARCH ALL", "UID SEARCH 1:2", "UID SEARCH NOT (OR SEEN 3)"):
+            self.assertRegex(s.refused(text), rb"^BAD \[UIDREQUIRED\] ", text)
+        self.assertEqual(self.one(s, "UID SEARCH UID 2:3"), b"* SEARCH 2 3\r\n")
+        self.assertEqual(self.one(s, "UID FETCH 3 FLAGS"), b"* 3 UIDFETCH (FLAGS ())\r\n")
+        self.assertEqual(self.one(s, "UID FETCH 3 (UID FLAGS)"), b"* 3 UIDFETCH (UID 3 FLAGS ())\r\n")
+        self.assertEqual(self.one(s, "UID STORE 3 +FLAGS (\\Deleted)"), b"* 3 UIDFETCH (FLAGS (\\Deleted))\r\n")
+        self.assertEqual(self.one(s, "UID EXPUNGE 3"), b"* VANISHED 3\r\n")
+        other.ok("NOOP")
+        other.ok("UID STORE 4 +FLAGS.SILENT (\\Flagged)")
+        self.assertIn(b"* 4 UIDFETCH (FLAGS (\\Flagged))\r\n", eventually(lambda: s.ok("NOOP")))
+        s.ok("UID SEARCH RETURN (SAVE) UID 1:2")
+        self.assertEqual(self.one(s, "UID SEARCH $"), b"* SEARCH 1 2\r\n")
+        self.assertRegex(b"".join(s.ok("UID MOVE 1 Sent")), rb"(?s)COPYUID \d+ 1 1\].*VANISHED 1\r\n")
+        s.ok("UNSELECT")
+        s.ok("ENABLE QRESYNC")
+        validity = number(rb"UIDVALIDITY (\d+)", s.ok("STATUS INBOX (UIDVALIDITY)"))
+        self.assertRegex(s.refused(f"SELECT INBOX (QRESYNC ({validity} 1 1:9 (1 1)))"), rb"^BAD \[UIDREQUIRED\]")
+        self.assertIn(b"* VANISHED (EARLIER) 1,3\r\n", s.ok(f"SELECT INBOX (QRESYNC ({validity} 1 1:9))"))
+
+    # ---- LANGUAGE (RFC 5255) -------------------------------------------------------------------------
+    def test_refusals_and_completions_come_in_the_language_chosen(self):
+        s = self.session("language")
+        self.assertIn(b"LANGUAGE", self.capabilities(s))
+        self.assertEqual(self.one(s, "LANGUAGE"), b"* LANGUAGE (i-default en id)\r\n")
+        self.assertEqual(s.refused("SELECT nothing"), b"NO [NONEXISTENT] no such mailbox")
+        self.assertEqual(s.command("LANGUAGE de id-ID en"), ([b"* LANGUAGE (id)\r\n"], b"OK LANGUAGE selesai"))
+        self.assertEqual(s.refused("SELECT nothing"), b"NO [NONEXISTENT] Kotak surat atau pesan itu tidak ada")
+        self.assertEqual(s.command("NOOP"), ([], b"OK NOOP selesai"))
+        self.assertRegex(s.refused("LANGUAGE de fr-CH"), rb"^NO \[CANNOT\]")
+        self.assertEqual(s.command("NOOP")[1], b"OK NOOP selesai")
+        for text in ("LANGUAGE (en)", "LANGUAGE " + "x" * 101):
+            self.assertRegex(s.refused(text), rb"^BAD ", text)
+        self.assertRegex(s.refused("LANGUAGE" + " xx" * 60), rb"^NO \[LIMIT\]")
+        self.assertEqual(s.command("LANGUAGE default")[1], b"OK LANGUAGE completed")
+        self.assertEqual(self.one(s, 'LANGUAGE "EN-gb"'), b"* LANGUAGE (en)\r\n")
+
+    def test_the_language_may_be_chosen_before_log_in(self):
+        s = self.session()
+        s.ok("LANGUAGE id")
+        self.assertEqual(s.refused("LOGIN language@example.test wrong"), b"NO [AUTHENTICATIONFAILED] Nama atau kata sandi salah")
+        self.assertEqual(s.ok("LOGOUT"), [b"* BYE Sampai jumpa\r\n"])
+
+    # ---- UNAUTHENTICATE (RFC 8437) --------------------------------------------------------------------
+    def test_unauthenticate_forgets_the_user_and_everything_enabled(self):
+        s = self.session("unauth", "INBOX")
+        self.assertIn(b"UNAUTHENTICATE", self.capabilities(s))
+        s.append("INBOX", PLAIN)
+        s.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
+        s.ok("ENABLE QRESYNC UIDONLY UTF8=ACCEPT IMAP4rev2")
+        s.ok("LANGUAGE id")
+        self.assertRegex(s.refused("UNAUTHENTICATE now"), rb"^BAD ")
+        self.assertEqual(s.command("UNAUTHENTICATE"), ([], b"OK Logged out, the connection stays"))
+        self.assertRegex(s.refused("SELECT INBOX"), rb"^BAD .*log-in")
+        self.assertRegex(s.refused("UNAUTHENTICATE"), rb"^BAD .*log-in")
+        self.assertNotIn(b"UNAUTHENTICATE", self.capabilities(s))
+        s.ok("LOGIN id@example.test secret")
+        self.assertIn(b"* 0 EXISTS\r\n", s.ok("SELECT INBOX"))
+        self.assertEqual(self.one(s, "ENABLE QRESYNC UIDONLY UTF8=ACCEPT IMAP4rev2"), b"* ENABLED QRESYNC UIDONLY UTF8=ACCEPT IMAP4rev2\r\n")
+        s.ok("UNAUTHENTICATE")
+        s.ok("LOGIN unauth@example.test secret")
+        self.assertEqual(self.one(s, "STATUS INBOX (MESSAGES)"), b'* STATUS "INBOX" (MESSAGES 1)\r\n')     # nothing was expunged
+
+    def test_unauthenticate_and_the_next_log_in_may_come_together(self):
+        s = self.session("unauth")
+        s.send(b"a UNAUTHENTICATE\r\nb AUTHENTICATE PLAIN AGlkQGV4YW1wbGUudGVzdABzZWNyZXQ=\r\n")
+        self.assertRegex(s.line(), rb"^a OK ")
+        self.assertRegex(s.line(), rb"^b OK \[CAPABILITY ")
+
+    # ---- who we are ------------------------------------------------------------------------------------
+    def test_id_names_the_product_and_its_version(self):
+        s = self.session("id")
+        self.assertRegex(self.one(s, "ID NIL"), rb'^\* ID \("name" "Merpati" "version" "\d+\.\d+\.\d+" "vendor" "Merpati"\)\r\n$')
+
+    def test_the_jmap_address_is_told(self):
+        s = self.session("id")
+        self.assertIn(b"JMAPACCESS", self.capabilities(s))
+        self.assertEqual(self.one(s, "GETJMAPACCESS"), b'* JMAPACCESS "https://mail.example.test/jmap/session"\r\n')
+        self.assertRegex(s.refused("GETJMAPACCESS x"), rb"^BAD ")
+        self.assertRegex(self.session().refused("GETJMAPACCESS"), rb"^BAD .*log-in")
+
+
+class NoJmapTest(ServerTest):
+    accounts = ("alice",)
+
+    def test_without_an_address_jmap_is_not_offered(self):
+        s = Session(self.server, "alice")
+        self.addCleanup(s.close)
+        self.assertNotIn(b"JMAPACCESS", s.ok("CAPABILITY")[0])
+        self.assertRegex(s.refused("GETJMAPACCESS"), rb"^NO \[CANNOT\]")
+
+
+if __name__ == "__main__":
+    unittest.main()
