@@ -15,7 +15,8 @@
     "UNSELECT UIDPLUS"                                                                             \
     " METADATA LIST-METADATA QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"                   \
     " MOVE MULTIAPPEND CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN BINARY SAVEDATE APPENDLIMIT="
-#define CAPABILITIES_OF_MESSAGES " OBJECTID UIDBATCHES UIDONLY LANGUAGE UNAUTHENTICATE UTF8=ACCEPT"
+#define CAPABILITIES_OF_MESSAGES                                                                   \
+    " OBJECTID UIDBATCHES UIDONLY LANGUAGE UNAUTHENTICATE UTF8=ACCEPT CATENATE REPLACE"
 
 /* What is there depending on settings. */
 static void add_settings(struct buf *out)

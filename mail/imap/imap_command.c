@@ -5,7 +5,7 @@
  * but the tag. */
 #include "mail/imap/imap_command.h"
 
-#include "mail/imap/imap_append.h"
+#include "mail/imap/imap_append_parse.h"
 #include "mail/imap/imap_reply.h"
 #include "server/run/config.h"
 
@@ -147,7 +147,8 @@ static enum imap_read read_more(struct imap_session *s, struct imap_command *c, 
         if (!imap_literal_at_end(line, &literal))
             return IMAP_READ_DONE;
         if (s->phase != IMAP_NEW &&
-            imap_append_is_at_message(s->arena, buf_str(&c->text), &c->message)) {
+            imap_append_is_at_message(s->arena, buf_str(&c->text), s->phase == IMAP_SELECTED,
+                                      &c->message)) {
             c->has_message = true;
             return IMAP_READ_DONE;
         }
@@ -205,6 +206,7 @@ static enum imap_read parse_start(struct imap_session *s, struct imap_command *c
     find_verb(c);
     if (c->verb != NULL && (c->verb->flags & VERB_READS))
         keep_text(s, c);
+    c->args.is_utf8 = imap_has_utf8(s);
     return IMAP_READ_DONE;
 }
 

@@ -17,6 +17,7 @@
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_target.h"
 #include "mail/imap/imap_updates.h"
+#include "mail/mime/binary.h"
 #include "mail/mime/part.h"
 #include "mail/store/message.h"
 #include "server/base/date.h"
@@ -40,7 +41,7 @@ struct fetch {
     bool sets_seen, has_binary;
     bool has_cached_header, reads_header; /* items about the message's own header */
     bool comes_again; /* a piece of a part of one message: its other pieces will be wanted */
-    struct buf out, scratch, more;
+    struct buf out, scratch, more, clean;
     struct arena *tree_arena;
     struct fetch_row *rows;
     int64_t *ids;
@@ -92,6 +93,20 @@ static bool is_whole(const struct fetch_item *item)
     return item->part == PART_WHOLE && item->number_count == 0;
 }
 
+/* NUL goes out in literal8 only (RFC 9051, 4.3). A message that came with one by SMTP shows 0x80
+ * there, as other servers do: sizes and offsets stay. */
+static struct str without_nul(struct fetch *f, struct str bytes)
+{
+    if (!mime_has_nul(bytes))
+        return bytes;
+    buf_clear(&f->clean);
+    buf_add(&f->clean, bytes);
+    for (size_t i = 0; i < f->clean.n; i++)
+        if (f->clean.p[i] == '\0')
+            f->clean.p[i] = (char)0x80;
+    return buf_str(&f->clean);
+}
+
 static PARKS void print_section(struct fetch *f, const struct fetch_item *item,
                                 const struct message *m, struct fetch_body *body)
 {
@@ -106,7 +121,8 @@ static PARKS void print_section(struct fetch *f, const struct fetch_item *item,
     }
     buf_add(&f->out, item->label);
     buf_addc(&f->out, ' ');
-    print_literal(f, fetch_partial(item, bytes, is_whole(item) ? body->message_at : 0), false);
+    bytes = fetch_partial(item, bytes, is_whole(item) ? body->message_at : 0);
+    print_literal(f, without_nul(f, bytes), false);
 }
 
 static PARKS void print_binary(struct fetch *f, const struct fetch_item *item,
@@ -122,7 +138,7 @@ static PARKS void print_binary(struct fetch *f, const struct fetch_item *item,
         return;
     }
     bytes = fetch_partial(item, bytes, 0);
-    print_literal(f, bytes, bytes.p != NULL && memchr(bytes.p, '\0', bytes.n) != NULL);
+    print_literal(f, bytes, mime_has_nul(bytes));
 }
 
 /* --- the message's bytes ---------------------------------------------------------------------- */
@@ -551,6 +567,7 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
     buf_init(&f->out, SIZE_MAX);
     buf_init(&f->scratch, SIZE_MAX);
     buf_init(&f->more, SIZE_MAX);
+    buf_init(&f->clean, SIZE_MAX);
     f->tree_arena = arena_new();
     status = run_all(f, err);
     if (f->out.n > 0)
@@ -558,6 +575,7 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
     buf_fini(&f->out);
     buf_fini(&f->scratch);
     buf_fini(&f->more);
+    buf_fini(&f->clean);
     arena_free(&f->tree_arena);
     if (status == 0 && f->has_missing && !c->by_uid)
         c->code = STR("EXPUNGEISSUED");

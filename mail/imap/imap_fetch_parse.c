@@ -352,3 +352,13 @@ int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, bool u
         return fail(err, ERR_SYNTAX, "VANISHED belongs to UID FETCH");
     return add_implied(f, by_uid && !uid_is_told, err);
 }
+
+int imap_parse_section(struct imap_parser *p, struct arena *a, struct fetch_item *item,
+                       struct error *err)
+{
+    struct fetch_parser *f = ARENA_NEW(a, struct fetch_parser);
+
+    f->p = p;
+    f->a = a;
+    return parse_section(f, item, err);
+}

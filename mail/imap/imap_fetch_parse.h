@@ -60,4 +60,7 @@ struct fetch_request {
 /* uid_is_told: the answer begins with it anyhow. */
 int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, bool uid_is_told,
                      struct fetch_request *out, struct error *err);
+/* "[1.2.TEXT]" alone, into an item of FETCH_SECTION. */
+int imap_parse_section(struct imap_parser *p, struct arena *a, struct fetch_item *item,
+                       struct error *err);
 bool imap_fetch_has(const struct fetch_request *r, enum fetch_kind kind);

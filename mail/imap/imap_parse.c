@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "server/base/date.h"
+#include "server/base/utf8.h"
 
 enum {
     CHAR_ATOM = 1,    /* ATOM-CHAR                                  */
@@ -54,6 +55,7 @@ void imap_parser_init(struct imap_parser *p, struct str text)
 {
     p->at = text.p;
     p->end = text.p + text.n;
+    p->is_utf8 = false;
 }
 
 struct str imap_parse_rest(const struct imap_parser *p)
@@ -199,6 +201,8 @@ static int parse_quoted(struct imap_parser *p, struct arena *a, struct str *out,
     if (c == p->end)
         return fail(err, ERR_SYNTAX, "the quoted string for %s has no closing quote", what);
     *out = str_of(from, (size_t)(c - from));
+    if (p->is_utf8 && !utf8_valid(*out))
+        return fail(err, ERR_SYNTAX, "%s is not UTF-8", what);
     if (has_escape)
         *out = unescaped(a, *out);
     p->at = c + 1;

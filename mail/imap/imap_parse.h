@@ -16,6 +16,7 @@
 
 struct imap_parser {
     const char *at, *end;
+    bool is_utf8; /* quoted strings must be UTF-8 (RFC 6855, 3; RFC 9051, 4.3) */
 };
 
 /* How a line announces a literal: "{12}", "{12+}", "~{12}". */

@@ -357,6 +357,8 @@ int imap_cmd_search(struct imap_session *s, struct imap_command *c, struct error
             forget_saved(s); /* NO empties "$", BAD leaves it (RFC 5182, 2.1) */
         return -1;
     }
+    if (sr->request.has_charset && (s->enabled & IMAP_ENABLED_UTF8))
+        return fail(err, ERR_SYNTAX, "CHARSET is not for who enabled UTF8=ACCEPT");
     if (check_uidonly(s, c, sr->request.root, err) < 0)
         return -1;
     if (sr->request.uses_modseq)

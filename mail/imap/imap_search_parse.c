@@ -379,6 +379,7 @@ static int parse_charset(struct search_parser *sp, struct error *err)
     sp->charset = STR("UTF-8");
     if (!imap_parse_word(sp->p, STR("CHARSET")))
         return 0;
+    sp->request->has_charset = true;
     if (imap_parse_space(sp->p, err) < 0 ||
         imap_parse_astring(sp->p, sp->a, &sp->charset, "a charset", err) < 0)
         return -1;

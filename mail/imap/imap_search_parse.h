@@ -45,6 +45,7 @@ struct search_request {
     bool is_extended; /* RETURN (...) was there */
     bool wants_min, wants_max, wants_all, wants_count, wants_save;
     bool uses_modseq;
+    bool has_charset;
     bool has_bad_charset; /* set on failure: [BADCHARSET] */
     unsigned text_count;  /* keys that look for a text */
 };

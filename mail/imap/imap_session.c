@@ -83,13 +83,28 @@ static PARKS void tell_modseq(struct imap_session *s, struct imap_command *c)
     }
 }
 
+/* The message of a command that will not run is on its way, and no byte of it is a command. */
+static PARKS int drop_message(struct imap_session *s, struct imap_command *c)
+{
+    struct error lost = {0};
+
+    if (!c->has_message || c->message.is_sync || imap_discard_command(s, c->message, &lost) == 0)
+        return 0;
+    return imap_connection_lost(s, c);
+}
+
 static PARKS void run_command(struct imap_session *s, struct imap_command *c)
 {
     struct error err = {0};
 
     metric_inc(METRIC_imap_commands);
     skip_space_behind_verb(c);
-    if (check_verb(s, c, &err) < 0 || c->verb->run(s, c, &err) < 0) {
+    if (check_verb(s, c, &err) < 0) {
+        if (drop_message(s, c) == 0)
+            imap_reply_error(s, c, &err);
+        return;
+    }
+    if (c->verb->run(s, c, &err) < 0) {
         if (!c->is_answered)
             imap_reply_error(s, c, &err);
         return;

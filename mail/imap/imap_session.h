@@ -110,7 +110,7 @@ imap_run imap_cmd_create, imap_cmd_delete, imap_cmd_rename;                   /*
 imap_run imap_cmd_subscribe, imap_cmd_unsubscribe;                            /* imap_mailbox.c */
 imap_run imap_cmd_list, imap_cmd_lsub;                                        /* imap_list.c */
 imap_run imap_cmd_status;                                                     /* imap_status.c */
-imap_run imap_cmd_append;                                                     /* imap_append.c */
+imap_run imap_cmd_append, imap_cmd_replace;                                   /* imap_append.c */
 imap_run imap_cmd_idle;                                                       /* imap_idle.c */
 imap_run imap_cmd_fetch;                                                      /* imap_fetch.c */
 imap_run imap_cmd_store;                                                      /* imap_store.c */

@@ -40,6 +40,7 @@ static const struct imap_verb verbs[] = {
     {"LSUB",          imap_cmd_lsub,         LOGGED_IN,       0},
     {"STATUS",        imap_cmd_status,       LOGGED_IN,       0},
     {"APPEND",        imap_cmd_append,       LOGGED_IN,       VERB_READS | VERB_TRYCREATE},
+    {"REPLACE",       imap_cmd_replace,      IN(SELECTED),    VERB_HAS_UID_FORM | VERB_READS | VERB_TRYCREATE},
     {"CREATE",        imap_cmd_create,       LOGGED_IN,       0},
     {"DELETE",        imap_cmd_delete,       LOGGED_IN,       0},
     {"RENAME",        imap_cmd_rename,       LOGGED_IN,       0},

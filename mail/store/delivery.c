@@ -308,3 +308,46 @@ int mail_append(const struct message_prepared *m, struct delivery *v, size_t cou
         note_delivered(&v[i], m[i].raw.n);
     return rc;
 }
+
+/* ---- one message instead of another ---------------------------------------------------------- */
+
+static void add_removal(struct work *w, struct mailbox_key mailbox, uint32_t uid)
+{
+    struct pg_arg *args = work_add(w, &sql_mail_replace_old, 3, 0);
+
+    args[0] = pg_i64(mailbox.account_id);
+    args[1] = pg_i64(mailbox.mailbox_id);
+    args[2] = pg_i64(uid);
+}
+
+/* The old one first, so that its bytes are free; between two accounts the lower number first, as in
+ * every transaction. */
+int mail_replace(const struct message_prepared *m, struct delivery *d,
+                 struct mailbox_key old_mailbox, uint32_t old_uid, struct error *err)
+{
+    bool removes_first = old_mailbox.account_id <= d->account_id;
+    struct work *w;
+    int64_t blob_id;
+    int rc;
+
+    if (d->keywords.n > KEYWORDS_PER_MESSAGE_MAX)
+        return fail(err, ERR_LIMIT, "too many keywords on one message");
+    if (check_size(m, err) < 0 || blob_next_id(&blob_id, err) < 0)
+        return -1;
+    w = work_new(3);
+    add_blob(w, blob_id, 1, m->raw);
+    if (removes_first)
+        add_removal(w, old_mailbox, old_uid);
+    add_delivery(w, &sql_mail_append, m, blob_id, d);
+    if (!removes_first)
+        add_removal(w, old_mailbox, old_uid);
+    rc = work_run(w, err);
+    if (rc == 0)
+        rc = take_answer(w, removes_first ? 2 : 1, blob_id, d, err);
+    work_free(&w);
+    if (rc == 0)
+        note_delivered(d, m->raw.n);
+    if (rc == 0 && old_mailbox.account_id != d->account_id)
+        bus_publish((uint64_t)old_mailbox.account_id);
+    return rc;
+}

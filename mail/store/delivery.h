@@ -45,6 +45,11 @@ struct delivery {
 PARKS int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
                        struct error *err);
 
+/* One message comes and another goes, in one transaction: the quota counts the difference.
+ * ERR_NOT_FOUND when the old one is not there any more. */
+PARKS int mail_replace(const struct message_prepared *m, struct delivery *d,
+                       struct mailbox_key old_mailbox, uint32_t old_uid, struct error *err);
+
 /* Many messages to one mailbox, all or nothing (APPEND, MULTIAPPEND, imports): the first status
  * that is not DELIVERED is an error. */
 PARKS int mail_append(const struct message_prepared *m, struct delivery *v, size_t count,

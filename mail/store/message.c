@@ -526,3 +526,18 @@ int message_read(const struct message_reader *r, struct error *err)
     fetch_drop(next);
     return rc;
 }
+
+int message_find(struct mailbox_key mailbox, uint32_t uid, int64_t *message_id, struct error *err)
+{
+    struct error cause = {0};
+    struct pg_rows rows = {0};
+
+    if (pg_run(pg_pool(), &sql_message_find,
+               PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id), pg_i64(uid)), &rows,
+               &cause) < 0)
+        return cause.kind == ERR_NOT_FOUND ? fail(err, ERR_NOT_FOUND, "no such message")
+                                           : fail(err, cause.kind, "%s", cause.text);
+    *message_id = pg_get_i64(&rows, 0, "message_id");
+    pg_rows_free(&rows);
+    return 0;
+}

@@ -74,6 +74,10 @@ struct message_reader {
 };
 PARKS int message_read(const struct message_reader *r, struct error *err);
 
+/* The message that has a UID now; ERR_NOT_FOUND. */
+PARKS int message_find(struct mailbox_key mailbox, uint32_t uid, int64_t *message_id,
+                       struct error *err);
+
 /* Is this header field among those kept in `headers`, so that its absence there is an answer? */
 bool message_header_is_cached(struct str name);
 

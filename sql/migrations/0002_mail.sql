@@ -711,3 +711,18 @@ BEGIN
        AND NOT EXISTS (SELECT FROM message_removed m
                         WHERE m.account_id = p_account_id AND m.mailbox_id = b.mailbox_id AND m.blob_id IS NOT NULL);
 END $$;
+
+-- ---- replacing ------------------------------------------------------------------------------------------
+
+-- The old message of a REPLACE (RFC 8508). What appends the new one in the same transaction must not happen without this.
+CREATE FUNCTION mail_expunge_one(p_account_id bigint, p_mailbox_id bigint, p_uid bigint) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_modseq bigint;
+BEGIN
+    SELECT e.modseq INTO v_modseq FROM mail_expunge(p_account_id, p_mailbox_id, ARRAY[p_uid], false, 1) AS e;
+    IF v_modseq IS NULL THEN
+        RAISE EXCEPTION 'the message was removed by somebody else' USING ERRCODE = 'MP001';
+    END IF;
+    RETURN v_modseq;
+END $$;

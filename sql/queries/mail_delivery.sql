@@ -26,3 +26,6 @@ SELECT 0 AS status, b.uid_validity, m.uid, m.message_id, m.thread_id, m.created_
  WHERE m.account_id = $1 AND m.blob_id = $2
  ORDER BY m.message_id
  LIMIT 1;
+
+-- name: mail_replace_old :maybe
+SELECT mail_expunge_one($1, $2, $3) AS modseq;

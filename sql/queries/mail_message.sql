@@ -33,6 +33,9 @@ SELECT blob_id, data FROM blob WHERE blob_id = ANY ($1::bigint[]) ORDER BY blob_
 -- name: message_blob_slices :many
 SELECT blob_id, substring(data FROM $2 FOR $3) AS data FROM blob WHERE blob_id = ANY ($1::bigint[]) ORDER BY blob_id;
 
+-- name: message_find :one
+SELECT message_id FROM message WHERE account_id = $1 AND mailbox_id = $2 AND uid = $3;
+
 -- name: message_store_flags :many
 SELECT uid, modseq, flags, keywords, is_changed, is_conflict
   FROM mail_store_flags($1, $2, $3, $4, $5, $6, $7);

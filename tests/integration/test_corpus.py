@@ -73,6 +73,7 @@ class CorpusTest(ServerTest):
         self.assertEqual(len(got), len(messages))
         for (name, message), stored in zip(messages, got):
             wire = message if message.endswith(b"\r\n") else message + b"\r\n"
+            wire = wire.replace(b"\0", b"\x80")                         # no plain literal holds NUL
             self.assertTrue(stored.endswith(wire), name)
             trace = stored[:len(stored) - len(wire)]
             self.assertTrue(trace.startswith(b"Return-Path: <s@elsewhere.test>\r\nReceived: from "), name)
@@ -93,7 +94,10 @@ class CorpusTest(ServerTest):
         got = list(self.literals("bob"))
         self.assertEqual(len(got), len(messages))
         for (name, message), stored in zip(messages, got):
-            self.assertEqual(stored, message, name)
+            if b"\0" in message:                                        # is in base64 now
+                self.assertNotIn(b"\0", stored, name)
+            else:
+                self.assertEqual(stored, message, name)
         self.check_forms("bob", len(messages))
 
 
