@@ -38,10 +38,10 @@ struct fetch {
     struct fetch_request request;
     unsigned columns;           /* enum message_columns */
     struct fetch_window window; /* of the messages' bytes */
-    bool sets_seen, has_binary;
+    bool sets_seen, has_binary, has_preview;
     bool has_cached_header, reads_header; /* items about the message's own header */
     bool comes_again; /* a piece of a part of one message: its other pieces will be wanted */
-    struct buf out, scratch, more, clean;
+    struct buf out, scratch, more, clean, preview;
     struct arena *tree_arena;
     struct fetch_row *rows;
     int64_t *ids;
@@ -152,11 +152,10 @@ static PARKS int take_more(void *arg, size_t index, const struct message *m, str
     return 0;
 }
 
-/* The header was too large for the cached form or for the window. */
-static PARKS int read_whole_header(struct fetch *f, const struct message *m,
-                                   struct fetch_body *body, struct error *err)
+/* Reads the message from its beginning, `size` bytes. */
+static PARKS int read_more(struct fetch *f, const struct message *m, struct fetch_body *body,
+                           uint64_t size, struct error *err)
 {
-    uint64_t size = f->window.to > MIME_HEADER_SIZE_MAX ? f->window.to : MIME_HEADER_SIZE_MAX + 1;
     struct message_reader reader = {.account_id = f->s->selected.account_id,
                                     .ids = &m->message_id,
                                     .count = 1,
@@ -170,7 +169,8 @@ static PARKS int read_whole_header(struct fetch *f, const struct message *m,
         return -1;
     if (f->more.n == 0)
         return fail(err, ERR_NOT_FOUND, "the message was removed");
-    *body = (struct fetch_body){.a = body->a, .message = buf_str(&f->more)};
+    *body = (struct fetch_body){
+        .a = body->a, .message = buf_str(&f->more), .is_cut = size > 0 && f->more.n == size};
     return 0;
 }
 
@@ -180,6 +180,17 @@ static PARKS bool misses_header(const struct fetch *f, const struct message *m,
     bool is_needed = f->reads_header || (f->has_cached_header && m->headers.p == NULL);
 
     return is_needed && !fetch_body_has_header(body);
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static PARKS bool take_preview(struct fetch *f, struct fetch_body *body)
+{
+    buf_clear(&f->preview);
+    return fetch_body_preview(body, &f->preview);
 }
 
 /* ERR_NOT_FOUND: the message went while we were at it. */
@@ -192,9 +203,19 @@ static PARKS int complete_body(struct fetch *f, const struct message *m, struct 
             return -1;
         body->message = kept_message_raw(*kept);
         body->root = kept_message_root(*kept);
+        if (f->has_preview)
+            (void)take_preview(f, body);
         return 0;
     }
-    return misses_header(f, m, body) ? read_whole_header(f, m, body, err) : 0;
+    if (misses_header(f, m, body) &&
+        read_more(f, m, body, larger(f->window.to, MIME_HEADER_SIZE_MAX + 1), err) < 0)
+        return -1;
+    if (f->has_preview && !take_preview(f, body)) {
+        if (read_more(f, m, body, larger(f->window.to, FETCH_PREVIEW_SIZE_MAX), err) < 0)
+            return -1;
+        (void)take_preview(f, body);
+    }
+    return 0;
 }
 
 /* An answer begun cannot be taken back, so what may fail is asked before it begins. */
@@ -288,6 +309,10 @@ static PARKS void print_item(struct fetch *f, const struct fetch_item *item,
         break;
     case FETCH_SECTION:
         print_section(f, item, m, body);
+        break;
+    case FETCH_PREVIEW:
+        buf_add(&f->out, STR("PREVIEW "));
+        imap_add_text(f->s, &f->out, buf_str(&f->preview));
         break;
     case FETCH_BINARY:
     case FETCH_BINARY_SIZE:
@@ -493,6 +518,7 @@ static unsigned item_columns(const struct fetch_item *item)
         return MESSAGE_STRUCTURE;
     case FETCH_SECTION:
         return is_cached_header(item) ? MESSAGE_HEADERS : MESSAGE_BLOB;
+    case FETCH_PREVIEW:
     case FETCH_BINARY:
     case FETCH_BINARY_SIZE:
         return MESSAGE_BLOB;
@@ -525,6 +551,7 @@ static void plan(struct fetch *f)
         const struct fetch_item *item = &f->request.items[i];
         f->columns |= item_columns(item);
         f->has_binary = f->has_binary || item->kind >= FETCH_BINARY;
+        f->has_preview = f->has_preview || item->kind == FETCH_PREVIEW;
         f->sets_seen = f->sets_seen || (item->sets_seen && !f->s->is_read_only);
         plan_bytes(f, item);
     }
@@ -568,6 +595,7 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
     buf_init(&f->scratch, SIZE_MAX);
     buf_init(&f->more, SIZE_MAX);
     buf_init(&f->clean, SIZE_MAX);
+    buf_init(&f->preview, SIZE_MAX);
     f->tree_arena = arena_new();
     status = run_all(f, err);
     if (f->out.n > 0)
@@ -576,6 +604,7 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
     buf_fini(&f->scratch);
     buf_fini(&f->more);
     buf_fini(&f->clean);
+    buf_fini(&f->preview);
     arena_free(&f->tree_arena);
     if (status == 0 && f->has_missing && !c->by_uid)
         c->code = STR("EXPUNGEISSUED");

@@ -3,6 +3,7 @@
 
 #include "mail/mime/body.h"
 #include "mail/mime/header.h"
+#include "mail/mime/preview.h"
 #include "server/run/offload.h"
 
 #define OFFLOAD_SIZE (256 * 1024) /* parsing more than this would hold the worker too long */
@@ -35,6 +36,8 @@ struct fetch_window fetch_item_window(const struct fetch_item *item)
 {
     bool is_section = item->kind == FETCH_SECTION;
 
+    if (item->kind == FETCH_PREVIEW)
+        return (struct fetch_window){0, FETCH_PREVIEW_SIZE};
     if (!is_section && item->kind != FETCH_BINARY && item->kind != FETCH_BINARY_SIZE)
         return (struct fetch_window){0, 0};
     if (!is_section || item->number_count > 0 || item->part == PART_TEXT)
@@ -54,6 +57,12 @@ bool fetch_body_has_header(struct fetch_body *b)
         return true;
     need_tree(b);
     return b->root->header_size < b->message.n;
+}
+
+bool fetch_body_preview(struct fetch_body *b, struct buf *out)
+{
+    need_tree(b);
+    return mime_preview(out, b->root, b->message, b->is_cut);
 }
 
 /* --- sections --------------------------------------------------------------------------------- */

@@ -201,6 +201,7 @@ static const struct {
     {{"INTERNALDATE", 12}, {.kind = FETCH_INTERNALDATE}},
     {{"RFC822.SIZE", 11}, {.kind = FETCH_SIZE}},
     {{"SAVEDATE", 8}, {.kind = FETCH_SAVEDATE}},
+    {{"PREVIEW", 7}, {.kind = FETCH_PREVIEW}},
     {{"EMAILID", 7}, {.kind = FETCH_EMAILID}},
     {{"THREADID", 8}, {.kind = FETCH_THREADID}},
     {{"ENVELOPE", 8}, {.kind = FETCH_ENVELOPE}},
@@ -219,6 +220,35 @@ static int parse_section_item(struct fetch_parser *f, struct fetch_item item, co
     if (parse_section(f, &item, err) < 0 || (may_be_partial && parse_partial(f, &item, err) < 0))
         return -1;
     item.label = make_label(f->a, name, &item);
+    return add_item(f, item, err);
+}
+
+/* " (LAZY)", RFC 8970, 4: an answer without it would be no slower. The space may belong to the next
+ * item. */
+static int skip_preview_modifiers(struct imap_parser *p, struct error *err)
+{
+    struct imap_parser ahead = *p;
+
+    if (!imap_parse_skip(&ahead, ' ') || !imap_parse_skip(&ahead, '('))
+        return 0;
+    do {
+        if (!imap_parse_word(&ahead, STR("LAZY"))) {
+            /* Behind a lone item these are the modifiers of the whole command. */
+            return imap_parse_word(&ahead, STR("CHANGEDSINCE")) ||
+                           imap_parse_word(&ahead, STR("VANISHED")) ||
+                           imap_parse_word(&ahead, STR("PARTIAL"))
+                       ? 0
+                       : imap_parse_expected(&ahead, "LAZY", err);
+        }
+    } while (imap_parse_skip(&ahead, ' '));
+    *p = ahead;
+    return imap_parse_char(p, ')', err);
+}
+
+static int parse_plain_item(struct fetch_parser *f, struct fetch_item item, struct error *err)
+{
+    if (item.kind == FETCH_PREVIEW && skip_preview_modifiers(f->p, err) < 0)
+        return -1;
     return add_item(f, item, err);
 }
 
@@ -245,7 +275,7 @@ static int parse_item(struct fetch_parser *f, struct error *err)
                                   false, err);
     for (size_t i = 0; i < sizeof plain_items / sizeof *plain_items; i++)
         if (str_ieq(name, plain_items[i].name))
-            return add_item(f, plain_items[i].item, err);
+            return parse_plain_item(f, plain_items[i].item, err);
     return imap_parse_expected(&start, "a message item such as FLAGS, ENVELOPE or BODY[]", err);
 }
 

@@ -22,6 +22,7 @@ enum fetch_kind {
     FETCH_BODYSTRUCTURE,
     FETCH_BODY,    /* cached forms */
     FETCH_SECTION, /* BODY[...], RFC822 and its kin */
+    FETCH_PREVIEW,
     FETCH_BINARY,
     FETCH_BINARY_SIZE,
 };

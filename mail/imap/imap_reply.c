@@ -189,6 +189,15 @@ void imap_add_string(struct buf *out, struct str s)
     buf_add(out, s);
 }
 
+void imap_add_text(const struct imap_session *s, struct buf *out, struct str utf8)
+{
+    if (imap_has_utf8(s) && utf8.n > 0 && memchr(utf8.p, '\n', utf8.n) == NULL &&
+        memchr(utf8.p, '\r', utf8.n) == NULL)
+        imap_add_quoted(out, utf8);
+    else
+        imap_add_string(out, utf8);
+}
+
 void imap_write_buf(struct imap_session *s, struct buf *out)
 {
     imap_renew_deadline(s);

@@ -17,5 +17,7 @@ int imap_connection_lost(struct imap_session *s, struct imap_command *c);
 void imap_add_flags(struct buf *out, uint32_t flags, const struct keywords *keywords);
 void imap_add_quoted(struct buf *out, struct str s); /* s holds neither CR, LF nor NUL */
 void imap_add_string(struct buf *out, struct str s); /* quoted, or a literal where it must be */
+/* The same for UTF-8, quoted too when this client takes that. */
+void imap_add_text(const struct imap_session *s, struct buf *out, struct str utf8);
 /* A buffer for the answer's data, written with imap_flush_buf. */
 PARKS void imap_write_buf(struct imap_session *s, struct buf *out); /* writes, empties */

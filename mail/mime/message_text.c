@@ -93,7 +93,7 @@ static void add_body(struct buf *out, const struct mime_part *part, struct str m
 static void add_part(struct message_text *t, const struct mime_part *part, struct str message)
 {
     bool is_enclosed_message = part->parent != NULL && part->parent->is_message;
-    struct buf *fields = part->parent == NULL   ? &t->header
+    struct buf *fields = part->parent == NULL  ? &t->header
                          : is_enclosed_message ? &t->body
                                                : &t->parts;
 

@@ -49,8 +49,8 @@ static void fold_one(struct buf *out, uint32_t code_point)
     if (n < 1 || n > DECOMPOSED_MAX)
         utf8_add(out, (uint32_t)title);
     for (utf8proc_ssize_t i = 0; i < n && n <= DECOMPOSED_MAX; i++)
-        utf8_add(out, parts[i] >= 'A' && parts[i] <= 'Z' ? (uint32_t)parts[i] + 32
-                                                         : (uint32_t)parts[i]);
+        utf8_add(out,
+                 parts[i] >= 'A' && parts[i] <= 'Z' ? (uint32_t)parts[i] + 32 : (uint32_t)parts[i]);
 }
 
 void text_fold(struct buf *out, struct str utf8)

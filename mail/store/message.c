@@ -282,8 +282,7 @@ static int64_t slot_blob_id(const struct batch *b, const struct slot *s)
 static uint64_t blob_size_read(const struct batch *b, const struct slot *s)
 {
     uint64_t size = (uint64_t)pg_i64_at(&b->rows, (size_t)s->row, b->row_columns.size);
-    uint64_t size_max =
-        wants(&b->reader, MESSAGE_BLOB) ? b->reader.blob_size : TEXT_SIZE_USUAL;
+    uint64_t size_max = wants(&b->reader, MESSAGE_BLOB) ? b->reader.blob_size : TEXT_SIZE_USUAL;
 
     return size_max != 0 && size_max < size ? size_max : size;
 }

@@ -200,11 +200,10 @@ static void gather_new(const struct batch *b, struct new_texts *n)
 {
     size_t room = b->to - b->from;
 
-    *n = (struct new_texts){ARENA_ARRAY(b->portion, room, int64_t),
-                            ARENA_ARRAY(b->portion, room, struct str),
-                            ARENA_ARRAY(b->portion, room, struct str),
-                            ARENA_ARRAY(b->portion, room, struct str),
-                            ARENA_ARRAY(b->portion, room, int32_t), 0};
+    *n = (struct new_texts){
+        ARENA_ARRAY(b->portion, room, int64_t),    ARENA_ARRAY(b->portion, room, struct str),
+        ARENA_ARRAY(b->portion, room, struct str), ARENA_ARRAY(b->portion, room, struct str),
+        ARENA_ARRAY(b->portion, room, int32_t),    0};
     for (size_t i = 0; i < room; i++) {
         const struct kept_text *made = &b->made[i];
         if (b->sources[i].has_text || b->sources[i].raw.p == NULL)
@@ -278,7 +277,8 @@ static int write_segment(struct batch *b, int64_t to, struct error *err)
 {
     struct text_claim *c = b->c;
     const struct segment *s = &b->segment;
-    struct pg_arg buckets = pg_bytea_array(s->buckets, s->buckets != NULL ? (size_t)1 << s->bits : 0);
+    struct pg_arg buckets =
+        pg_bytea_array(s->buckets, s->buckets != NULL ? (size_t)1 << s->bits : 0);
 
     if (pg_run(pg_pool(), &sql_text_add_segment,
                PG_ARGS(pg_i64(c->account_id), pg_i64(c->claim), pg_i32(TEXT_CLAIM_S),

@@ -53,8 +53,8 @@ static unsigned byte_rarity(unsigned char c)
 
 static unsigned rarity(uint32_t trigram)
 {
-    return byte_rarity((unsigned char)(trigram >> 16)) + byte_rarity((unsigned char)(trigram >> 8)) +
-           byte_rarity((unsigned char)trigram);
+    return byte_rarity((unsigned char)(trigram >> 16)) +
+           byte_rarity((unsigned char)(trigram >> 8)) + byte_rarity((unsigned char)trigram);
 }
 
 static bool add_trigram(void *arg, uint32_t value)
@@ -121,7 +121,8 @@ static int add_part(struct question *q, size_t row, struct error *err)
     *p = (struct part){.segment_id = pg_i64_at(&q->rows, row, q->column.segment_id),
                        .bits = (unsigned)pg_i64_at(&q->rows, row, q->column.bits)};
     if (p->bits > SEGMENT_BITS_MAX ||
-        segment_read_messages(q->a, pg_str_at(&q->rows, row, q->column.data), &p->messages, err) < 0)
+        segment_read_messages(q->a, pg_str_at(&q->rows, row, q->column.data), &p->messages, err) <
+            0)
         return fail(err, ERR_INTERNAL, "the text index is damaged");
     p->words = (p->messages.count + 63) / 64;
     if (q->counts)
@@ -254,8 +255,8 @@ static PARKS int ask(struct question *q, const struct trigram *asked, size_t cou
     for (size_t i = 0; i < count; i++)
         terms[i] = (int32_t)text_term(asked[i].value, PLACE_ENVELOPE);
     q->asked = asked;
-    if (pg_run(pg_pool(), &sql_text_find, PG_ARGS(pg_i64(q->account_id), pg_i32_array(terms, count)),
-               &q->rows, err) < 0)
+    if (pg_run(pg_pool(), &sql_text_find,
+               PG_ARGS(pg_i64(q->account_id), pg_i32_array(terms, count)), &q->rows, err) < 0)
         return -1;
     find_columns(q);
     if (q->is_first)

@@ -93,8 +93,7 @@ void text_indexer_note(int64_t account_id)
 
 static struct noted *first_due(void)
 {
-    LIST_EACH(at, &indexer.noted)
-    {
+    LIST_EACH (at, &indexer.noted) {
         struct noted *n = CONTAINER_OF(at, struct noted, link);
         if (n->due_ms <= loop_now_ms())
             return n;
@@ -113,9 +112,8 @@ static int is_worth_it(int64_t account_id, bool *is_worth, struct error *err)
                PG_ARGS(pg_i64(account_id), pg_i32((int32_t)config.text_index_messages)), &rows,
                err) < 0)
         return -1;
-    *is_worth = rows.count > 0 &&
-                (pg_get_i64(&rows, 0, "messages") >= config.text_index_messages ||
-                 pg_get_i64(&rows, 0, "bytes") >= TEXT_WAITING_BYTES);
+    *is_worth = rows.count > 0 && (pg_get_i64(&rows, 0, "messages") >= config.text_index_messages ||
+                                   pg_get_i64(&rows, 0, "bytes") >= TEXT_WAITING_BYTES);
     pg_rows_free(&rows);
     return 0;
 }

@@ -14,12 +14,12 @@
 #include "server/run/offload.h"
 #include "sql_queries.h"
 
-#define MERGE_COUNT  8
-#define LEVEL_MAX    6 /* 8^6 batches */
-#define INPUTS_MAX   64
-#define ALIVE_SLICE  20000
-#define RANGE_BYTES  ((uint64_t)1 << 20)
-#define RANGE_COUNT  512 /* buckets written at once */
+#define MERGE_COUNT 8
+#define LEVEL_MAX   6 /* 8^6 batches */
+#define INPUTS_MAX  64
+#define ALIVE_SLICE 20000
+#define RANGE_BYTES ((uint64_t)1 << 20)
+#define RANGE_COUNT 512 /* buckets written at once */
 
 struct input {
     int64_t segment_id;
@@ -63,7 +63,8 @@ static int read_input(struct merging *m, const struct pg_rows *rows, size_t row,
     in->segment_id = pg_get_i64(rows, row, "segment_id");
     side->bits = (unsigned)pg_get_i32(rows, row, "bits");
     if (side->bits > SEGMENT_BITS_MAX ||
-        segment_read_messages(m->arena, pg_get_str(rows, row, "messages"), &in->messages, err) < 0 ||
+        segment_read_messages(m->arena, pg_get_str(rows, row, "messages"), &in->messages, err) <
+            0 ||
         in->messages.count == 0)
         return damaged(m, err);
     side->message_count = in->messages.count;
@@ -161,10 +162,10 @@ static int number_messages(struct merging *m, struct error *err)
         struct pg_rows rows = {0};
         int column;
 
-        rc = pg_run(
-            pg_pool(), &sql_text_alive,
-            PG_ARGS(pg_i64(m->c->account_id), pg_i64(from), pg_i64(to), pg_i64(ALIVE_SLICE)), &rows,
-            err);
+        rc =
+            pg_run(pg_pool(), &sql_text_alive,
+                   PG_ARGS(pg_i64(m->c->account_id), pg_i64(from), pg_i64(to), pg_i64(ALIVE_SLICE)),
+                   &rows, err);
         count = rows.count;
         column = rc == 0 ? pg_column(&rows, "message_id") : 0;
         for (size_t i = 0; rc == 0 && i < count; i++)

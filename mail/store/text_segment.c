@@ -35,8 +35,8 @@ uint32_t text_term(uint32_t trigram, enum text_place place)
 
 static bool at_accent(const unsigned char *p, size_t left)
 {
-    return left > 1 && ((p[0] == 0xCC && p[1] >= 0x80) ||
-                        (p[0] == 0xCD && p[1] >= 0x80 && p[1] <= 0xAF));
+    return left > 1 &&
+           ((p[0] == 0xCC && p[1] >= 0x80) || (p[0] == 0xCD && p[1] >= 0x80 && p[1] <= 0xAF));
 }
 
 void text_trigrams(struct str folded, bool (*each)(void *arg, uint32_t trigram), void *arg)
@@ -128,7 +128,11 @@ static void write_bitmap(struct buf *out, const uint32_t *numbers, uint32_t n, u
 
 static size_t varint_size(uint32_t value)
 {
-    return value < 1u << 7 ? 1 : value < 1u << 14 ? 2 : value < 1u << 21 ? 3 : value < 1u << 28 ? 4 : 5;
+    return value < 1u << 7    ? 1
+           : value < 1u << 14 ? 2
+           : value < 1u << 21 ? 3
+           : value < 1u << 28 ? 4
+                              : 5;
 }
 
 static size_t numbers_size(const uint32_t *numbers, uint32_t n)
@@ -671,7 +675,8 @@ int segment_merge(const struct merge_input *inputs, size_t count, unsigned bits,
     for (size_t i = 0; is_good && i < count; i++)
         is_good = cursor_start(&m.cursors[i], &inputs[i], (uint64_t)from << shift);
     for (uint32_t b = from; is_good && b < to; b++)
-        is_good = merge_bucket(&m, (uint64_t)b << shift, (uint64_t)(b + 1) << shift, &out[b - from]);
+        is_good =
+            merge_bucket(&m, (uint64_t)b << shift, (uint64_t)(b + 1) << shift, &out[b - from]);
     free(m.cursors);
     free(m.bits);
     free(m.numbers);

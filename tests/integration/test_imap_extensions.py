@@ -15,7 +15,7 @@ def number(pattern, lines):
 
 class ExtensionsTest(ServerTest):
     settings = {"jmap_url": "https://mail.example.test/jmap/session"}
-    accounts = ("ids", "batches", "uidonly", "language", "unauth", "id")
+    accounts = ("ids", "batches", "uidonly", "language", "unauth", "id", "preview")
 
     def session(self, user=None, mailbox=None):
         s = Session(self.server, user, mailbox)
@@ -61,6 +61,37 @@ class ExtensionsTest(ServerTest):
         self.assertNotIn(first[0], told[0])
         self.assertEqual(told[1], b"* 2 FETCH (EMAILID (%s))\r\n" % first[0])
         self.assertEqual(self.one(s, "UID FETCH 2 THREADID"), b"* 2 FETCH (UID 2 THREADID (%s))\r\n" % first[1])
+
+    # ---- PREVIEW (RFC 8970) ------------------------------------------------------------------------
+    def test_previews(self):
+        s = self.session("preview")
+        self.assertIn(b"PREVIEW", self.capabilities(s))
+        style = b"<html><head><style>" + b"p { color: red } " * 4000 + b"</style></head><body>"
+        letters = {PLAIN: b'"plain text"', b"Subject: none\r\n\r\n": b'""', b"Subject: x\r\n\r\nsay \"a\\b\"": b'"say \\"a\\\\b\\""',
+                   b"Content-Type: text/html; charset=utf-8\r\n\r\n" + style + "<p>Gr\u00fc\u00dfe</p>".encode(): "{7}\r\nGr\u00fc\u00dfe".encode(),
+                   b"X-Long: " + b"x" * 40000 + b"\r\n\r\nbehind it": b'"behind it"',
+                   b"Content-Type: text/plain\r\n\r\n" + b"word " * 100000: b'"' + b"word " * 39 + b'word"',
+                   b"Content-Type: text/html\r\n\r\n" + b"<!-- " + b"x" * 900000 + b" -->late": b'""'}
+        for letter in letters:
+            s.append("INBOX", letter)
+        s.ok("SELECT INBOX")
+        for i, wanted in enumerate(letters.values(), 1):
+            for item in ("PREVIEW", "PREVIEW (LAZY)", "(PREVIEW)", "(PREVIEW (LAZY))"):
+                got = self.one(s, f"FETCH {i} {item}")
+                if b"word" in wanted:
+                    got, wanted_chars = re.search(rb"PREVIEW (.*)\)\r\n", got).group(1), 202
+                    self.assertEqual(len(got), wanted_chars, item)
+                else:
+                    self.assertEqual(got, b"* %d FETCH (PREVIEW %s)\r\n" % (i, wanted), item)
+        self.assertRegex(self.one(s, "FETCH 1 (UID PREVIEW (LAZY) FLAGS)"), rb'UID 1 PREVIEW "plain text" FLAGS \(\)')
+        self.assertEqual(len(s.ok("UID FETCH 1:* (PREVIEW (LAZY) RFC822.SIZE BODY.PEEK[HEADER.FIELDS (Subject)])")), len(letters))
+        self.assertRegex(s.ok("UID FETCH 1 PREVIEW (CHANGEDSINCE 1)")[-1], rb'PREVIEW "plain text" MODSEQ')
+        self.assertRegex(self.one(s, "FETCH 1 (PREVIEW BODY.PEEK[TEXT]<0.5>)"), rb'PREVIEW "plain text" BODY\[TEXT\]<0> \{5\}\r\nplain\)')
+        for text in ("FETCH 1 PREVIEW (FOO)", "FETCH 1 (PREVIEW (FOO))", "FETCH 1 (PREVIEW ())", "FETCH 1 PREVIEW (LAZY", "FETCH 1 (PREVIEW(LAZY))", "FETCH 1 PREVIEW<0.1>"):
+            self.assertRegex(s.refused(text), rb"^BAD ", text)
+        self.assertNotIn(rb"\Seen", b"".join(s.ok("FETCH 1:* FLAGS")))
+        s.ok("ENABLE UTF8=ACCEPT")
+        self.assertEqual(self.one(s, "FETCH 4 PREVIEW"), '* 4 FETCH (PREVIEW "Gr\u00fc\u00dfe")\r\n'.encode())
 
     # ---- UIDBATCHES (RFC 10022) -------------------------------------------------------------------
     def test_batches_cover_the_mailbox_from_its_end(self):
