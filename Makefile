@@ -17,7 +17,7 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev 
 	libboost-context-dev postgresql
 DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
-TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync
+TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.
 LIBRARIES := openssl libmicrohttpd libpq libcrypt inih libidn2 libutf8proc libsystemd zlib jansson

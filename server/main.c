@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "mail/imap/imap.h"
+#include "mail/pop3/pop3.h"
 #include "mail/smtp/smtp.h"
 #include "mail/store/mailbox_index.h"
+#include "mail/store/maildrop.h"
 #include "mail/store/text_indexer.h"
 #include "mail/store/upkeep.h"
 #include "server/base/log.h"
@@ -44,6 +46,8 @@ static const struct endpoint *endpoints(size_t *count)
     v[n++] = (struct endpoint){&smtp_service, SMTP_LMTP, "listen_lmtp", config.listen_lmtp, 24, TLS_OFFERED};
     v[n++] = (struct endpoint){&imap_service, 0, "listen_imap", config.listen_imap, 143, TLS_OFFERED};
     v[n++] = (struct endpoint){&imap_service, 0, "listen_imaps", config.listen_imaps, 993, TLS_IMPLICIT};
+    v[n++] = (struct endpoint){&pop3_service, 0, "listen_pop3", config.listen_pop3, 110, TLS_OFFERED};
+    v[n++] = (struct endpoint){&pop3_service, 0, "listen_pop3s", config.listen_pop3s, 995, TLS_IMPLICIT};
     v[n++] = (struct endpoint){&http_service, 0, "listen_http", config.listen_http, 80, TLS_NONE};
     v[n++] = (struct endpoint){&http_service, 0, "listen_https", config.listen_https, 443, TLS_IMPLICIT};
     /* clang-format on */
@@ -91,6 +95,7 @@ static int prepare(struct error *err)
 {
     if (pg_migrate(pg_conninfo(), err) < 0 || certificate_prepare(err) < 0)
         return -1;
+    maildrop_prepare();
     return wants_first_account ? first_account(err) : 0;
 }
 
@@ -102,6 +107,7 @@ static int worker_start(unsigned index, struct error *err)
         return -1;
     bus_start();
     text_indexer_start();
+    maildrop_keeper_start(index);
     if (index == 0) {
         certificate_keeper_start();
         store_upkeep_start();
@@ -113,6 +119,7 @@ static void worker_stop(void)
 {
     store_upkeep_stop();
     text_indexer_stop();
+    maildrop_keeper_stop();
     certificate_keeper_stop();
     http_stop();
     bus_stop();

@@ -17,7 +17,6 @@
 #include "server/run/metrics.h"
 #include "sql_queries.h"
 
-#define INBOX_ID            1 /* mail_account_prepare makes it first */
 #define ROUND_SIZE_MAX      ((size_t)16 << 20)
 #define ROUND_CALLS_MAX     200
 #define BLOB_SIZE_MAX       ((size_t)1000 << 20) /* PostgreSQL's limit of one value is 1 GB */
@@ -172,6 +171,20 @@ static void add_delivery(struct work *w, const struct sql_query *query,
     args[14] = pg_i64(d->may_exceed_quota ? -1 : config.quota_messages);
 }
 
+/* Behind the deliveries, so that their answers stand where they were. */
+static void add_growth(struct work *w, const struct message_prepared *m, int64_t blob_id,
+                       int64_t account_id)
+{
+    struct pg_arg *args;
+
+    if (m->growth == 0)
+        return;
+    args = work_add(w, &sql_message_growth_insert, 3, 0);
+    args[0] = pg_i64(account_id);
+    args[1] = pg_i64(blob_id);
+    args[2] = pg_i64((int64_t)m->growth);
+}
+
 static void read_answer(const struct pg_rows *rows, struct delivery *d)
 {
     d->status = (enum delivery_status)pg_get_i32(rows, 0, "status");
@@ -258,11 +271,13 @@ int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t co
         return 0;
     if (check_size(m, err) < 0 || blob_next_id(&blob_id, err) < 0)
         return -1;
-    w = work_new(count + 1);
+    w = work_new(2 * count + 1);
     sorted = sort_by_account(w->arena, v, count);
     add_blob(w, blob_id, count, m->raw);
     for (size_t i = 0; i < count; i++)
         add_delivery(w, &sql_mail_deliver, m, blob_id, sorted[i]);
+    for (size_t i = 0; i < count; i++)
+        add_growth(w, m, blob_id, sorted[i]->account_id);
     rc = work_run(w, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = take_answer(w, 1 + i, blob_id, sorted[i], err);
@@ -295,10 +310,12 @@ int mail_append(const struct message_prepared *m, struct delivery *v, size_t cou
 
     if (count == 0)
         return 0;
-    w = work_new(2 * count);
+    w = work_new(3 * count);
     blob_ids = ARENA_ARRAY(w->arena, count, int64_t);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = add_append(w, &m[i], &v[i], &blob_ids[i], err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        add_growth(w, &m[i], blob_ids[i], v[i].account_id);
     if (rc == 0)
         rc = work_run(w, err);
     for (size_t i = 0; rc == 0 && i < count; i++)

@@ -19,6 +19,7 @@ struct message_prepared {
     int64_t *refs;      /* hashes of Message-ID, In-Reply-To and References */
     size_t ref_count;
     int64_t subject_hash;
+    size_t growth;      /* bytes more when sent as lines that end in CR LF */
 };
 /* Large messages are parsed on a helper thread. Never fails. */
 PARKS void message_prepare(struct arena *a, struct str raw, struct message_prepared *out);

@@ -12,6 +12,7 @@
 
 #define MAILBOX_PATH_SIZE_MAX 1000
 #define MAILBOX_DEPTH_MAX     50
+#define INBOX_ID              1 /* mailbox_id of every account's INBOX */
 
 /* A mailbox by its numbers, which no rename changes. */
 struct mailbox_key {

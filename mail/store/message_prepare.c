@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include "mail/mime/header.h"
 #include "mail/mime/imap_form.h"
+#include "mail/mime/lines.h"
 #include "mail/mime/part.h"
 #include "mail/store/delivery.h"
 #include "server/base/buf.h"
@@ -47,6 +48,7 @@ struct preparation {
     int64_t *refs;
     size_t ref_count;
     int64_t subject_hash;
+    size_t growth;
 };
 
 /* ---- forms ----------------------------------------------------------------------------------- */
@@ -206,6 +208,7 @@ static void prepare(void *arg)
     keep_headers(p);
     p->sent_us = find_date(p);
     find_thread_marks(p);
+    p->growth = mime_lines_growth(p->raw);
 }
 
 static void preparation_init(struct preparation *p, struct str raw)
@@ -242,6 +245,7 @@ void message_prepare(struct arena *a, struct str raw, struct message_prepared *o
         .refs = arena_copy(a, p.refs, p.ref_count * sizeof p.refs[0]),
         .ref_count = p.ref_count,
         .subject_hash = p.subject_hash,
+        .growth = p.growth,
     };
     preparation_fini(&p);
 }

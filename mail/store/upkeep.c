@@ -138,6 +138,8 @@ static int do_audit(struct error *err)
 {
     int64_t count;
 
+    if (pg_run(pg_pool(), &sql_message_growth_forget, PG_NO_ARGS, NULL, err) < 0)
+        return -1;
     return store_audit_blobs(&count, err);
 }
 

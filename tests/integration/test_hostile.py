@@ -217,7 +217,7 @@ class HostileTest(ServerTest):
 
     def test_garbage_on_every_port_ends_in_a_refusal(self):
         rng = random.Random(7)
-        for port in ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "http", "https"):
+        for port in ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s", "http", "https"):
             for size in (1, 100, 5000, 300_000):
                 raw = self.server.raw(port)
                 try:
@@ -231,9 +231,9 @@ class HostileTest(ServerTest):
     def test_garbage_with_line_ends_and_true_verbs(self):
         rng = random.Random(8)
         words = [b"EHLO", b"MAIL FROM:<", b"RCPT TO:<", b"DATA", b"BDAT 10", b"BDAT 99999999999999999999", b"AUTH PLAIN",
-                 b"STARTTLS", b"a FETCH 1", b"a LOGIN", b"a IDLE", b"DONE", b"a AUTHENTICATE PLAIN", b"GET / HTTP/1.1",
+                 b"STARTTLS", b"a FETCH 1", b"a LOGIN", b"a IDLE", b"DONE", b"a AUTHENTICATE PLAIN", b"USER", b"PASS", b"RETR 1", b"TOP", b"GET / HTTP/1.1",
                  b"Content-Length: -1", b"Transfer-Encoding: chunked", b"{10}", b"{10+}", b"*", b"\r\n", b">", b"(", b"\"", b"\\"]
-        for port in ("smtp", "submission", "lmtp", "imap", "http"):
+        for port in ("smtp", "submission", "lmtp", "imap", "pop3", "http"):
             for _ in range(20):
                 line = b" ".join(rng.choice(words) + rng.randbytes(rng.randrange(4)) for _ in range(40)) + b"\r\n"
                 with self.server.raw(port) as raw:
@@ -303,14 +303,14 @@ class HostileTest(ServerTest):
             self.assertTrue(raw.reply().startswith(b"250"))
 
     def test_clients_that_never_speak(self):
-        for port in ("smtp", "submissions", "imap", "imaps", "http", "https"):
+        for port in ("smtp", "submissions", "imap", "imaps", "pop3", "pop3s", "http", "https"):
             for _ in range(50):
                 self.keep(socket.create_connection(("127.0.0.1", self.server.port(port))))
         self.assert_served()
 
     def test_clients_that_leave_at_once(self):
         for i in range(600):
-            sock = socket.create_connection(("127.0.0.1", self.server.port(("smtp", "imap", "imaps", "https", "http")[i % 5])))
+            sock = socket.create_connection(("127.0.0.1", self.server.port(("smtp", "imap", "imaps", "pop3", "https", "http")[i % 6])))
             if i % 2:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             sock.close()
@@ -345,7 +345,7 @@ class CrowdTest(ServerTest):
 
     def test_one_too_many_is_sent_away_and_the_next_free_place_is_taken(self):
         held = [Session(self.server, "alice") for _ in range(12)]
-        for port, words in (("smtp", b"^(421 |$)"), ("imap", rb"^(\* BYE |$)"), ("imaps", b"^$"), ("https", b"^$")):
+        for port, words in (("smtp", b"^(421 |$)"), ("imap", rb"^(\* BYE |$)"), ("pop3", b"^(-ERR |$)"), ("imaps", b"^$"), ("https", b"^$")):
             with self.server.raw(port) as raw:
                 try:
                     self.assertRegex(raw.line(), words)
