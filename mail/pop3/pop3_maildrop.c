@@ -9,19 +9,20 @@
 #include "server/base/memory.h"
 #include "server/run/config.h"
 
-#define CLAIM_TRIES    4
-#define CLAIM_PAUSE_MS 250
+#define CLAIM_PAUSE_MIN_MS 20
+#define CLAIM_PAUSE_MAX_MS 400
 
-/* A client that lost its connection comes back before we have seen the end of the old one. */
+/* A client that lost its connection comes back before we have seen the end of the old one: it gets
+ * a few tries within a second. */
 static int claim(struct pop3_maildrop *d, int64_t account_id, struct error *err)
 {
-    for (int try = 1;; try++) {
+    for (int64_t pause_ms = CLAIM_PAUSE_MIN_MS;; pause_ms *= 2) {
         struct error cause = {0};
 
         if (maildrop_claim(&d->claim, account_id, &cause) == 0)
             return 0;
-        if (cause.kind != ERR_CONFLICT || try == CLAIM_TRIES ||
-            fiber_sleep(CLAIM_PAUSE_MS) == WAKE_CANCELLED)
+        if (cause.kind != ERR_CONFLICT || pause_ms > CLAIM_PAUSE_MAX_MS ||
+            fiber_sleep(pause_ms) == WAKE_CANCELLED)
             return fail(err, cause.kind, "%s", cause.text);
     }
 }
