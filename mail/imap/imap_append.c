@@ -12,6 +12,7 @@
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
 #include "mail/imap/imap_url.h"
 #include "mail/mime/binary.h"
@@ -39,6 +40,7 @@ struct append {
     struct append_parser parser;
     struct imap_place place;
     int64_t mailbox_id;
+    uint32_t may; /* flags that the user may set there */
     bool is_replace;
     uint32_t old_uid;
     struct append_message *first, *last;
@@ -335,13 +337,13 @@ static PARKS int prepare_messages(struct append *ap, struct message_prepared *pr
         if (make_storable(ap, m, err) < 0)
             return -1;
         message_prepare(ap->s->arena, buf_str(&m->raw), &prepared[i]);
-        v[i] =
-            (struct delivery){.account_id = ap->place.account_id,
-                              .mailbox_id = ap->mailbox_id,
-                              .user_id = ap->s->account_id,
-                              .flags = m->flags,
-                              .keywords = m->keywords,
-                              .received_us = m->received_us == INT64_MIN ? now_us : m->received_us};
+        v[i] = (struct delivery){
+            .account_id = ap->place.account_id,
+            .mailbox_id = ap->mailbox_id,
+            .user_id = ap->s->account_id,
+            .flags = m->flags & ap->may,
+            .keywords = ap->may & FLAG_KEYWORDS ? m->keywords : (struct keywords){0},
+            .received_us = m->received_us == INT64_MIN ? now_us : m->received_us};
         fiber_pause();
     }
     return 0;
@@ -389,6 +391,7 @@ static PARKS int find_target(struct append *ap, struct error *err)
     if (imap_find_mailbox(ap->s, ap->c, &ap->place, RIGHT_INSERT, &mailbox, err) < 0)
         return -1;
     ap->mailbox_id = mailbox.mailbox_id;
+    ap->may = rights_flags(mailbox.rights);
     return 0;
 }
 
@@ -468,10 +471,9 @@ static int find_old(struct append *ap, uint32_t number, struct error *err)
     const struct mailbox_view *view = ap->s->view;
     uint32_t seq = number;
 
-    if (ap->s->is_read_only) {
-        ap->c->refusal = "READ-ONLY";
-        return fail(err, ERR_DENIED, "the mailbox is opened read-only");
-    }
+    if (imap_require(ap->s, ap->c, RIGHT_DELETE_MESSAGES, err) < 0 ||
+        imap_require(ap->s, ap->c, RIGHT_EXPUNGE, err) < 0)
+        return -1;
     if (number == 0)
         seq = view_count(view);
     else if (ap->c->by_uid)

@@ -3,6 +3,7 @@
 
 #include "mail/imap/imap.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/store/access.h"
 #include "server/base/log.h"
 #include "server/directory/sasl.h"
 #include "server/run/config.h"
@@ -11,7 +12,8 @@
 
 #define CAPABILITIES_ALWAYS "IMAP4rev1 IMAP4rev2 LITERAL+ SASL-IR ENABLE ID IDLE"
 #define CAPABILITIES_LOGGED_IN                                                                     \
-    " NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE STATUS=SIZE "    \
+    " NAMESPACE ACL RIGHTS=kxte LIST-MYRIGHTS CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE "     \
+    "CREATE-SPECIAL-USE STATUS=SIZE "                                                              \
     "UNSELECT UIDPLUS"                                                                             \
     " METADATA LIST-METADATA QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"                   \
     " MOVE MULTIAPPEND CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN BINARY SAVEDATE APPENDLIMIT="
@@ -170,7 +172,8 @@ int imap_cmd_namespace(struct imap_session *s, struct imap_command *c, struct er
 {
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
-    conn_write(s->conn, STR("* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n"));
+    conn_write(s->conn, STR("* NAMESPACE ((\"\" \"/\")) ((\"" ACCESS_OTHERS_PREFIX "/\" \"/\")) "
+                            "((\"" ACCESS_SHARED_PREFIX "/\" \"/\"))\r\n"));
     return 0;
 }
 

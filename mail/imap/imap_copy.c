@@ -3,13 +3,14 @@
  * All messages or none: the store does each in one transaction. */
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_target.h"
 #include "mail/store/mailbox.h"
 
 typedef int transfer_function(struct arena *a, struct mailbox_key from, struct mailbox_key to,
-                              int64_t user_id, const uint32_t *uids, size_t count,
+                              int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
                               struct uid_pair **pairs, size_t *pair_count,
                               uint32_t *to_uid_validity, struct error *err);
 
@@ -60,8 +61,9 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
         imap_find_mailbox(s, c, &place, RIGHT_INSERT, &target, err) < 0)
         return -1;
     uids = imap_target_uids(s, &set, &count);
-    if (count > 0 && run(s->arena, s->selected, imap_mailbox_key(&place, &target), s->account_id,
-                         uids, count, &pairs, &pair_count, &uid_validity, err) < 0)
+    if (count > 0 &&
+        run(s->arena, s->selected, imap_mailbox_key(&place, &target), s->account_id,
+            rights_flags(target.rights), uids, count, &pairs, &pair_count, &uid_validity, err) < 0)
         return -1;
     *code = copyuid(s->arena, uid_validity, pairs, pair_count);
     return 0;
@@ -69,7 +71,7 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
 
 int imap_cmd_copy(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    return transfer(s, c, message_copy, &c->code, err);
+    return transfer(s, c, message_copy_masked, &c->code, err);
 }
 
 /* COPYUID comes ahead of the EXPUNGEs that the dispatcher sends (RFC 6851, 4.3). */
@@ -77,11 +79,10 @@ int imap_cmd_move(struct imap_session *s, struct imap_command *c, struct error *
 {
     struct str code;
 
-    if (s->is_read_only) {
-        c->refusal = "READ-ONLY";
-        return fail(err, ERR_DENIED, "the mailbox is opened read-only");
-    }
-    if (transfer(s, c, message_move, &code, err) < 0)
+    if (imap_require(s, c, RIGHT_DELETE_MESSAGES, err) < 0 ||
+        imap_require(s, c, RIGHT_EXPUNGE, err) < 0)
+        return -1;
+    if (transfer(s, c, message_move_masked, &code, err) < 0)
         return -1;
     if (code.n > 0) {
         conn_write(s->conn, STR("* OK ["));

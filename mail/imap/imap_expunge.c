@@ -1,6 +1,7 @@
 /* imap_expunge.c - EXPUNGE and UID EXPUNGE (RFC 9051, 6.4.3 and 6.4.9).
  *
  * The removal is committed here; the EXPUNGE answers are the updates that precede the tagged OK. */
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_target.h"
@@ -13,10 +14,8 @@ static PARKS int expunge(struct imap_session *s, struct imap_command *c, const u
     size_t removed_count = 0;
     uint64_t modseq = 0;
 
-    if (s->is_read_only) {
-        c->refusal = "READ-ONLY";
-        return fail(err, ERR_DENIED, "the mailbox is opened read-only");
-    }
+    if (imap_require(s, c, RIGHT_EXPUNGE, err) < 0)
+        return -1;
     if (message_expunge(s->arena, s->selected, uids, count, true, &removed, &removed_count, &modseq,
                         err) < 0)
         return -1;

@@ -14,6 +14,7 @@
 #include "mail/imap/imap_fetch_structure.h"
 #include "mail/imap/imap_object_id.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_target.h"
 #include "mail/imap/imap_updates.h"
@@ -552,7 +553,7 @@ static void plan(struct fetch *f)
         f->columns |= item_columns(item);
         f->has_binary = f->has_binary || item->kind >= FETCH_BINARY;
         f->has_preview = f->has_preview || item->kind == FETCH_PREVIEW;
-        f->sets_seen = f->sets_seen || (item->sets_seen && !f->s->is_read_only);
+        f->sets_seen = f->sets_seen || (item->sets_seen && imap_may(f->s, RIGHT_SEEN));
         plan_bytes(f, item);
     }
     f->comes_again = f->comes_again && imap_set_count(&f->request.set) == 1;

@@ -48,8 +48,11 @@ static int parse_return_option(struct imap_parser *p, struct imap_list_request *
         r->return_subscribed = true;
     else if (imap_parse_word(p, STR("CHILDREN")))
         r->return_children = true;
+    else if (imap_parse_word(p, STR("MYRIGHTS")))
+        r->return_myrights = true;
     else if (!imap_parse_word(p, STR("SPECIAL-USE")))
-        return imap_parse_expected(p, "SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS or METADATA", err);
+        return imap_parse_expected(
+            p, "SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS, MYRIGHTS or METADATA", err);
     return 0;
 }
 
@@ -111,6 +114,7 @@ static int parse_reference_and_patterns(struct imap_parser *p, struct arena *a, 
     if (imap_parse_astring(p, a, &reference, "a reference name", err) < 0 ||
         imap_parse_space(p, err) < 0)
         return -1;
+    r->reference = reference;
     return parse_patterns(p, a, reference, is_utf8, r, err);
 }
 

@@ -12,9 +12,10 @@ struct imap_list_request {
     struct imap_pattern *patterns[IMAP_PATTERNS_MAX];
     size_t pattern_count;
     bool is_root_query;   /* LIST "" "": asks for the delimiter only */
+    struct str reference; /* as typed */
     bool ends_in_percent; /* of the first pattern; for LSUB */
     bool select_subscribed, select_special_use, select_recursive;
-    bool return_subscribed, return_children, return_status;
+    bool return_subscribed, return_children, return_status, return_myrights;
     unsigned status_items;
     bool return_metadata;
     struct metadata_query metadata;

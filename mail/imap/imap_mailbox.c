@@ -2,6 +2,7 @@
 #include "mail/imap/imap_mailbox.h"
 
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/store/access.h"
 #include "mail/store/mailbox.h"
 
 /* Special uses of RFC 6154 and the store's roles, which are JMAP's. The inbox has no attribute. */
@@ -82,17 +83,72 @@ static PARKS int check_role_is_free(struct imap_session *s, struct imap_command 
     return fail(err, ERR_EXISTS, "another mailbox has this special use");
 }
 
+/* --- others' mailboxes -------------------------------------------------------------------------- */
+
+/* One answer for every place that the user does not know, whether it exists or not. */
+static int no_such_place(struct imap_command *c, struct error *err)
+{
+    error_clear(err);
+    c->refusal = "CANNOT";
+    return fail(err, ERR_UNSUPPORTED, "no mailbox can be made there");
+}
+
+/* The name of a mailbox to be made. */
+static PARKS int parse_new_mailbox(struct imap_session *s, struct imap_command *c,
+                                   struct imap_place *place, struct error *err)
+{
+    if (imap_parse_mailbox(s, c, place, err) == 0)
+        return 0;
+    return err->kind == ERR_NOT_FOUND ? no_such_place(c, err) : -1;
+}
+
+static PARKS int check_may_create(struct imap_session *s, struct imap_command *c,
+                                  const struct imap_place *place, struct error *err)
+{
+    unsigned rights;
+
+    if (access_parent_rights(s->account_id, place->account_id, place->path, &rights, err) < 0)
+        return -1;
+    if (!(rights & RIGHTS_KNOWING))
+        return no_such_place(c, err);
+    return imap_require_rights(rights, RIGHT_CREATE, err);
+}
+
+/* "Exists" is told of mailboxes that the user may know only. */
+static PARKS int refuse_new_mailbox(struct imap_session *s, struct imap_command *c,
+                                    const struct imap_place *place, struct error *err)
+{
+    struct mailbox taken;
+
+    if (err->kind != ERR_EXISTS || imap_place_is_own(s, place) ||
+        access_find(s->arena, s->account_id, place->account_id, place->path, &taken, NULL) == 0)
+        return -1;
+    return no_such_place(c, err);
+}
+
+/* --- CREATE, DELETE, RENAME --------------------------------------------------------------------- */
+
+/* What a mailbox is used for is the owner's to say. */
+static PARKS int check_role(struct imap_session *s, struct imap_command *c,
+                            const struct imap_place *place, struct str role, struct error *err)
+{
+    if (role.n == 0 || imap_place_is_own(s, place))
+        return check_role_is_free(s, c, role, err);
+    c->refusal = "USEATTR";
+    return fail(err, ERR_UNSUPPORTED, "mailboxes of others get no special use");
+}
+
 int imap_cmd_create(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct imap_place place;
     struct str role;
     int64_t mailbox_id;
 
-    if (imap_parse_mailbox(s, c, &place, err) < 0 || parse_create_options(c, &role, err) < 0 ||
-        check_role_is_free(s, c, role, err) < 0)
+    if (parse_new_mailbox(s, c, &place, err) < 0 || parse_create_options(c, &role, err) < 0 ||
+        check_may_create(s, c, &place, err) < 0 || check_role(s, c, &place, role, err) < 0)
         return -1;
     if (mailbox_create(place.account_id, place.path, role, &mailbox_id, err) < 0)
-        return -1;
+        return refuse_new_mailbox(s, c, &place, err);
     c->code = arena_printf(s->arena, "MAILBOXID (F%lld-%lld)", (long long)place.account_id,
                            (long long)mailbox_id);
     return 0;
@@ -104,11 +160,21 @@ static PARKS int parse_one_mailbox(struct imap_session *s, struct imap_command *
     return imap_parse_mailbox(s, c, place, err) < 0 ? -1 : imap_parse_end(&c->args, err);
 }
 
+/* In one's own account the store finds out by itself. */
+static PARKS int check_may(struct imap_session *s, struct imap_command *c,
+                           const struct imap_place *place, unsigned rights, struct error *err)
+{
+    struct mailbox mailbox;
+
+    return imap_place_is_own(s, place) ? 0 : imap_find_mailbox(s, c, place, rights, &mailbox, err);
+}
+
 int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct imap_place place;
 
-    if (parse_one_mailbox(s, c, &place, err) < 0)
+    if (parse_one_mailbox(s, c, &place, err) < 0 ||
+        check_may(s, c, &place, RIGHT_DELETE_MAILBOX, err) < 0)
         return -1;
     if (mailbox_remove(place.account_id, place.path, err) == 0)
         return 0;
@@ -119,19 +185,35 @@ int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error
     return -1;
 }
 
+/* Renaming INBOX takes its messages out (RFC 9051, 6.3.6). */
+static unsigned rights_to_rename(const struct imap_place *from)
+{
+    return str_eq(from->path, STR("INBOX"))
+               ? RIGHT_DELETE_MAILBOX | RIGHT_READ | RIGHT_DELETE_MESSAGES | RIGHT_EXPUNGE
+               : RIGHT_DELETE_MAILBOX;
+}
+
 int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct imap_place from, to;
 
     if (imap_parse_mailbox(s, c, &from, err) < 0 || imap_parse_space(&c->args, err) < 0 ||
-        parse_one_mailbox(s, c, &to, err) < 0)
+        parse_new_mailbox(s, c, &to, err) < 0 || imap_parse_end(&c->args, err) < 0 ||
+        check_may(s, c, &from, rights_to_rename(&from), err) < 0 ||
+        check_may_create(s, c, &to, err) < 0)
         return -1;
+    if (from.account_id != to.account_id) {
+        c->refusal = "CANNOT";
+        return fail(err, ERR_UNSUPPORTED, "a mailbox cannot move to another account");
+    }
     if (mailbox_rename(from.account_id, from.path, to.path, err) == 0)
         return 0;
     if (err->kind == ERR_DENIED || err->kind == ERR_CONFLICT)
         c->refusal = "CANNOT";
-    return -1;
+    return refuse_new_mailbox(s, c, &to, err);
 }
+
+/* --- SUBSCRIBE, UNSUBSCRIBE --------------------------------------------------------------------- */
 
 static PARKS int set_subscribed(struct imap_session *s, struct imap_command *c, bool subscribed,
                                 struct error *err)

@@ -10,6 +10,7 @@
 struct imap_place {
     int64_t account_id;
     struct str path; /* canonical, within that account */
+    struct str name; /* canonical, as this user writes it: what answers show */
 };
 
 /* Reads a mailbox argument. A name that cannot exist is refused with [CANNOT]; one in an account
@@ -21,8 +22,11 @@ static inline bool imap_place_is_own(const struct imap_session *s, const struct 
 {
     return place->account_id == s->account_id;
 }
+/* A mailbox argument that need not lead anywhere: its canonical name only. */
+int imap_parse_mailbox_name(struct imap_session *s, struct imap_command *c, struct str *name,
+                            struct error *err);
 /* The mailbox of that name, when the user has all of `rights` (enum mailbox_right) there. Without
- * RIGHT_LOOKUP and RIGHT_READ it does not exist for them; other rights missing: [NOPERM]. */
+ * any of RIGHTS_KNOWING it does not exist for them; other rights missing: [NOPERM]. */
 PARKS int imap_find_mailbox(struct imap_session *s, struct imap_command *c,
                             const struct imap_place *place, unsigned rights, struct mailbox *out,
                             struct error *err);
@@ -33,4 +37,6 @@ static inline struct mailbox_key imap_mailbox_key(const struct imap_place *place
 }
 /* Name or pattern to UTF-8; false when it is neither valid modified UTF-7 nor UTF-8. */
 bool imap_name_decode(struct arena *a, struct str wire, bool is_utf8, struct str *out);
-void imap_add_mailbox(const struct imap_session *s, struct buf *out, struct str path); /* quoted */
+void imap_add_mailbox(const struct imap_session *s, struct buf *out, struct str name); /* quoted */
+/* [NOPERM], unless `rights` are all there. */
+int imap_require_rights(unsigned has, unsigned rights, struct error *err);

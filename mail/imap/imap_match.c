@@ -97,13 +97,29 @@ static bool is_in_inbox(struct str path)
     return str_starts(path, STR("INBOX")) && (path.n == 5 || path.p[5] == '/');
 }
 
-bool imap_pattern_matches(const struct imap_pattern *p, struct str path)
+static void read_name(const struct imap_pattern *p, uint64_t *state, struct str path)
 {
-    uint64_t state[PATTERN_WORDS] = {1};
     size_t caseless = is_in_inbox(path) ? 5 : 0;
 
     pass_wildcards(p, state);
     for (size_t i = 0; i < path.n; i++)
         read_char(p, state, path.p[i], i < caseless);
+}
+
+bool imap_pattern_may_begin(const struct imap_pattern *p, struct str beginning)
+{
+    uint64_t state[PATTERN_WORDS] = {1}, left = 0;
+
+    read_name(p, state, beginning);
+    for (size_t w = 0; w < p->words; w++)
+        left |= state[w];
+    return left != 0;
+}
+
+bool imap_pattern_matches(const struct imap_pattern *p, struct str path)
+{
+    uint64_t state[PATTERN_WORDS] = {1};
+
+    read_name(p, state, path);
     return state[p->size / 64] >> (p->size % 64) & 1;
 }

@@ -13,4 +13,6 @@ struct imap_pattern;
 
 /* The pattern is UTF-8. ERR_LIMIT when it is longer than a path can be. */
 struct imap_pattern *imap_pattern_new(struct arena *a, struct str pattern, struct error *err);
+/* Can it match a name that begins so? */
+bool imap_pattern_may_begin(const struct imap_pattern *p, struct str beginning);
 bool imap_pattern_matches(const struct imap_pattern *p, struct str path);

@@ -186,7 +186,7 @@ static PARKS int get_mailbox(struct imap_session *s, const struct imap_place *pl
 
     if (imap_metadata_read(s, place->account_id, mailbox, 1, &found, err) < 0)
         return -1;
-    imap_add_metadata(s, out, place->path, mailbox, &found, longest);
+    imap_add_metadata(s, out, place->name, mailbox, &found, longest);
     return 0;
 }
 

@@ -55,7 +55,7 @@ static PARKS int tell_quota(struct imap_session *s, const struct account *accoun
     buf_init(&out, SIZE_MAX);
     if (place != NULL) {
         buf_adds(&out, "* QUOTAROOT ");
-        imap_add_mailbox(s, &out, place->path);
+        imap_add_mailbox(s, &out, place->name);
         buf_addc(&out, ' ');
         imap_add_quoted(&out, account->address);
         buf_adds(&out, "\r\n");

@@ -9,6 +9,7 @@
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_object_id.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
 #include "mail/imap/imap_target.h"
 #include "mail/imap/imap_updates.h"
@@ -34,7 +35,8 @@ void imap_deselect(struct imap_session *s)
     s->saved_count = 0;
     s->keyword_count = 0;
     s->selected = (struct mailbox_key){0};
-    s->is_read_only = s->is_modseq_held = false;
+    s->is_examined = s->is_read_only = s->is_modseq_held = false;
+    s->rights = 0;
     if (s->phase == IMAP_SELECTED)
         s->phase = IMAP_AUTHENTICATED;
 }
@@ -124,13 +126,29 @@ static uint32_t first_unseen(const struct mailbox_view *view)
     return 0;
 }
 
-static void add_numbers(const struct imap_session *s, struct buf *out,
-                        const struct mailbox *mailbox)
+/* The special uses of others' mailboxes are theirs. */
+static void add_list_line(const struct imap_session *s, struct buf *out,
+                          const struct imap_place *place, const struct mailbox *mailbox)
 {
-    uint32_t unseen =
-        mailbox->unseen_count > 0 && !(s->enabled & (IMAP_ENABLED_REV2 | IMAP_ENABLED_UIDONLY))
-            ? first_unseen(s->view)
-            : 0;
+    struct str use = imap_place_is_own(s, place) ? imap_special_use(mailbox->role) : STR("");
+
+    buf_addf(out, "* LIST (%.*s) \"/\" ", STR_ARG(use));
+    imap_add_mailbox(s, out, place->name);
+    buf_adds(out, "\r\n");
+}
+
+/* The mailbox's own count is the owner's. */
+static bool may_have_unseen(const struct imap_session *s, const struct imap_place *place,
+                            const struct mailbox *mailbox)
+{
+    return !(s->enabled & (IMAP_ENABLED_REV2 | IMAP_ENABLED_UIDONLY)) &&
+           (mailbox->unseen_count > 0 || !imap_place_is_own(s, place));
+}
+
+static void add_numbers(const struct imap_session *s, struct buf *out,
+                        const struct imap_place *place, const struct mailbox *mailbox)
+{
+    uint32_t unseen = may_have_unseen(s, place, mailbox) ? first_unseen(s->view) : 0;
 
     buf_addf(out, "* %u EXISTS\r\n", view_count(s->view));
     if (!(s->enabled & IMAP_ENABLED_REV2))
@@ -144,21 +162,18 @@ static void add_numbers(const struct imap_session *s, struct buf *out,
     buf_adds(out, "* OK [MAILBOXID (");
     imap_add_object_id(out, OBJECT_MAILBOX, s->selected.account_id, s->selected.mailbox_id);
     buf_adds(out, ")] Lasting name\r\n");
-    if (s->enabled & IMAP_ENABLED_REV2) {
-        struct str use = imap_special_use(mailbox->role);
-        buf_addf(out, "* LIST (%.*s) \"/\" ", STR_ARG(use));
-        imap_add_mailbox(s, out, mailbox->path);
-        buf_adds(out, "\r\n");
-    }
+    if (s->enabled & IMAP_ENABLED_REV2)
+        add_list_line(s, out, place, mailbox);
 }
 
-static PARKS void tell_mailbox(struct imap_session *s, const struct mailbox *mailbox)
+static PARKS void tell_mailbox(struct imap_session *s, const struct imap_place *place,
+                               const struct mailbox *mailbox)
 {
     struct buf out;
 
     imap_tell_keywords(s, true);
     buf_init(&out, SIZE_MAX);
-    add_numbers(s, &out, mailbox);
+    add_numbers(s, &out, place, mailbox);
     imap_write_buf(s, &out);
     buf_fini(&out);
 }
@@ -235,13 +250,14 @@ static PARKS int select_mailbox(struct imap_session *s, struct imap_command *c, 
         return -1;
     if (open_mailbox(s, c, &request, &mailbox, err) < 0)
         return -1;
-    s->is_read_only = read_only;
-    tell_mailbox(s, &mailbox);
+    s->is_examined = read_only;
+    imap_rights_take(s, &mailbox);
+    tell_mailbox(s, &request.place, &mailbox);
     if (request.qresync && resynchronise(s, &request, err) < 0) {
         imap_deselect(s);
         return -1;
     }
-    c->code = read_only ? STR("READ-ONLY") : STR("READ-WRITE");
+    c->code = str_c(imap_rights_code(s));
     return 0;
 }
 
@@ -263,8 +279,10 @@ int imap_cmd_close(struct imap_session *s, struct imap_command *c, struct error 
 
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
-    if (!s->is_read_only &&
-        message_expunge(s->arena, s->selected, NULL, 0, true, &removed, &count, &modseq, err) < 0)
+    if (imap_rights_refresh(s, err) < 0) /* closed already, or nobody knows: nothing is removed */
+        error_clear(err);
+    else if (imap_may(s, RIGHT_EXPUNGE) && message_expunge(s->arena, s->selected, NULL, 0, true,
+                                                           &removed, &count, &modseq, err) < 0)
         return -1;
     imap_deselect(s);
     return 0;

@@ -11,6 +11,7 @@
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_idle.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_select.h"
 #include "mail/imap/imap_updates.h"
 #include "server/base/log.h"
@@ -93,13 +94,27 @@ static PARKS int drop_message(struct imap_session *s, struct imap_command *c)
     return imap_connection_lost(s, c);
 }
 
+/* Rights that were taken away count from the next command on; those that need no mailbox go on
+ * without it. */
+static PARKS int check_rights(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    if (c->verb == NULL || c->verb->flags & VERB_NO_UPDATES || imap_rights_refresh(s, err) == 0)
+        return 0;
+    if (c->verb->phases == 1u << IMAP_SELECTED) {
+        c->refusal = err->kind == ERR_NOT_FOUND ? "NONEXISTENT" : NULL;
+        return -1;
+    }
+    error_clear(err);
+    return 0;
+}
+
 static PARKS void run_command(struct imap_session *s, struct imap_command *c)
 {
     struct error err = {0};
 
     metric_inc(METRIC_imap_commands);
     skip_space_behind_verb(c);
-    if (check_verb(s, c, &err) < 0) {
+    if (check_rights(s, c, &err) < 0 || check_verb(s, c, &err) < 0) {
         if (drop_message(s, c) == 0)
             imap_reply_error(s, c, &err);
         return;

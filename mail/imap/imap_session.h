@@ -40,11 +40,15 @@ struct imap_session {
     char *idle_tag;            /* of the IDLE command that runs; NULL: none */
     uint32_t *saved_uids;      /* "$", ascending (RFC 5182) */
     uint32_t saved_count;
+    uint64_t rights_modseq;    /* changes of grants up to here are in `rights` */
+    int64_t rights_read_ms;
     uint32_t keyword_count; /* told in FLAGS */
     uint32_t bad_count;
     uint8_t listener;    /* enum imap_listener */
     uint8_t language;    /* enum imap_language */
     uint16_t enabled;    /* enum imap_enabled */
+    uint16_t rights;     /* in the selected mailbox; see imap_rights.h */
+    bool is_examined;    /* selected by EXAMINE */
     bool is_read_only;   /* EXAMINE, or no right to change anything */
     bool is_modseq_held; /* an older HIGHESTMODSEQ was told, as removals were held back */
 };
@@ -110,6 +114,8 @@ imap_run imap_cmd_create, imap_cmd_delete, imap_cmd_rename;                   /*
 imap_run imap_cmd_subscribe, imap_cmd_unsubscribe;                            /* imap_mailbox.c */
 imap_run imap_cmd_list, imap_cmd_lsub;                                        /* imap_list.c */
 imap_run imap_cmd_status;                                                     /* imap_status.c */
+imap_run imap_cmd_getacl, imap_cmd_setacl, imap_cmd_deleteacl;                /* imap_acl.c */
+imap_run imap_cmd_listrights, imap_cmd_myrights;                              /* imap_acl.c */
 imap_run imap_cmd_append, imap_cmd_replace;                                   /* imap_append.c */
 imap_run imap_cmd_idle;                                                       /* imap_idle.c */
 imap_run imap_cmd_fetch;                                                      /* imap_fetch.c */

@@ -146,6 +146,7 @@ int imap_cmd_status(struct imap_session *s, struct imap_command *c, struct error
         return -1;
     if (imap_status_wants_modseq(items))
         imap_enable_condstore(s);
+    mailbox.path = place.name;
     buf_init(&out, SIZE_MAX);
     imap_add_status(s, &out, &mailbox, items);
     imap_write_buf(s, &out);

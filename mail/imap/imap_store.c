@@ -2,7 +2,9 @@
 #include <stdlib.h>
 
 #include "mail/imap/imap_capability.h"
+#include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
 #include "mail/imap/imap_session.h"
 #include "mail/imap/imap_target.h"
@@ -17,6 +19,7 @@ struct store_request {
     uint64_t unchanged_since;
     uint32_t flags;
     struct keywords keywords;
+    uint32_t may; /* what the user may change */
 };
 
 struct store_result {
@@ -209,6 +212,21 @@ static struct str modified_code(struct imap_session *s, struct imap_command *c,
     return out;
 }
 
+/* Flags that the user may not change stay as they are, and the client is told so; only when
+ * nothing is left of the command is it refused (RFC 4314, 4). */
+static int check_rights(struct imap_session *s, struct imap_command *c, struct store_request *r,
+                        struct error *err)
+{
+    uint32_t named = r->flags | (r->keywords.n > 0 ? FLAG_KEYWORDS : 0);
+
+    r->may = rights_flags(s->rights);
+    if (imap_require(s, c, RIGHT_SEEN | RIGHT_WRITE | RIGHT_DELETE_MESSAGES, err) < 0)
+        return -1;
+    if (named != 0 && !(named & r->may))
+        return imap_require_rights(0, RIGHT_WRITE, err);
+    return 0;
+}
+
 int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct store_request r = {0};
@@ -218,10 +236,8 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
 
     if (parse_store(s, c, &r, err) < 0)
         return -1;
-    if (s->is_read_only) {
-        c->refusal = "READ-ONLY";
-        return fail(err, ERR_DENIED, "the mailbox is opened read-only");
-    }
+    if (check_rights(s, c, &r, err) < 0)
+        return -1;
     if (r.is_conditional)
         imap_enable_condstore(s);
     uids = imap_target_uids(s, &r.set, &count);
@@ -229,9 +245,9 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
         return 0;
     if (r.is_silent)
         note_states_before(s, &result, uids, count);
-    if (message_store_flags(s->arena, s->selected, s->account_id, uids, count, r.change, r.flags,
-                            r.keywords, r.unchanged_since, &result.states, &result.count,
-                            &result.conflicts, &result.conflict_count, err) < 0)
+    if (message_store_masked(s->arena, s->selected, s->account_id, r.may, uids, count, r.change,
+                             r.flags, r.keywords, r.unchanged_since, &result.states, &result.count,
+                             &result.conflicts, &result.conflict_count, err) < 0)
         return -1;
     if (have_keywords(&result)) {
         (void)view_refresh(s->view, NULL);

@@ -5,6 +5,7 @@
 #include "mail/imap/imap_updates.h"
 
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_select.h"
 #include "mail/imap/imap_sequence.h"
 
@@ -99,12 +100,14 @@ void imap_tell_keywords(struct imap_session *s, bool always)
     buf_add(&out, STR("* FLAGS "));
     imap_add_flags(&out, FLAG_SYSTEM_ALL, &keywords);
     buf_add(&out, STR("\r\n* OK [PERMANENTFLAGS "));
-    if (s->is_read_only) {
-        buf_add(&out, STR("()] Flags cannot be changed\r\n"));
-    } else {
-        imap_add_flags(&out, FLAG_SYSTEM_ALL, &keywords);
+    if (imap_may(s, RIGHT_WRITE)) {
+        imap_add_flags(&out, rights_flags(s->rights), &keywords);
         buf_truncate(&out, out.n - 1);
         buf_add(&out, STR(" \\*)] Flags are kept\r\n"));
+    } else {
+        imap_add_flags(&out, s->is_read_only ? 0 : rights_flags(s->rights), NULL);
+        buf_adds(&out, s->is_read_only ? "] Flags cannot be changed\r\n"
+                                       : "] Only these flags can be changed\r\n");
     }
     imap_write_buf(s, &out);
     buf_fini(&out);
@@ -125,7 +128,7 @@ void imap_updates_send(struct imap_session *s, bool expunges)
     if (s->view == NULL)
         return;
     (void)view_refresh(s->view, NULL);
-    if (!view_is_behind(s->view))
+    if (imap_rights_refresh(s, NULL) < 0 || !view_is_behind(s->view))
         return;
     view_take_changes(s->view, s->arena, expunges, &changes);
     if (changes.is_gone) {

@@ -6,6 +6,8 @@
 #include "mail/store/mailbox.h"
 #include <stdlib.h>
 #include <utf8proc.h>
+#include "mail/store/access.h"
+#include "mail/store/mailbox_internal.h"
 #include "server/base/utf8.h"
 #include "server/pg/notify.h"
 #include "server/pg/pg.h"
@@ -89,8 +91,7 @@ int mailbox_path_canonical(struct arena *a, struct str path, struct str *out, st
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static void read_mailbox(struct arena *a, const struct pg_rows *rows, size_t row,
-                         struct mailbox *out)
+void mailbox_read(struct arena *a, const struct pg_rows *rows, size_t row, struct mailbox *out)
 {
     *out = (struct mailbox){
         .account_id = pg_get_i64(rows, row, "account_id"),
@@ -105,6 +106,7 @@ static void read_mailbox(struct arena *a, const struct pg_rows *rows, size_t row
         .deleted_count = pg_get_u32(rows, row, "deleted_count"),
         .bytes = (uint64_t)pg_get_i64(rows, row, "bytes"),
         .is_subscribed = pg_get_bool(rows, row, "is_subscribed"),
+        .rights = RIGHTS_ALL,
     };
 }
 
@@ -117,7 +119,7 @@ static int read_one(struct arena *a, const struct sql_query *query, struct pg_ar
     if (pg_run(pg_pool(), query, args, &rows, &cause) < 0)
         return cause.kind == ERR_NOT_FOUND ? fail(err, ERR_NOT_FOUND, "no such mailbox")
                                            : fail(err, cause.kind, "%s", cause.text);
-    read_mailbox(a, &rows, 0, out);
+    mailbox_read(a, &rows, 0, out);
     pg_rows_free(&rows);
     return 0;
 }
@@ -158,6 +160,18 @@ static void mark_parents(struct mailbox *v, size_t count)
         v[i].has_children = is_child_of(v[i + 1].path, v[i].path);
 }
 
+void mailbox_read_list(struct arena *a, const struct pg_rows *rows, struct mailbox **out,
+                       size_t *count)
+{
+    *count = rows->count;
+    *out = ARENA_ARRAY(a, rows->count, struct mailbox);
+    for (size_t i = 0; i < rows->count; i++) {
+        mailbox_read(a, rows, i, &(*out)[i]);
+        fiber_pause();
+    }
+    mark_parents(*out, *count);
+}
+
 int mailbox_list(struct arena *a, int64_t account_id, struct mailbox **out, size_t *count,
                  struct error *err)
 {
@@ -165,14 +179,8 @@ int mailbox_list(struct arena *a, int64_t account_id, struct mailbox **out, size
 
     if (pg_run(pg_pool(), &sql_mailbox_list, PG_ARGS(pg_i64(account_id)), &rows, err) < 0)
         return -1;
-    *count = rows.count;
-    *out = ARENA_ARRAY(a, rows.count, struct mailbox);
-    for (size_t i = 0; i < rows.count; i++) {
-        read_mailbox(a, &rows, i, &(*out)[i]);
-        fiber_pause();
-    }
+    mailbox_read_list(a, &rows, out, count);
     pg_rows_free(&rows);
-    mark_parents(*out, *count);
     return 0;
 }
 
@@ -227,6 +235,14 @@ static int change(int64_t account_id, const struct sql_query *query, struct pg_a
     return 0;
 }
 
+/* Mailboxes of others are found there. */
+static int check_free_name(struct str path, struct error *err)
+{
+    return access_is_foreign_name(path)
+               ? fail(err, ERR_UNSUPPORTED, "this name is kept for mailboxes of others")
+               : 0;
+}
+
 static int create(struct arena *a, int64_t account_id, struct str path, struct str role,
                   int64_t *mailbox_id, struct error *err)
 {
@@ -235,6 +251,7 @@ static int create(struct arena *a, int64_t account_id, struct str path, struct s
     struct str canonical;
 
     if (mailbox_path_canonical(a, path, &canonical, err) < 0 ||
+        check_free_name(canonical, err) < 0 ||
         change(account_id, &sql_mailbox_create,
                PG_ARGS(pg_i64(account_id), pg_text(canonical), role_arg), &rows, err) < 0)
         return -1;
@@ -274,7 +291,7 @@ int mailbox_rename(int64_t account_id, struct str from, struct str to, struct er
     int rc = 0;
 
     if (mailbox_path_canonical(a, from, &from_path, err) < 0 ||
-        mailbox_path_canonical(a, to, &to_path, err) < 0)
+        mailbox_path_canonical(a, to, &to_path, err) < 0 || check_free_name(to_path, err) < 0)
         rc = -1;
     if (rc == 0)
         rc = change(account_id, &sql_mailbox_rename,

@@ -31,6 +31,7 @@ struct mailbox {
     uint64_t deleted_bytes; /* set by mailbox_count_deleted only */
     bool is_subscribed;
     bool has_children; /* set by mailbox_list only */
+    unsigned rights;   /* of who asked (access.h): all of them unless access_find or access_list did */
 };
 
 /* Canonical path: INBOX folded, NFC, no empty levels, controls, '*' or '%'. ERR_SYNTAX
@@ -52,7 +53,8 @@ PARKS int mailbox_list(struct arena *a, int64_t account_id, struct mailbox **out
 PARKS int mailbox_count_deleted(int64_t account_id, struct mailbox *v, size_t count,
                                 struct error *err);
 
-/* role: empty, or one that no other mailbox has (ERR_EXISTS). */
+/* role: empty, or one that no other mailbox has (ERR_EXISTS). ERR_UNSUPPORTED for a name below
+ * those of mailboxes of others (access.h). */
 PARKS int mailbox_create(int64_t account_id, struct str path, struct str role, int64_t *mailbox_id,
                          struct error *err);
 /* Its messages go to message_removed. ERR_DENIED for INBOX and roles, ERR_CONFLICT while it has

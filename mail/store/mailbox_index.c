@@ -227,6 +227,7 @@ static void apply_mailbox(struct mailbox_index *x, const struct pg_rows *rows)
 
     x->uid_validity = pg_get_u32(rows, 0, "uid_validity");
     x->modseq = (uint64_t)pg_get_i64(rows, 0, "modseq");
+    x->changed_modseq = (uint64_t)pg_get_i64(rows, 0, "changed_modseq");
     if (uid_next > x->uid_next)
         x->uid_next = uid_next;
 }
@@ -339,6 +340,7 @@ static void take_over(struct mailbox_index *x, struct mailbox_index *fresh)
     x->rows_cap = fresh->rows_cap;
     fresh->rows = NULL;
     x->modseq = fresh->modseq;
+    x->changed_modseq = fresh->changed_modseq;
     x->uid_validity = fresh->uid_validity;
     if (fresh->uid_next > x->uid_next)
         x->uid_next = fresh->uid_next;

@@ -46,6 +46,8 @@ bool view_entry(const struct mailbox_view *v, uint32_t uid, struct index_entry *
 uint64_t view_highest_modseq(const struct mailbox_view *v);
 uint32_t view_uid_next(const struct mailbox_view *v);
 uint32_t view_uid_validity(const struct mailbox_view *v);
+/* Of the last change of the mailbox itself, grants among them, as far as the index knows. */
+uint64_t view_changed_modseq(const struct mailbox_view *v);
 /* Every keyword in use in the mailbox, for FLAGS and PERMANENTFLAGS. */
 size_t view_keywords(const struct mailbox_view *v, struct arena *a, struct str **out);
 

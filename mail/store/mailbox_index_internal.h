@@ -45,6 +45,7 @@ struct mailbox_index {
     size_t rows_cap;
     struct keyword_sets sets;
     uint64_t modseq; /* everything up to here is known */
+    uint64_t changed_modseq;
     uint32_t uid_next, uid_validity;
 
     /* UIDs of rows that changed, oldest first: positions changes_from .. changes_to, the last of

@@ -108,6 +108,11 @@ uint32_t view_uid_next(const struct mailbox_view *v)
     return v->index->uid_next;
 }
 
+uint64_t view_changed_modseq(const struct mailbox_view *v)
+{
+    return v->index->changed_modseq;
+}
+
 uint32_t view_uid_validity(const struct mailbox_view *v)
 {
     return v->index->uid_validity;

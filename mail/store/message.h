@@ -19,6 +19,8 @@ enum message_flag {
     FLAG_DELETED = 8,
     FLAG_DRAFT = 16,
     FLAG_SYSTEM_ALL = 31,
+    FLAG_KEYWORDS = 32, /* in masks only: every keyword */
+    FLAG_ALL = 63,
 };
 
 #define KEYWORD_SIZE_MAX         100
@@ -123,3 +125,20 @@ PARKS int message_move(struct arena *a, struct mailbox_key from, struct mailbox_
 PARKS int message_expunge(struct arena *a, struct mailbox_key mailbox, const uint32_t *uids,
                           size_t count, bool only_deleted, uint32_t **removed,
                           size_t *removed_count, uint64_t *modseq, struct error *err);
+
+/* The same for a user who may not change every flag: `may` masks what is changed, and what comes
+ * along with a copy (rights_flags() of access.h). */
+PARKS int message_store_masked(struct arena *a, struct mailbox_key mailbox, int64_t user_id,
+                               uint32_t may, const uint32_t *uids, size_t count,
+                               enum flag_change change, uint32_t flags, struct keywords keywords,
+                               uint64_t unchanged_since, struct message_state **out,
+                               size_t *out_count, uint32_t **conflicts, size_t *conflict_count,
+                               struct error *err);
+PARKS int message_copy_masked(struct arena *a, struct mailbox_key from, struct mailbox_key to,
+                              int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
+                              struct uid_pair **pairs, size_t *pair_count,
+                              uint32_t *to_uid_validity, struct error *err);
+PARKS int message_move_masked(struct arena *a, struct mailbox_key from, struct mailbox_key to,
+                              int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
+                              struct uid_pair **pairs, size_t *pair_count,
+                              uint32_t *to_uid_validity, struct error *err);

@@ -112,11 +112,11 @@ static int check_keywords(struct keywords keywords, struct error *err)
     return 0;
 }
 
-int message_store_flags(struct arena *a, struct mailbox_key mailbox, int64_t user_id,
-                        const uint32_t *uids, size_t count, enum flag_change change, uint32_t flags,
-                        struct keywords keywords, uint64_t unchanged_since,
-                        struct message_state **out, size_t *out_count, uint32_t **conflicts,
-                        size_t *conflict_count, struct error *err)
+int message_store_masked(struct arena *a, struct mailbox_key mailbox, int64_t user_id, uint32_t may,
+                         const uint32_t *uids, size_t count, enum flag_change change,
+                         uint32_t flags, struct keywords keywords, uint64_t unchanged_since,
+                         struct message_state **out, size_t *out_count, uint32_t **conflicts,
+                         size_t *conflict_count, struct error *err)
 {
     struct uid_set set = uid_set_make(a, uids, count);
     struct flags_answer answer = {.arena = a};
@@ -128,12 +128,12 @@ int message_store_flags(struct arena *a, struct mailbox_key mailbox, int64_t use
     for (size_t from = 0; rc == 0 && from < set.n; from += PORTION_COUNT) {
         struct pg_rows rows = {0};
 
-        rc = pg_run(pg_pool(), &sql_message_store_flags,
-                    PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id),
-                            portion_arg(&set, from), pg_i32((int32_t)change),
-                            pg_i32((int32_t)(flags & FLAG_SYSTEM_ALL)),
-                            pg_text_array(keywords.v, keywords.n), pg_i64(since)),
-                    &rows, err);
+        rc = pg_run(
+            pg_pool(), &sql_message_store_flags,
+            PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id), portion_arg(&set, from),
+                    pg_i32((int32_t)change), pg_i32((int32_t)(flags & may & FLAG_SYSTEM_ALL)),
+                    pg_text_array(keywords.v, keywords.n), pg_i64(since), pg_i32((int32_t)may)),
+            &rows, err);
         if (rc == 0)
             read_states(&answer, &rows);
         pg_rows_free(&rows);
@@ -147,12 +147,22 @@ int message_store_flags(struct arena *a, struct mailbox_key mailbox, int64_t use
     return rc;
 }
 
+int message_store_flags(struct arena *a, struct mailbox_key mailbox, int64_t user_id,
+                        const uint32_t *uids, size_t count, enum flag_change change, uint32_t flags,
+                        struct keywords keywords, uint64_t unchanged_since,
+                        struct message_state **out, size_t *out_count, uint32_t **conflicts,
+                        size_t *conflict_count, struct error *err)
+{
+    return message_store_masked(a, mailbox, user_id, FLAG_ALL, uids, count, change, flags, keywords,
+                                unchanged_since, out, out_count, conflicts, conflict_count, err);
+}
+
 /* ---- copies and moves ------------------------------------------------------------------------ */
 
 struct transfer {
     struct arena *arena;
     const struct sql_query *query;
-    struct pg_arg args[6]; /* args[3] is the portion */
+    struct pg_arg args[7]; /* args[3] is the portion */
     size_t arg_count;
     struct uid_set set;
     struct uid_pair *pairs;
@@ -211,16 +221,17 @@ static int transfer_run(struct transfer *t, struct error *err)
     return rc;
 }
 
-int message_copy(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
-                 const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
-                 uint32_t *to_uid_validity, struct error *err)
+int message_copy_masked(struct arena *a, struct mailbox_key from, struct mailbox_key to,
+                        int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
+                        struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
+                        struct error *err)
 {
     struct transfer t = {
         .arena = a,
         .query = &sql_message_copy,
         .args = {pg_i64(from.account_id), pg_i64(from.mailbox_id), pg_i64(to.mailbox_id), pg_null(),
-                 pg_i64(config.quota_bytes), pg_i64(config.quota_messages)},
-        .arg_count = 6,
+                 pg_i64(config.quota_bytes), pg_i64(config.quota_messages), pg_i32((int32_t)may)},
+        .arg_count = 7,
         .set = uid_set_make(a, uids, count),
     };
 
@@ -232,16 +243,17 @@ int message_copy(struct arena *a, struct mailbox_key from, struct mailbox_key to
     return 0;
 }
 
-int message_move(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
-                 const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
-                 uint32_t *to_uid_validity, struct error *err)
+int message_move_masked(struct arena *a, struct mailbox_key from, struct mailbox_key to,
+                        int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
+                        struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
+                        struct error *err)
 {
     struct transfer t = {
         .arena = a,
         .query = &sql_message_move,
-        .args = {pg_i64(from.account_id), pg_i64(from.mailbox_id), pg_i64(to.mailbox_id),
-                 pg_null()},
-        .arg_count = 4,
+        .args = {pg_i64(from.account_id), pg_i64(from.mailbox_id), pg_i64(to.mailbox_id), pg_null(),
+                 pg_i32((int32_t)may)},
+        .arg_count = 5,
         .set = uid_set_make(a, uids, count),
     };
 
@@ -251,6 +263,22 @@ int message_move(struct arena *a, struct mailbox_key from, struct mailbox_key to
     *pair_count = t.pair_count;
     *to_uid_validity = t.to_uid_validity;
     return 0;
+}
+
+int message_copy(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
+                 const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
+                 uint32_t *to_uid_validity, struct error *err)
+{
+    return message_copy_masked(a, from, to, user_id, FLAG_ALL, uids, count, pairs, pair_count,
+                               to_uid_validity, err);
+}
+
+int message_move(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
+                 const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
+                 uint32_t *to_uid_validity, struct error *err)
+{
+    return message_move_masked(a, from, to, user_id, FLAG_ALL, uids, count, pairs, pair_count,
+                               to_uid_validity, err);
 }
 
 /* ---- removals -------------------------------------------------------------------------------- */

@@ -38,6 +38,11 @@ static const struct {
     [OPTION_REMOVED] = {"removed", NULL, "those that can be restored"},
     [OPTION_EQUIPMENT] = {"equipment", NULL, "a thing to be booked, not a room"},
     [OPTION_ADMINISTRATOR] = {"admin", NULL, "may change other accounts"},
+    [OPTION_MAILBOX] = {"mailbox", "NAME", "this mailbox, not all that there are"},
+    [OPTION_WITH] = {"with", "WHO",
+                     "an address of a person or a group, or anyone; -WHO takes away"},
+    [OPTION_RIGHTS] = {"rights", "LETTERS", "as in IMAP: lrs reads, lrswipkxte works, a shares on"},
+    [OPTION_LIST] = {"list", NULL, "only show who may do what"},
 };
 #define COMMON_OPTIONS (TAKES(JSON) | TAKES(DATA) | TAKES(CONFIG) | TAKES(SET))
 

@@ -15,6 +15,7 @@ enum cli_option {
     OPTION_JSON, OPTION_DATA, OPTION_CONFIG, OPTION_SET,                       /* every command takes these */
     OPTION_NAME, OPTION_KIND, OPTION_PASSWORD_STDIN, OPTION_PASSWORD_HASH, OPTION_QUOTA, OPTION_MESSAGES,
     OPTION_FROM_CSV, OPTION_AS, OPTION_DOMAIN, OPTION_REMOVED, OPTION_EQUIPMENT, OPTION_ADMINISTRATOR,
+    OPTION_MAILBOX, OPTION_WITH, OPTION_RIGHTS, OPTION_LIST,
     OPTION_COUNT
 };
 
@@ -55,6 +56,12 @@ static inline struct str cli_value(const struct cli *c, enum cli_option option) 
 
 /* "5G", "none" or "default" as a QUOTA_ value. ERR_SYNTAX is a usage error: the exit status is 2. */
 int cli_parse_quota(struct str text, int64_t *out, struct error *err);
+
+/* cli_share.c: account share, unshare. */
+int cli_prepare_share(struct cli *c, struct error *err);
+int cli_prepare_unshare(struct cli *c, struct error *err);
+PARKS int cli_share(struct cli *c, struct error *err);
+PARKS int cli_unshare(struct cli *c, struct error *err);
 
 /* The password of --password-stdin, or one typed twice at the terminal; empty when there is neither. */
 int cli_read_password(struct cli *c, struct str *out, struct error *err);

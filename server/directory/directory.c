@@ -81,6 +81,18 @@ int directory_find_account(struct arena *a, struct str address, struct account *
     return read_one_account(a, &rows, out, err);
 }
 
+int directory_find_login(struct arena *a, struct str typed, struct account *out, struct error *err)
+{
+    struct pg_rows rows;
+    bool is_bare;
+    struct str name = login_name(a, typed, &is_bare);
+
+    if (pg_run(pg_pool(), &sql_account_by_login, PG_ARGS(pg_text(name), pg_bool(is_bare)), &rows,
+               err) < 0)
+        return -1;
+    return read_one_account(a, &rows, out, err);
+}
+
 int directory_get_account(struct arena *a, int64_t account_id, struct account *out,
                           struct error *err)
 {

@@ -34,6 +34,8 @@ int domain_canonical(struct arena *a, struct str domain, struct str *out, struct
 
 /* --- looking up ------------------------------------------------------------------------------------ */
 PARKS int directory_find_account(struct arena *a, struct str address, struct account *out, struct error *err);   /* by any of its addresses */
+/* By what one may type to log in: an address, or a local part alone when the server has one domain. */
+PARKS int directory_find_login(struct arena *a, struct str typed, struct account *out, struct error *err);
 PARKS int directory_get_account(struct arena *a, int64_t account_id, struct account *out, struct error *err);
 /* Is the domain ours? */
 PARKS int directory_has_domain(struct str domain, bool *out, struct error *err);

@@ -276,10 +276,10 @@ BEGIN
 END $$;
 
 -- One row for each message asked for that exists: its state afterwards, and whether it was left alone because it
--- changed after p_unchanged_since.
+-- changed after p_unchanged_since. p_may: flags that may change, 32 for keywords (mail/store/message.h).
 CREATE FUNCTION mail_store_flags(
     p_account_id bigint, p_mailbox_id bigint, p_uids bigint[], p_change integer, p_flags integer, p_keywords text[],
-    p_unchanged_since bigint)
+    p_unchanged_since bigint, p_may integer)
 RETURNS TABLE (uid bigint, modseq bigint, flags integer, keywords text[], is_changed boolean, is_conflict boolean)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -289,8 +289,10 @@ BEGIN
     RETURN QUERY
     WITH old AS MATERIALIZED (
         SELECT m.message_id, m.uid, m.modseq, m.flags, m.keywords,
-               CASE p_change WHEN 0 THEN m.flags | p_flags WHEN 1 THEN m.flags & ~p_flags ELSE p_flags END AS new_flags,
-               mail_change_keywords(m.keywords, p_change, p_keywords) AS new_keywords
+               CASE p_change WHEN 0 THEN m.flags | p_flags WHEN 1 THEN m.flags & ~p_flags
+                             ELSE (m.flags & ~p_may) | (p_flags & p_may) END AS new_flags,
+               CASE WHEN p_may & 32 = 0 THEN m.keywords
+                    ELSE mail_change_keywords(m.keywords, p_change, p_keywords) END AS new_keywords
           FROM message m
          WHERE m.account_id = p_account_id AND m.mailbox_id = p_mailbox_id AND m.uid = ANY (p_uids)
     ), done AS (
@@ -340,10 +342,10 @@ BEGIN
     END IF;
 END $$;
 
--- The copies get first_uid, first_uid + 1, ... in the order of uids.
+-- The copies get first_uid, first_uid + 1, ... in the order of uids, and of their flags those in p_may.
 CREATE FUNCTION mail_copy(
     p_account_id bigint, p_from_mailbox_id bigint, p_to_mailbox_id bigint, p_uids bigint[],
-    p_quota_bytes bigint, p_quota_messages bigint,
+    p_quota_bytes bigint, p_quota_messages bigint, p_may integer,
     OUT uid_validity bigint, OUT first_uid bigint, OUT uids bigint[])
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -355,8 +357,8 @@ DECLARE
     v_deleted bigint;
     v_bytes bigint;
 BEGIN
-    SELECT coalesce(array_agg(uid ORDER BY uid), '{}'), count(*), count(*) FILTER (WHERE flags & 1 = 0),
-           count(*) FILTER (WHERE flags & 8 <> 0), coalesce(sum(size), 0)
+    SELECT coalesce(array_agg(uid ORDER BY uid), '{}'), count(*), count(*) FILTER (WHERE flags & p_may & 1 = 0),
+           count(*) FILTER (WHERE flags & p_may & 8 <> 0), coalesce(sum(size), 0)
       INTO uids, v_count, v_unseen, v_deleted, v_bytes
       FROM message
      WHERE account_id = p_account_id AND mailbox_id = p_from_mailbox_id AND uid = ANY (p_uids);
@@ -388,7 +390,7 @@ BEGIN
         INSERT INTO message (account_id, message_id, mailbox_id, uid, modseq, created_modseq, thread_id, blob_id, size,
                              received_at, flags, keywords)
         SELECT p_account_id, v_first_message_id + nth, p_to_mailbox_id, mail_copy.first_uid + nth, v_modseq, v_modseq,
-               thread_id, blob_id, size, received_at, flags, keywords
+               thread_id, blob_id, size, received_at, flags & p_may, CASE WHEN p_may & 32 <> 0 THEN keywords END
           FROM source
     )
     INSERT INTO message_meta (account_id, message_id, size, sent_at, envelope, structure, headers)
@@ -413,7 +415,7 @@ END $$;
 -- The moved messages get first_uid, first_uid + 1, ... in the order of uids. Within one mailbox they get new UIDs, too.
 CREATE FUNCTION mail_move(
     p_account_id bigint, p_from_mailbox_id bigint, p_to_mailbox_id bigint, p_uids bigint[],
-    OUT uid_validity bigint, OUT first_uid bigint, OUT uids bigint[])
+    p_may integer, OUT uid_validity bigint, OUT first_uid bigint, OUT uids bigint[])
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
@@ -421,15 +423,19 @@ DECLARE
     v_count bigint;
     v_unseen bigint;
     v_deleted bigint;
+    v_new_unseen bigint;
+    v_new_deleted bigint;
     v_bytes bigint;
 BEGIN
     SELECT coalesce(array_agg(uid ORDER BY uid), '{}'), count(*), count(*) FILTER (WHERE flags & 1 = 0),
-           count(*) FILTER (WHERE flags & 8 <> 0), coalesce(sum(size), 0)
-      INTO uids, v_count, v_unseen, v_deleted, v_bytes
+           count(*) FILTER (WHERE flags & 8 <> 0), count(*) FILTER (WHERE flags & p_may & 1 = 0),
+           count(*) FILTER (WHERE flags & p_may & 8 <> 0), coalesce(sum(size), 0)
+      INTO uids, v_count, v_unseen, v_deleted, v_new_unseen, v_new_deleted, v_bytes
       FROM message
      WHERE account_id = p_account_id AND mailbox_id = p_from_mailbox_id AND uid = ANY (p_uids);
     SELECT e.uid_validity, e.first_uid INTO uid_validity, first_uid
-      FROM mail_enter_mailbox(p_account_id, p_to_mailbox_id, v_modseq, v_count, v_unseen, v_deleted, v_bytes) AS e;
+      FROM mail_enter_mailbox(p_account_id, p_to_mailbox_id, v_modseq, v_count, v_new_unseen, v_new_deleted,
+                              v_bytes) AS e;
     IF v_count = 0 THEN
         RETURN;
     END IF;
@@ -444,7 +450,8 @@ BEGIN
         INSERT INTO message_vanished (account_id, mailbox_id, uid, modseq)
         SELECT p_account_id, p_from_mailbox_id, uid, v_modseq FROM source
     )
-    UPDATE message m SET mailbox_id = p_to_mailbox_id, uid = mail_move.first_uid + s.nth, modseq = v_modseq
+    UPDATE message m SET mailbox_id = p_to_mailbox_id, uid = mail_move.first_uid + s.nth, modseq = v_modseq,
+                         flags = flags & p_may, keywords = CASE WHEN p_may & 32 <> 0 THEN keywords END
       FROM source s
      WHERE m.account_id = p_account_id AND m.message_id = s.message_id;
 END $$;
@@ -514,7 +521,10 @@ END $$;
 -- ---- mailboxes ----------------------------------------------------------------------------------------
 
 CREATE FUNCTION mail_insert_mailbox(p_account_id bigint, p_path text, p_role text, p_modseq bigint) RETURNS bigint
-LANGUAGE sql AS $$
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_mailbox_id bigint;
+BEGIN
     WITH taken AS (
         UPDATE account_state
            SET modseq = p_modseq, next_mailbox_id = next_mailbox_id + 1, next_uid_validity = next_uid_validity + 1
@@ -523,8 +533,10 @@ LANGUAGE sql AS $$
     )
     INSERT INTO mailbox (account_id, mailbox_id, path, role, uid_validity, modseq, created_modseq, changed_modseq)
     SELECT p_account_id, mailbox_id, p_path, p_role, uid_validity, p_modseq, p_modseq, p_modseq FROM taken
-    RETURNING mailbox_id;
-$$;
+    RETURNING mailbox_id INTO v_mailbox_id;
+    PERFORM mail_inherit_grants(p_account_id, v_mailbox_id, p_path);
+    RETURN v_mailbox_id;
+END $$;
 
 -- What is missing above a path: "a/b/c" needs "a" and "a/b".
 CREATE FUNCTION mail_insert_parents(p_account_id bigint, p_path text, p_modseq bigint) RETURNS void
@@ -589,6 +601,7 @@ BEGIN
       FROM gone;
     DELETE FROM message_vanished WHERE account_id = p_account_id AND mailbox_id = v_mailbox.mailbox_id;
     DELETE FROM annotation WHERE account_id = p_account_id AND mailbox_id = v_mailbox.mailbox_id;
+    DELETE FROM mailbox_grant WHERE account_id = p_account_id AND mailbox_id = v_mailbox.mailbox_id;
     DELETE FROM mailbox WHERE account_id = p_account_id AND mailbox_id = v_mailbox.mailbox_id;
     INSERT INTO mailbox_removed (account_id, mailbox_id, path, created_modseq, modseq)
     VALUES (p_account_id, v_mailbox.mailbox_id, p_path, v_mailbox.created_modseq, v_modseq);
@@ -642,7 +655,7 @@ BEGIN
     SELECT account_id, v_mailbox_id, user_id, entry, p_modseq, value
       FROM annotation WHERE account_id = p_account_id AND mailbox_id = 1 AND value IS NOT NULL;
     PERFORM mail_move(p_account_id, 1, v_mailbox_id,
-                      ARRAY(SELECT uid FROM message WHERE account_id = p_account_id AND mailbox_id = 1));
+                      ARRAY(SELECT uid FROM message WHERE account_id = p_account_id AND mailbox_id = 1), 63);
 END $$;
 
 CREATE FUNCTION mail_subscribe_mailbox(p_account_id bigint, p_path text, p_is_subscribed boolean) RETURNS void

@@ -26,6 +26,18 @@ SELECT account.account_id, account.kind, account.name, account.is_active, accoun
   JOIN account_state ON account_state.account_id = account.account_id
  WHERE asked.address = $1;
 
+-- name: account_by_login :maybe
+-- $2: $1 is a local part alone, which the server's only domain completes.
+SELECT account.account_id, account.kind, account.name, account.is_active, main.address,
+       account_state.quota_bytes, account_state.quota_messages
+  FROM address AS asked
+  JOIN account ON account.account_id = asked.account_id
+  JOIN address AS main ON main.account_id = account.account_id AND main.is_primary
+  JOIN account_state ON account_state.account_id = account.account_id
+ WHERE asked.address = CASE WHEN $2::boolean
+                            THEN $1::text || '@' || (SELECT min(name) FROM domain HAVING count(*) = 1)
+                            ELSE $1::text END;
+
 -- name: account_by_id :maybe
 SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
        account_state.quota_bytes, account_state.quota_messages

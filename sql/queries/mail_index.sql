@@ -1,5 +1,5 @@
 -- name: index_mailbox :maybe
-SELECT b.uid_validity, b.uid_next, b.modseq, s.forgotten_modseq
+SELECT b.uid_validity, b.uid_next, b.modseq, b.changed_modseq, s.forgotten_modseq
   FROM mailbox b JOIN account_state s ON s.account_id = b.account_id
  WHERE b.account_id = $1 AND b.mailbox_id = $2;
 

@@ -38,13 +38,13 @@ SELECT message_id FROM message WHERE account_id = $1 AND mailbox_id = $2 AND uid
 
 -- name: message_store_flags :many
 SELECT uid, modseq, flags, keywords, is_changed, is_conflict
-  FROM mail_store_flags($1, $2, $3, $4, $5, $6, $7);
+  FROM mail_store_flags($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: message_copy :one
-SELECT uid_validity, first_uid, uids FROM mail_copy($1, $2, $3, $4, $5, $6);
+SELECT uid_validity, first_uid, uids FROM mail_copy($1, $2, $3, $4, $5, $6, $7);
 
 -- name: message_move :one
-SELECT uid_validity, first_uid, uids FROM mail_move($1, $2, $3, $4);
+SELECT uid_validity, first_uid, uids FROM mail_move($1, $2, $3, $4, $5);
 
 -- name: message_expunge :one
 SELECT uids, modseq FROM mail_expunge($1, $2, $3, $4, $5);

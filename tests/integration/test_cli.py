@@ -130,6 +130,30 @@ class Commands:
         self.merpati("room", "remove", "bandung@example.test")
         self.merpati("room", "remove", "beamer@example.test")
 
+    def check_sharing(self):
+        for name, kind in (("help", "shared"), ("ann", "person"), ("ben", "person")):
+            self.merpati("account", "add", f"{name}@example.test", "--kind", kind)
+        self.merpati("group", "add", "helpers@example.test", "ann@example.test")
+        done = self.json("account", "share", "help@example.test", "--with", "helpers@example.test", "--rights", "lrsd")
+        self.assertEqual((done["rights"], done["mailboxes"]), ("lrsted", 6))
+        self.merpati("account", "share", "help@example.test", "--with", "-ben@example.test", "--rights", "w", "--mailbox", "Sent")
+        self.assertEqual([(g["with"], g["rights"]) for g in self.json("account", "share", "help@example.test", "--list", "--mailbox", "Sent")],
+                         [("-ben@example.test", "w"), ("helpers@example.test", "lrsted")])
+        self.merpati("account", "share", "help@example.test", "--with", "anyone", "--rights", "lr", "--mailbox", "inbox")
+        self.assertEqual(len(self.json("account", "share", "help@example.test", "--list")), 8)
+        self.merpati("account", "unshare", "help@example.test", "--with", "helpers@example.test")
+        self.merpati("account", "share", "help@example.test", "--with", "-ben@example.test", "--rights", "")
+        self.assertEqual([(g["mailbox"], g["with"]) for g in self.json("account", "share", "help@example.test", "--list")],
+                         [("INBOX", "anyone")])
+        for args in (["nobody@example.test", "--with", "ann@example.test"], ["help@example.test", "--with", "nobody@example.test"],
+                     ["help@example.test", "--with", "help@example.test"], ["helpers@example.test", "--with", "ann@example.test"],
+                     ["help@example.test", "--with", "ann@example.test", "--mailbox", "None"]):
+            self.refused("account", "share", *args, "--rights", "lr")
+        self.merpati("account", "share", "help@example.test", "--rights", "lr", status=USAGE)
+        self.merpati("account", "share", "help@example.test", "--with", "ann@example.test", status=USAGE)
+        self.merpati("account", "share", "help@example.test", "--with", "ann@example.test", "--rights", "lrQ", status=USAGE)
+        self.merpati("account", "unshare", "help@example.test", status=USAGE)
+
     def check_csv(self):
         rows = "address,name,password,kind,quota\r\n" + "".join(f'csv{i}@example.test,"Person, {i}",pw{i},,\r\n' for i in range(250))
         self.assertEqual(self.json("account", "add", "--from-csv", "-", input=rows), {"added": 250})
@@ -149,7 +173,7 @@ class Commands:
 
     def check_all(self):
         for check in (self.check_domains, self.check_accounts, self.check_removal_and_restoration, self.check_passwords,
-                      self.check_aliases_groups_and_rooms, self.check_csv):
+                      self.check_aliases_groups_and_rooms, self.check_sharing, self.check_csv):
             with self.subTest(check.__name__):
                 check()
 
