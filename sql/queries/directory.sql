@@ -28,7 +28,7 @@ SELECT account.account_id, account.kind, account.name, account.is_active, accoun
 
 -- name: account_by_login :maybe
 -- $2: $1 is a local part alone, which the server's only domain completes.
-SELECT account.account_id, account.kind, account.name, account.is_active, main.address,
+SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
        account_state.quota_bytes, account_state.quota_messages
   FROM address AS asked
   JOIN account ON account.account_id = asked.account_id

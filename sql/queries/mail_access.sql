@@ -12,8 +12,8 @@ SELECT coalesce(bit_or(g.rights) FILTER (WHERE NOT g.is_negative), 0)
  GROUP BY b.mailbox_id;
 
 -- name: access_find :maybe
-SELECT b.mailbox_id, b.path, b.role, b.uid_validity, b.uid_next, b.modseq, b.message_count, b.unseen_count,
-       b.deleted_count, b.bytes, false AS is_subscribed,
+SELECT b.account_id, b.mailbox_id, b.path, b.role, b.uid_validity, b.uid_next, b.modseq, b.message_count,
+       b.unseen_count, b.deleted_count, b.bytes, false AS is_subscribed,
        coalesce(bit_or(g.rights) FILTER (WHERE NOT g.is_negative), 0)
        & ~coalesce(bit_or(g.rights) FILTER (WHERE g.is_negative), 0) AS rights
   FROM mailbox b
