@@ -215,22 +215,22 @@ int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error
 
 /* --- SUBSCRIBE, UNSUBSCRIBE --------------------------------------------------------------------- */
 
-static PARKS int set_subscribed(struct imap_session *s, struct imap_command *c, bool subscribed,
-                                struct error *err)
+/* A mailbox of somebody else must be listed for the user (RFC 4314, 4). */
+int imap_cmd_subscribe(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct imap_place place;
 
-    if (parse_one_mailbox(s, c, &place, err) < 0)
+    if (parse_one_mailbox(s, c, &place, err) < 0 || check_may(s, c, &place, RIGHT_LOOKUP, err) < 0)
         return -1;
-    return mailbox_subscribe(place.account_id, place.path, subscribed, err);
+    return mailbox_subscribe(s->account_id, place.name, true, err);
 }
 
-int imap_cmd_subscribe(struct imap_session *s, struct imap_command *c, struct error *err)
-{
-    return set_subscribed(s, c, true, err);
-}
-
+/* Of a name, whatever became of the mailbox. */
 int imap_cmd_unsubscribe(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    return set_subscribed(s, c, false, err);
+    struct str name;
+
+    if (imap_parse_mailbox_name(s, c, &name, err) < 0 || imap_parse_end(&c->args, err) < 0)
+        return -1;
+    return mailbox_subscribe(s->account_id, name, false, err);
 }

@@ -75,7 +75,7 @@ class CommandsTest(ServerTest):
         s = self.session("auth")
         self.assertIn(b"Merpati", self.one(s, 'ID ("name" "test" "version" NIL)'))
         self.assertIn(b"Merpati", self.one(s, "ID NIL"))
-        self.assertEqual(self.one(s, "NAMESPACE"), b'* NAMESPACE (("" "/")) NIL NIL\r\n')
+        self.assertEqual(self.one(s, "NAMESPACE"), b'* NAMESPACE (("" "/")) (("Other Users/" "/")) (("Shared/" "/"))\r\n')
         self.assertEqual(self.one(s, "ENABLE NONSENSE CONDSTORE"), b"* ENABLED CONDSTORE\r\n")
 
     # ---- mailboxes -------------------------------------------------------------------------------
