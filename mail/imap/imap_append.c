@@ -11,6 +11,7 @@
 #include "mail/imap/imap_catenate.h"
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
@@ -362,6 +363,7 @@ static PARKS int replace_message(struct append *ap, const struct message_prepare
     }
     conn_printf(s->conn, "* OK [APPENDUID %u %u] Replacement is stored\r\n", d->uid_validity,
                 d->uid);
+    imap_notify_did_add(s, (struct mailbox_key){d->account_id, d->mailbox_id}, d->uid, d->uid);
     ap->c->tells_modseq = true;
     return 0;
 }
@@ -379,6 +381,8 @@ static PARKS int store_messages(struct append *ap, struct error *err)
     if (mail_append(prepared, v, ap->count, err) < 0)
         return -1;
     ap->c->code = appenduid(ap, v);
+    imap_notify_did_add(ap->s, (struct mailbox_key){ap->place.account_id, ap->mailbox_id}, v[0].uid,
+                        v[ap->count - 1].uid);
     return 0;
 }
 

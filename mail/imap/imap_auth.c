@@ -5,6 +5,7 @@
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_language.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_select.h"
 #include "server/base/encode.h"
@@ -54,6 +55,7 @@ int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, stru
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
     imap_deselect(s);
+    imap_notify_stop(s);
     log_drop(conn_log(s->conn), "account");
     s->account_id = 0;
     s->enabled = 0;

@@ -2,6 +2,7 @@
 #include "mail/imap/imap_capability.h"
 
 #include "mail/imap/imap.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/store/access.h"
 #include "server/base/log.h"
@@ -15,7 +16,7 @@
     " NAMESPACE ACL RIGHTS=kxte LIST-MYRIGHTS CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE "     \
     "CREATE-SPECIAL-USE STATUS=SIZE "                                                              \
     "UNSELECT UIDPLUS"                                                                             \
-    " METADATA LIST-METADATA QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"                   \
+    " NOTIFY METADATA LIST-METADATA QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"            \
     " MOVE MULTIAPPEND CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN BINARY SAVEDATE APPENDLIMIT="
 #define CAPABILITIES_OF_MESSAGES                                                                   \
     " OBJECTID PREVIEW UIDBATCHES UIDONLY LANGUAGE UNAUTHENTICATE UTF8=ACCEPT CATENATE REPLACE"
@@ -116,20 +117,22 @@ int imap_cmd_id(struct imap_session *s, struct imap_command *c, struct error *er
 
 static const struct {
     struct str name;
-    uint8_t flags;
+    uint16_t flags;
 } extensions[] = {
     {{"IMAP4rev2", 9}, IMAP_ENABLED_REV2},
     {{"CONDSTORE", 9}, IMAP_ENABLED_CONDSTORE},
     {{"QRESYNC", 7}, IMAP_ENABLED_QRESYNC | IMAP_ENABLED_CONDSTORE},
     {{"UTF8=ACCEPT", 11}, IMAP_ENABLED_UTF8},
     {{"UIDONLY", 7}, IMAP_ENABLED_UIDONLY},
+    {{"METADATA", 8}, IMAP_ENABLED_METADATA},
 };
 
-static void enable(struct imap_session *s, struct str name, struct buf *out)
+static PARKS void enable(struct imap_session *s, struct str name, struct buf *out)
 {
     for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
         if (str_ieq(name, extensions[i].name) &&
-            (s->enabled & extensions[i].flags) != extensions[i].flags) {
+            (s->enabled & extensions[i].flags) != extensions[i].flags &&
+            (extensions[i].flags != IMAP_ENABLED_METADATA || imap_notify_enable_metadata(s))) {
             s->enabled |= extensions[i].flags;
             buf_addc(out, ' ');
             buf_add(out, extensions[i].name);

@@ -2,6 +2,7 @@
  *
  * All messages or none: the store does each in one transaction. */
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
@@ -65,6 +66,9 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
         run(s->arena, s->selected, imap_mailbox_key(&place, &target), s->account_id,
             rights_flags(target.rights), uids, count, &pairs, &pair_count, &uid_validity, err) < 0)
         return -1;
+    if (pair_count > 0)
+        imap_notify_did_add(s, imap_mailbox_key(&place, &target), pairs[0].to,
+                            pairs[pair_count - 1].to);
     *code = copyuid(s->arena, uid_validity, pairs, pair_count);
     return 0;
 }

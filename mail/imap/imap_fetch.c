@@ -8,6 +8,7 @@
 
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_command.h"
+#include "mail/imap/imap_fetch.h"
 #include "mail/imap/imap_fetch_body.h"
 #include "mail/imap/imap_fetch_kept.h"
 #include "mail/imap/imap_fetch_parse.h"
@@ -581,6 +582,29 @@ static PARKS int begin(struct fetch *f, struct error *err)
                : 0;
 }
 
+static PARKS int run_fetch(struct fetch *f, struct error *err)
+{
+    int status;
+
+    plan(f);
+    buf_init(&f->out, SIZE_MAX);
+    buf_init(&f->scratch, SIZE_MAX);
+    buf_init(&f->more, SIZE_MAX);
+    buf_init(&f->clean, SIZE_MAX);
+    buf_init(&f->preview, SIZE_MAX);
+    f->tree_arena = arena_new();
+    status = run_all(f, err);
+    if (f->out.n > 0)
+        imap_write_buf(f->s, &f->out);
+    buf_fini(&f->out);
+    buf_fini(&f->scratch);
+    buf_fini(&f->more);
+    buf_fini(&f->clean);
+    buf_fini(&f->preview);
+    arena_free(&f->tree_arena);
+    return status;
+}
+
 int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct fetch *f = ARENA_NEW(s->arena, struct fetch);
@@ -591,23 +615,24 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
     if (imap_parse_fetch(&c->args, s->arena, c->by_uid, imap_is_uidonly(s), &f->request, err) < 0 ||
         begin(f, err) < 0)
         return -1;
-    plan(f);
-    buf_init(&f->out, SIZE_MAX);
-    buf_init(&f->scratch, SIZE_MAX);
-    buf_init(&f->more, SIZE_MAX);
-    buf_init(&f->clean, SIZE_MAX);
-    buf_init(&f->preview, SIZE_MAX);
-    f->tree_arena = arena_new();
-    status = run_all(f, err);
-    if (f->out.n > 0)
-        imap_write_buf(s, &f->out);
-    buf_fini(&f->out);
-    buf_fini(&f->scratch);
-    buf_fini(&f->more);
-    buf_fini(&f->clean);
-    buf_fini(&f->preview);
-    arena_free(&f->tree_arena);
+    status = run_fetch(f, err);
     if (status == 0 && f->has_missing && !c->by_uid)
         c->code = STR("EXPUNGEISSUED");
     return status;
+}
+
+int imap_fetch_unasked(struct imap_session *s, struct str items, struct imap_set seqs,
+                       struct error *err)
+{
+    struct fetch *f = ARENA_NEW(s->arena, struct fetch);
+    struct imap_command command = {0};
+    struct imap_parser p;
+
+    f->s = s;
+    f->c = &command;
+    imap_parser_init(&p, items);
+    if (imap_parse_fetch_items(&p, s->arena, &f->request, err) < 0)
+        return -1;
+    f->request.set = seqs;
+    return run_fetch(f, err);
 }

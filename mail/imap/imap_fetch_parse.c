@@ -392,3 +392,20 @@ int imap_parse_section(struct imap_parser *p, struct arena *a, struct fetch_item
     f->a = a;
     return parse_section(f, item, err);
 }
+
+int imap_parse_fetch_items(struct imap_parser *p, struct arena *a, struct fetch_request *out,
+                           struct error *err)
+{
+    struct fetch_parser *f = ARENA_NEW(a, struct fetch_parser);
+
+    *out = (struct fetch_request){0};
+    f->p = p;
+    f->a = a;
+    f->request = out;
+    if (!imap_parse_peek(p, '('))
+        return imap_parse_expected(p, "items in parentheses", err);
+    if (parse_items(f, err) < 0)
+        return -1;
+    out->items = f->items;
+    return 0;
+}

@@ -64,4 +64,7 @@ int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, bool u
 /* "[1.2.TEXT]" alone, into an item of FETCH_SECTION. */
 int imap_parse_section(struct imap_parser *p, struct arena *a, struct fetch_item *item,
                        struct error *err);
+/* "(UID FLAGS)" alone: what is told of new messages (RFC 5465, 5.2). */
+int imap_parse_fetch_items(struct imap_parser *p, struct arena *a, struct fetch_request *out,
+                           struct error *err);
 bool imap_fetch_has(const struct fetch_request *r, enum fetch_kind kind);

@@ -1,7 +1,7 @@
 /* imap_idle.c - waiting for news.
  *
- * A change in the account calls idle_changed() on the loop, which only asks for a step; the step
- * looks what is new. So ten thousand idling clients cost no fiber and no query until something
+ * A change in the account calls back on the loop (imap_notify.c), which only asks for a step; the
+ * step looks what is new. So ten thousand idling clients cost no fiber and no query until something
  * happens to them. */
 #include "mail/imap/imap_idle.h"
 
@@ -9,16 +9,10 @@
 #include <string.h>
 
 #include "mail/imap/imap_command.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_updates.h"
 #include "server/run/metrics.h"
-
-static void idle_changed(void *arg)
-{
-    struct imap_session *s = arg;
-
-    conn_wake(s->conn);
-}
 
 static char *tag_copy(struct str tag)
 {
@@ -38,19 +32,17 @@ int imap_cmd_idle(struct imap_session *s, struct imap_command *c, struct error *
     s->idle_tag = tag_copy(c->tag);
     c->is_answered = true;
     metric_inc(METRIC_imap_sessions_idle);
-    if (s->view != NULL) {
-        view_watch(s->view, idle_changed, s);
-        imap_updates_send(s, true);
-    }
+    imap_notify_watch_view(s);
+    imap_notify_send(s);
+    imap_updates_send(s, true);
     return 0;
 }
 
 void imap_idle_stop(struct imap_session *s)
 {
-    if (s->view != NULL)
-        view_unwatch(s->view);
     free(s->idle_tag);
     s->idle_tag = NULL;
+    imap_notify_watch_view(s);
     metric_add(METRIC_imap_sessions_idle, -1);
 }
 
@@ -66,6 +58,7 @@ static void answer(struct imap_session *s, struct str line)
         imap_reply_error(s, &c, &refused);
         return;
     }
+    imap_notify_send(s);
     imap_updates_send(s, true);
     imap_reply_done(s, &c);
 }

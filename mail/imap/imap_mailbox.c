@@ -2,6 +2,7 @@
 #include "mail/imap/imap_mailbox.h"
 
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/store/access.h"
 #include "mail/store/mailbox.h"
 
@@ -151,6 +152,7 @@ int imap_cmd_create(struct imap_session *s, struct imap_command *c, struct error
         return refuse_new_mailbox(s, c, &place, err);
     c->code = arena_printf(s->arena, "MAILBOXID (F%lld-%lld)", (long long)place.account_id,
                            (long long)mailbox_id);
+    imap_notify_did(s, EVENT_CREATED, &place);
     return 0;
 }
 
@@ -176,8 +178,10 @@ int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error
     if (parse_one_mailbox(s, c, &place, err) < 0 ||
         check_may(s, c, &place, RIGHT_DELETE_MAILBOX, err) < 0)
         return -1;
-    if (mailbox_remove(place.account_id, place.path, err) == 0)
+    if (mailbox_remove(place.account_id, place.path, err) == 0) {
+        imap_notify_did(s, EVENT_REMOVED, &place);
         return 0;
+    }
     if (err->kind == ERR_CONFLICT)
         c->refusal = "HASCHILDREN";
     else if (err->kind == ERR_DENIED)
@@ -206,8 +210,10 @@ int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error
         c->refusal = "CANNOT";
         return fail(err, ERR_UNSUPPORTED, "a mailbox cannot move to another account");
     }
-    if (mailbox_rename(from.account_id, from.path, to.path, err) == 0)
+    if (mailbox_rename(from.account_id, from.path, to.path, err) == 0) {
+        imap_notify_did(s, EVENT_RENAMED, &to);
         return 0;
+    }
     if (err->kind == ERR_DENIED || err->kind == ERR_CONFLICT)
         c->refusal = "CANNOT";
     return refuse_new_mailbox(s, c, &to, err);
@@ -222,15 +228,21 @@ int imap_cmd_subscribe(struct imap_session *s, struct imap_command *c, struct er
 
     if (parse_one_mailbox(s, c, &place, err) < 0 || check_may(s, c, &place, RIGHT_LOOKUP, err) < 0)
         return -1;
-    return mailbox_subscribe(s->account_id, place.name, true, err);
+    if (mailbox_subscribe(s->account_id, place.name, true, err) < 0)
+        return -1;
+    imap_notify_did(s, EVENT_SUBSCRIPTION, &place);
+    return 0;
 }
 
 /* Of a name, whatever became of the mailbox. */
 int imap_cmd_unsubscribe(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    struct str name;
+    struct imap_place place = {.account_id = s->account_id};
 
-    if (imap_parse_mailbox_name(s, c, &name, err) < 0 || imap_parse_end(&c->args, err) < 0)
+    if (imap_parse_mailbox_name(s, c, &place.name, err) < 0 || imap_parse_end(&c->args, err) < 0 ||
+        mailbox_subscribe(s->account_id, place.name, false, err) < 0)
         return -1;
-    return mailbox_subscribe(s->account_id, name, false, err);
+    place.path = place.name;
+    imap_notify_did(s, EVENT_SUBSCRIPTION, &place);
+    return 0;
 }

@@ -8,6 +8,7 @@
 #include "mail/imap/imap_mailbox.h"
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_metadata_parse.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "server/base/log.h"
 #include "server/directory/directory.h"
@@ -410,5 +411,6 @@ int imap_cmd_setmetadata(struct imap_session *s, struct imap_command *c, struct 
         tell_loser(s, change.loser);
     if (change.server_modseq > 0)
         log_info(conn_log(s->conn), "server_metadata_set", KV("entries", change.count));
+    imap_notify_did_annotate(s, key.account_id, &change);
     return 0;
 }

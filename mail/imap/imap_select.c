@@ -8,6 +8,7 @@
 #include "mail/imap/imap_mailbox.h"
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_object_id.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
@@ -229,6 +230,7 @@ static PARKS int open_mailbox(struct imap_session *s, struct imap_command *c,
         return -1;
     s->selected = key;
     s->phase = IMAP_SELECTED;
+    imap_notify_watch_view(s);
     if (r->condstore)
         s->enabled |= IMAP_ENABLED_CONDSTORE;
     return 0;

@@ -10,6 +10,7 @@
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_idle.h"
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_select.h"
@@ -61,7 +62,12 @@ static PARKS void send_updates(struct imap_session *s, const struct imap_command
 {
     unsigned flags = c->verb != NULL ? c->verb->flags : 0;
 
-    if (s->view != NULL && !(flags & VERB_NO_UPDATES))
+    if (flags & VERB_NO_UPDATES)
+        return;
+    imap_notify_send(s);
+    if (c->tells_modseq)
+        imap_updates_send_all(s);
+    else
         imap_updates_send(s, c->by_uid || !(flags & VERB_BY_NUMBER));
 }
 
@@ -187,8 +193,14 @@ static PARKS void take_turn(struct imap_session *s)
         imap_bye(s, "Time to log in is over");
 }
 
-/* A wake tells an idling session its news; it is no sign of input, so nothing may be read for
- * it. */
+static PARKS void tell_news(struct imap_session *s)
+{
+    imap_notify_send(s);
+    imap_updates_send(s, s->idle_tag != NULL || !imap_notify_delays_expunges(s));
+}
+
+/* A wake tells a session that idles, or asked for it by NOTIFY, its news; it is no sign of input,
+ * so nothing may be read for it. */
 static PARKS enum step imap_step(void *arg)
 {
     struct imap_session *s = arg;
@@ -197,8 +209,8 @@ static PARKS enum step imap_step(void *arg)
     CHECK_OBJ(s, IMAP_SESSION_MAGIC);
     s->arena = arena_new();
     was_woken = conn_take_wake(s->conn);
-    if (was_woken && s->idle_tag != NULL)
-        imap_updates_send(s, true);
+    if (was_woken && (s->idle_tag != NULL || imap_notify_at_rest(s)))
+        tell_news(s);
     if (!was_woken || conn_has_input(s->conn) || conn_is_draining(s->conn))
         do {
             take_turn(s);
@@ -243,6 +255,7 @@ static PARKS void imap_close(void *arg)
     if (s->idle_tag != NULL)
         imap_idle_stop(s);
     imap_deselect(s);
+    imap_notify_stop(s);
     s->magic = 0;
     free(s);
 }

@@ -26,6 +26,7 @@ enum imap_enabled { /* by ENABLE or by using it (RFC 5161, 7162) */
                     IMAP_ENABLED_QRESYNC = 4,
                     IMAP_ENABLED_UTF8 = 8,     /* RFC 6855 */
                     IMAP_ENABLED_UIDONLY = 16, /* RFC 9586 */
+                    IMAP_ENABLED_METADATA = 256, /* RFC 5464, 4.1 */
 };
 
 struct imap_session {
@@ -37,6 +38,7 @@ struct imap_session {
     int64_t account_id;          /* who is logged in */
     struct mailbox_key selected; /* whose mailbox the view shows may differ */
     struct mailbox_view *view; /* NULL: nothing selected */
+    struct imap_notify *notify; /* NULL: neither NOTIFY nor ENABLE METADATA */
     char *idle_tag;            /* of the IDLE command that runs; NULL: none */
     uint32_t *saved_uids;      /* "$", ascending (RFC 5182) */
     uint32_t saved_count;
@@ -123,6 +125,7 @@ imap_run imap_cmd_store;                                                      /*
 imap_run imap_cmd_copy, imap_cmd_move;                                        /* imap_copy.c */
 imap_run imap_cmd_expunge, imap_cmd_uid_expunge;                              /* imap_expunge.c */
 imap_run imap_cmd_search;                                                     /* imap_search.c */
+imap_run imap_cmd_notify;                                                     /* imap_notify.c */
 imap_run imap_cmd_getmetadata, imap_cmd_setmetadata;                          /* imap_metadata.c */
 imap_run imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;         /* imap_quota.c */
 /* clang-format on */

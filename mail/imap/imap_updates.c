@@ -4,6 +4,7 @@
  * difference. A database that is away delays news, it never fails a command. */
 #include "mail/imap/imap_updates.h"
 
+#include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_select.h"
@@ -62,7 +63,8 @@ void imap_add_flag_update(const struct imap_session *s, struct buf *out, uint32_
 
 static PARKS void write_changes(struct imap_session *s, const struct view_changes *changes)
 {
-    bool with_uid = (s->enabled & (IMAP_ENABLED_QRESYNC | IMAP_ENABLED_REV2)) != 0;
+    bool with_uid = (s->enabled & (IMAP_ENABLED_QRESYNC | IMAP_ENABLED_REV2)) != 0 ||
+                    imap_notify_at_rest(s); /* RFC 5465, 5.1 */
     bool with_modseq = (s->enabled & IMAP_ENABLED_CONDSTORE) != 0;
     struct buf out;
 
@@ -121,16 +123,18 @@ static bool have_keywords(const struct view_changes *changes)
     return false;
 }
 
-void imap_updates_send(struct imap_session *s, bool expunges)
+static PARKS void tell_changes(struct imap_session *s, bool expunges, bool flags)
 {
     struct view_changes changes = {0};
+    uint32_t told_max;
 
-    if (s->view == NULL)
-        return;
     (void)view_refresh(s->view, NULL);
     if (imap_rights_refresh(s, NULL) < 0 || !view_is_behind(s->view))
         return;
+    told_max = view_uid_max(s->view);
     view_take_changes(s->view, s->arena, expunges, &changes);
+    if (!flags)
+        changes.flag_count = 0;
     if (changes.is_gone) {
         imap_mailbox_is_gone(s);
         return;
@@ -138,4 +142,20 @@ void imap_updates_send(struct imap_session *s, bool expunges)
     if (changes.exists_changed || have_keywords(&changes))
         imap_tell_keywords(s, false);
     write_changes(s, &changes);
+    if (changes.exists_changed)
+        imap_notify_send_arrivals(s, view_seq_at_least(s->view, told_max + 1));
+}
+
+void imap_updates_send(struct imap_session *s, bool expunges)
+{
+    unsigned events = imap_notify_selected_events(s);
+
+    if (s->view != NULL && events != 0)
+        tell_changes(s, expunges, (events & NOTIFY_FLAGS) != 0);
+}
+
+void imap_updates_send_all(struct imap_session *s)
+{
+    if (s->view != NULL)
+        tell_changes(s, true, true);
 }

@@ -6,6 +6,8 @@
 /* EXPUNGE (or VANISHED), EXISTS and FETCH for changes not told yet. Without `expunges` sequence
  * numbers stay. */
 PARKS void imap_updates_send(struct imap_session *s, bool expunges);
+/* The same for what the session did itself, or asks for: all of it, whatever NOTIFY says. */
+PARKS void imap_updates_send_all(struct imap_session *s);
 /* FLAGS and PERMANENTFLAGS, when keywords came up that the client has not heard of. */
 PARKS void imap_tell_keywords(struct imap_session *s, bool always);
 /* "* 7 FETCH (", or with UIDONLY "* 9 UIDFETCH (". */

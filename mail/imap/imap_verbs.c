@@ -52,6 +52,7 @@ static const struct imap_verb verbs[] = {
     {"LISTRIGHTS",    imap_cmd_listrights,   LOGGED_IN,       0},
     {"MYRIGHTS",      imap_cmd_myrights,     LOGGED_IN,       0},
     {"NAMESPACE",     imap_cmd_namespace,    LOGGED_IN,       0},
+    {"NOTIFY",        imap_cmd_notify,       LOGGED_IN,       0},
     {"GETMETADATA",   imap_cmd_getmetadata,  LOGGED_IN,       0},
     {"SETMETADATA",   imap_cmd_setmetadata,  LOGGED_IN,       0},
     {"GETQUOTA",      imap_cmd_getquota,     LOGGED_IN,       0},
