@@ -40,6 +40,8 @@ static void logged_in(struct imap_session *s, struct imap_command *c, const stru
 
     s->account_id = account->account_id;
     s->phase = IMAP_AUTHENTICATED;
+    s->has_quota = account->quota_bytes > 0 || account->quota_messages > 0;
+    s->is_over_quota = false;
     log_add(conn_log(s->conn), KV("account", account->account_id));
     buf_init(&code, SIZE_MAX);
     imap_add_capabilities(s, &code);

@@ -2,6 +2,8 @@
  *
  * Every account has one quota root, which is named by the account's address and covers all of its
  * mailboxes. Limits are the store's own: bytes are shown in units of 1,024, rounded up. */
+#include "mail/imap/imap_quota.h"
+
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_session.h"
@@ -188,4 +190,26 @@ int imap_cmd_setquota(struct imap_session *s, struct imap_command *c, struct err
              KV("messages_max_before", account.quota_messages));
     bus_publish((uint64_t)account.account_id);
     return tell_quota(s, &account, NULL, err);
+}
+
+/* --- the warning ------------------------------------------------------------------------------ */
+
+static bool is_exceeded(const struct mail_usage *usage)
+{
+    return (usage->bytes_max > 0 && usage->bytes > usage->bytes_max) ||
+           (usage->messages_max > 0 && usage->messages > usage->messages_max);
+}
+
+/* Nothing that IMAP adds can exceed a limit, but a delivery that was admitted before it can. */
+void imap_quota_warn(struct imap_session *s)
+{
+    struct mail_usage usage;
+    bool was_over = s->is_over_quota;
+
+    if (!s->has_quota || s->selected.account_id != s->account_id ||
+        mail_usage(s->account_id, &usage, NULL) < 0)
+        return;
+    s->is_over_quota = is_exceeded(&usage);
+    if (s->is_over_quota && !was_over)
+        conn_write(s->conn, STR("* NO [OVERQUOTA] The mailbox is over its quota\r\n"));
 }

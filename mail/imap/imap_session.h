@@ -52,6 +52,8 @@ struct imap_session {
     uint16_t rights;     /* in the selected mailbox; see imap_rights.h */
     bool is_examined;    /* selected by EXAMINE */
     bool is_read_only;   /* EXAMINE, or no right to change anything */
+    bool has_quota;      /* the account had a limit when it logged in */
+    bool is_over_quota;  /* and the client was told that it is exceeded */
     bool is_modseq_held; /* an older HIGHESTMODSEQ was told, as removals were held back */
 };
 

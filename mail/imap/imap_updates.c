@@ -5,6 +5,7 @@
 #include "mail/imap/imap_updates.h"
 
 #include "mail/imap/imap_notify.h"
+#include "mail/imap/imap_quota.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_select.h"
@@ -142,8 +143,10 @@ static PARKS void tell_changes(struct imap_session *s, bool expunges, bool flags
     if (changes.exists_changed || have_keywords(&changes))
         imap_tell_keywords(s, false);
     write_changes(s, &changes);
-    if (changes.exists_changed)
-        imap_notify_send_arrivals(s, view_seq_at_least(s->view, told_max + 1));
+    if (!changes.exists_changed)
+        return;
+    imap_notify_send_arrivals(s, view_seq_at_least(s->view, told_max + 1));
+    imap_quota_warn(s);
 }
 
 void imap_updates_send(struct imap_session *s, bool expunges)

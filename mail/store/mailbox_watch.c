@@ -179,7 +179,7 @@ static struct watched *add_watched(struct watch_hub *hub, const struct pg_rows *
     key = (uint64_t)m->mailbox.mailbox_id;
     map_put(hub->by_id, map_key_u64(&key), m);
     list_prepend(&hub->mailboxes, &m->link);
-    mark(hub, m, EVENT_CREATED);
+    mark(hub, m, EVENT_CREATED | (m->mailbox.uid_next > 1 ? (unsigned)EVENT_MESSAGES : 0));
     return m;
 }
 
@@ -189,12 +189,23 @@ static void replace_text(struct str *to, struct str s)
     *to = own_copy(s);
 }
 
-/* What of it changed; its path is another matter. */
-static unsigned apply_row(struct watched *m, const struct pg_rows *rows, size_t row)
+static void keep_old_path(struct watch_hub *hub, struct watched *m)
+{
+    struct old_path *old = memory_alloc(sizeof *old);
+
+    *old = (struct old_path){
+        .older = m->old_paths, .until = hub->tick, .path = own_copy(m->mailbox.path)};
+    m->old_paths = old;
+    hub->leftovers++;
+}
+
+/* What of it changed. */
+static unsigned apply_row(struct watch_hub *hub, struct watched *m, const struct pg_rows *rows,
+                          size_t row)
 {
     struct mailbox before = m->mailbox;
     uint64_t changed_modseq = (uint64_t)pg_get_i64(rows, row, "changed_modseq");
-    struct str role = pg_get_str(rows, row, "role");
+    struct str role = pg_get_str(rows, row, "role"), path = pg_get_str(rows, row, "path");
     unsigned kinds = 0;
 
     read_numbers(rows, row, &m->mailbox);
@@ -211,81 +222,21 @@ static unsigned apply_row(struct watched *m, const struct pg_rows *rows, size_t 
     m->changed_modseq = changed_modseq;
     if (!str_eq(role, m->mailbox.role))
         replace_text(&m->mailbox.role, role);
+    if (!str_eq(path, m->mailbox.path)) {
+        keep_old_path(hub, m);
+        replace_text(&m->mailbox.path, path);
+        kinds |= EVENT_RENAMED;
+    }
     return kinds;
-}
-
-static void keep_old_path(struct watch_hub *hub, struct watched *m)
-{
-    struct old_path *old = memory_alloc(sizeof *old);
-
-    *old = (struct old_path){
-        .older = m->old_paths, .until = hub->tick, .path = own_copy(m->mailbox.path)};
-    m->old_paths = old;
-    hub->leftovers++;
-}
-
-/* A renaming moves everything below, which is not told one by one (RFC 5465, 5.4). `renamed` has
- * the rows' new paths by old path. */
-static bool moves_with_parent(const struct map *renamed, struct str from, struct str to)
-{
-    struct str from_parent = parent_of(from), to_parent = parent_of(to);
-    const struct str *parent_to = from_parent.n > 0 ? map_get(renamed, from_parent) : NULL;
-
-    return parent_to != NULL && str_eq(*parent_to, to_parent) &&
-           str_eq(str_from(from, from_parent.n), str_from(to, to_parent.n));
-}
-
-struct renaming {
-    struct watched *mailbox;
-    struct str to;
-    bool is_with_parent;
-};
-
-static void find_renamings(struct watch_hub *hub, struct arena *a, const struct pg_rows *rows,
-                           struct renaming *out, size_t *count)
-{
-    struct map *renamed = map_new();
-
-    *count = 0;
-    for (size_t row = 0; row < rows->count; row++) {
-        struct watched *m = find_watched(hub, pg_get_i64(rows, row, "mailbox_id"));
-        struct str path = pg_get_str(rows, row, "path");
-
-        if (m == NULL || str_eq(m->mailbox.path, path))
-            continue;
-        out[*count] = (struct renaming){.mailbox = m, .to = arena_str(a, path)};
-        map_put(renamed, m->mailbox.path, &out[(*count)++].to);
-    }
-    for (size_t i = 0; i < *count; i++)
-        out[i].is_with_parent = moves_with_parent(renamed, out[i].mailbox->mailbox.path, out[i].to);
-    map_free(&renamed);
-}
-
-static void apply_renamings(struct watch_hub *hub, const struct pg_rows *rows)
-{
-    struct arena *a = arena_new();
-    struct renaming *v = ARENA_ARRAY(a, rows->count + 1, struct renaming);
-    size_t count;
-
-    find_renamings(hub, a, rows, v, &count);
-    for (size_t i = 0; i < count; i++) {
-        if (!v[i].is_with_parent) {
-            keep_old_path(hub, v[i].mailbox);
-            mark(hub, v[i].mailbox, EVENT_RENAMED);
-        }
-        replace_text(&v[i].mailbox->mailbox.path, v[i].to);
-    }
-    arena_free(&a);
 }
 
 static void apply_changed(struct watch_hub *hub, const struct pg_rows *rows)
 {
-    apply_renamings(hub, rows);
     for (size_t row = 0; row < rows->count; row++) {
         struct watched *m = find_watched(hub, pg_get_i64(rows, row, "mailbox_id"));
 
         if (m != NULL) {
-            mark(hub, m, apply_row(m, rows, row));
+            mark(hub, m, apply_row(hub, m, rows, row));
             continue;
         }
         m = add_watched(hub, rows, row);
@@ -609,6 +560,124 @@ static size_t collect(const struct watch_hub *hub, uint64_t tick, struct arena *
     return made;
 }
 
+/* ---- the order of names ----------------------------------------------------------------------
+ *
+ * Several events are told one after the other, and at no time may a name stand for two mailboxes:
+ * first what is gone, then renamings, each when its new name is free, then everything else. */
+
+struct renamings {
+    struct map *by_old_path; /* those not told yet */
+    struct mailbox_event **v;
+    size_t count;
+};
+
+static struct renamings find_renamings(struct arena *a, struct mailbox_event *v, size_t count)
+{
+    struct renamings r = {.by_old_path = map_new(),
+                          .v = ARENA_ARRAY(a, count + 1, struct mailbox_event *)};
+
+    for (size_t i = 0; i < count; i++)
+        if (v[i].kinds & EVENT_RENAMED) {
+            map_put(r.by_old_path, v[i].old_path, &v[i]);
+            r.v[r.count++] = &v[i];
+        }
+    return r;
+}
+
+/* A renaming moves everything below, which is not told one by one (RFC 5465, 5.4). */
+static bool moves_with_parent(const struct renamings *r, const struct mailbox_event *event)
+{
+    struct str from = event->old_path, to = event->mailbox.path;
+    struct str from_parent = parent_of(from), to_parent = parent_of(to);
+    const struct mailbox_event *parent =
+        from_parent.n > 0 ? map_get(r->by_old_path, from_parent) : NULL;
+
+    return parent != NULL && str_eq(parent->mailbox.path, to_parent) &&
+           str_eq(str_from(from, from_parent.n), str_from(to, to_parent.n));
+}
+
+static void leave_out_what_moves_along(struct renamings *r)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->count; i++)
+        if (moves_with_parent(r, r->v[i]))
+            r->v[i]->kinds &= ~(unsigned)EVENT_RENAMED;
+    for (size_t i = 0; i < r->count; i++)
+        if (r->v[i]->kinds & EVENT_RENAMED)
+            r->v[kept++] = r->v[i];
+        else
+            map_remove(r->by_old_path, r->v[i]->old_path);
+    r->count = kept;
+}
+
+/* Tells those whose new name is free; returns how many are left. */
+static size_t tell_free_ones(struct renamings *r, struct mailbox_event *out, size_t *told)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->count; i++) {
+        struct mailbox_event *event = r->v[i];
+
+        if (map_get(r->by_old_path, event->mailbox.path) != NULL) {
+            r->v[kept++] = event;
+            continue;
+        }
+        map_remove(r->by_old_path, event->old_path);
+        out[(*told)++] = *event;
+        event->kinds = 0;
+    }
+    r->count = kept;
+    return kept;
+}
+
+/* Names that went round in a circle: one mailbox goes and comes again. */
+static void break_circle(struct renamings *r, struct mailbox_event *out, size_t *told)
+{
+    struct mailbox_event *event = r->v[--r->count];
+    struct mailbox_event gone = *event;
+
+    gone.kinds = EVENT_REMOVED;
+    gone.mailbox.path = event->old_path;
+    out[(*told)++] = gone;
+    map_remove(r->by_old_path, event->old_path);
+    event->kinds = (event->kinds & ~(unsigned)EVENT_RENAMED) | EVENT_CREATED | EVENT_MESSAGES;
+}
+
+static void tell_renamings(struct arena *a, struct mailbox_event *v, size_t count,
+                           struct mailbox_event *out, size_t *told)
+{
+    struct renamings r = find_renamings(a, v, count);
+    size_t left = r.count;
+
+    if (r.count > 0)
+        leave_out_what_moves_along(&r);
+    while (r.count > 0) {
+        left = r.count;
+        if (tell_free_ones(&r, out, told) == left)
+            break_circle(&r, out, told);
+    }
+    map_free(&r.by_old_path);
+}
+
+static struct mailbox_event *put_in_order(struct arena *a, struct mailbox_event *v, size_t *count)
+{
+    struct mailbox_event *out = ARENA_ARRAY(a, 2 * *count + 1, struct mailbox_event);
+    size_t told = 0;
+
+    for (size_t i = 0; i < *count; i++)
+        if (v[i].kinds & EVENT_REMOVED) {
+            out[told++] = v[i];
+            v[i].kinds = 0;
+        }
+    tell_renamings(a, v, *count, out, &told);
+    for (size_t i = 0; i < *count; i++)
+        if (v[i].kinds != 0)
+            out[told++] = v[i];
+    *count = told;
+    return out;
+}
+
 int mailbox_watch_take(struct mailbox_watch *w, struct arena *a, struct mailbox_event **out,
                        size_t *count, struct error *err)
 {
@@ -619,6 +688,7 @@ int mailbox_watch_take(struct mailbox_watch *w, struct arena *a, struct mailbox_
     if (w->tick == w->hub->tick)
         return 0;
     *count = collect(w->hub, w->tick, a, out);
+    *out = put_in_order(a, *out, count);
     w->tick = w->hub->tick;
     drop_leftovers(w->hub);
     return 0;

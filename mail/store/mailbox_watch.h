@@ -39,8 +39,8 @@ PARKS struct mailbox_watch *mailbox_watch_open(int64_t account_id, void (*change
                                                void *arg, struct error *err);
 void mailbox_watch_close(struct mailbox_watch **);
 
-/* What happened since the last take, in the order of the latest change of each mailbox. ERR_LIMIT
- * as above: nothing more will be heard. */
+/* What happened since the last take, in an order in which it can be told: see mailbox_watch.c.
+ * ERR_LIMIT as above: nothing more will be heard. */
 PARKS int mailbox_watch_take(struct mailbox_watch *w, struct arena *a, struct mailbox_event **out,
                              size_t *count, struct error *err);
 /* The same for annotations of the account that the user can see; mailbox number 0: private ones

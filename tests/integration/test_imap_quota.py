@@ -9,7 +9,7 @@ MESSAGE = b"From: a@elsewhere.test\r\nTo: alice@example.test\r\nSubject: s\r\n\r
 
 
 class QuotaTest(ServerTest):
-    accounts = ("alice", "bob", "carol", "dave", "erin", "root")
+    accounts = ("alice", "bob", "carol", "dave", "erin", "frank", "root")
 
     @classmethod
     def setUpClass(cls):
@@ -105,6 +105,25 @@ class QuotaTest(ServerTest):
         told = s.ok('LIST "" "*" RETURN (STATUS (DELETED-STORAGE))')
         self.assertIn(b'* STATUS "INBOX" (DELETED-STORAGE %d)\r\n' % freed, told)
         self.assertIn(b'* STATUS "Sent" (DELETED-STORAGE 0)\r\n', told)
+
+    def test_a_delivery_that_exceeds_the_limit_is_told_once(self):
+        self.server.cli("account", "quota", "frank@example.test", "3K")
+        s = self.session("frank", "INBOX")
+        s.idle()
+        for number in range(3):                     # the third is refused: the limit is passed by then
+            with self.server.smtp() as smtp:
+                if number == 2:
+                    self.assertEqual((smtp.ehlo(), smtp.mail("a@elsewhere.test"), smtp.rcpt("frank@example.test")[0])[2], 452)
+                else:
+                    self.assertEqual((smtp.ehlo(), smtp.mail("a@elsewhere.test"), smtp.rcpt("frank@example.test"),
+                                      smtp.data(MESSAGE + b"y" * 1000)[0])[3], 250)
+                    told = s.until_told(rb"\* %d EXISTS" % (number + 1))
+                    self.assertEqual([r for r in told if b"OVERQUOTA" in r], [])
+        s.until_told(rb"\* NO \[OVERQUOTA\]")
+        s.done()
+        s.ok(r"STORE 1:2 +FLAGS.SILENT (\Deleted)")
+        s.ok("EXPUNGE")
+        self.assertEqual([r for r in s.append("INBOX", MESSAGE) if b"OVERQUOTA" in r], [])
 
     def test_imaplib_reads_them(self):
         self.server.cli("account", "quota", "dave@example.test", "none", "--messages", "5")
