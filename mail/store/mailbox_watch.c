@@ -146,7 +146,8 @@ static void mark_parent(struct watch_hub *hub, struct str path)
         struct watched *m = CONTAINER_OF(at, struct watched, link);
 
         if (!is_removed(m) && str_eq(m->mailbox.path, parent)) {
-            mark(hub, m, EVENT_CHILDREN);
+            if (tick_of(m, EVENT_CREATED) < hub->tick) /* else it is told anyhow */
+                mark(hub, m, EVENT_CHILDREN);
             return;
         }
     }

@@ -15,7 +15,7 @@ SELECT mailbox_id, path, role, uid_validity, uid_next, modseq, changed_modseq, m
                     WHERE m.account_id = $1 AND m.mailbox_id = b.mailbox_id AND m.modseq > $2)) AS has_message_change
   FROM mailbox b
  WHERE account_id = $1 AND modseq > $2
- ORDER BY modseq
+ ORDER BY modseq, mailbox_id
  LIMIT $3;
 
 -- name: watch_removed :many

@@ -43,7 +43,7 @@ static void store_run_case(void *arg)
 static void store_in_fiber(void (*body)(void))
 {
     fixture_sql("SET client_min_messages = warning; TRUNCATE account, blob, message, message_meta, "
-                "message_vanished, message_removed, thread_ref, text_bucket, blob_text "
+                "message_vanished, message_removed, thread_ref, annotation, text_bucket, blob_text "
                 "RESTART IDENTITY CASCADE");
     fixture_sql("INSERT INTO account (kind) SELECT 'person' FROM generate_series(1, 12);"
                 "SELECT mail_account_prepare(account_id) FROM account");
