@@ -1,8 +1,8 @@
 /* imap_notify.h - NOTIFY (RFC 5465): news of any mailbox, told also between commands; and the
  * METADATA responses that ENABLE METADATA asks for (RFC 5464, 4.4), told with commands and in IDLE.
  *
- * What a session wants costs it about 200 bytes, the names it gave, and 100 bytes for each account
- * these lie in; what happens is followed once for all sessions of a worker (mailbox_watch.h). */
+ * What a session wants costs it about 600 bytes and the names it gave, however many mailboxes it
+ * watches; what happens is followed once for all sessions of a worker (mailbox_watch.h). */
 #pragma once
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_notify_parse.h"
