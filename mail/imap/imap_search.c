@@ -1,13 +1,14 @@
 /* imap_search.c - SEARCH and its answers (RFC 9051, 6.4.4; ESEARCH; SEARCHRES).
  *
- * Round one asks the index; what stays open is read in chunks, first the columns, then whole
- * messages (also of those whose header was too large for a column). The result is one bit per message of the view, so its size is known before the
+ * Round one asks the mailbox's index and the text index; what stays open is read in chunks, first the
+ * columns, then texts, last whole messages: those without a text yet, or with too large a header. The result is one bit per message of the view, so its size is known before the
  * search begins. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_reply.h"
+#include "mail/imap/imap_search_index.h"
 #include "mail/imap/imap_search_match.h"
 #include "mail/imap/imap_session.h"
 #include "mail/store/message.h"
@@ -62,7 +63,8 @@ static PARKS int match_read_message(void *arg, size_t index, const struct messag
     subject->message = m;
     subject->columns = sr->reading;
     subject->a = sr->subject_arena;
-    subject->root = NULL;
+    subject->text = NULL;
+    subject->score = 0;
     if (m->blob.n * (1 + (uint64_t)sr->request.text_count) > OFFLOAD_SIZE)
         offload(match_on_thread, &job);
     else
@@ -103,14 +105,19 @@ static void drop_decided(struct search *sr)
 
 static PARKS int decide_open(struct search *sr, struct error *err)
 {
-    unsigned cheap = sr->columns & ~(unsigned)MESSAGE_BLOB;
+    unsigned cheap = sr->columns & ~(unsigned)MESSAGE_TEXT;
 
     if (sr->open_count > 0 && cheap != 0) {
         if (read_open(sr, cheap, err) < 0)
             return -1;
         drop_decided(sr);
     }
-    if (sr->open_count > 0 && read_open(sr, sr->columns | MESSAGE_BLOB, err) < 0)
+    if (sr->open_count > 0 && sr->columns != cheap) {
+        if (read_open(sr, sr->columns, err) < 0)
+            return -1;
+        drop_decided(sr);
+    }
+    if (sr->open_count > 0 && read_open(sr, cheap | MESSAGE_BLOB, err) < 0)
         return -1;
     sr->open_count = 0;
     return 0;
@@ -339,7 +346,10 @@ static PARKS int run(struct search *sr, struct error *err)
     sr->ids = ARENA_ARRAY(sr->s->arena, CHUNK_MAX + 1, int64_t);
     sr->subject_arena = arena_new();
     resolve_sets(sr, sr->request.root);
-    status = search_all(sr, err);
+    status = search_use_index(sr->request.root, sr->s->selected.account_id,
+                              view_count(sr->s->view), sr->s->arena, err);
+    if (status == 0)
+        status = search_all(sr, err);
     arena_free(&sr->subject_arena);
     return status;
 }

@@ -5,6 +5,7 @@
 
 #include "mail/imap/imap_search_text.h"
 #include "mail/mime/header.h"
+#include "mail/store/text_index.h"
 #include "server/base/date.h"
 
 #define DAY_S 86400
@@ -20,10 +21,9 @@ static unsigned own_columns(const struct search_key *key)
     case KEY_SENT:
         return MESSAGE_HEADERS;
     case KEY_HEADER:
-        return message_header_is_cached(key->name) ? MESSAGE_HEADERS : MESSAGE_BLOB;
     case KEY_BODY:
     case KEY_TEXT:
-        return MESSAGE_BLOB;
+        return search_text_columns(key);
     case KEY_ALL:
     case KEY_SEQUENCE:
     case KEY_UID:
@@ -56,30 +56,18 @@ static bool in_range(const struct search_key *key, int64_t value)
     return value >= key->from && value < key->to;
 }
 
-static void need_tree(struct search_subject *subject)
-{
-    if (subject->root == NULL)
-        subject->root = mime_parse(subject->a, subject->message->blob);
-}
-
-static struct str whole_header(struct search_subject *subject)
-{
-    need_tree(subject);
-    return mime_part_header(subject->root, subject->message->blob);
-}
-
 /* Too large a header is not kept; then the message itself is there (see is_open). */
-static struct str cached_header(struct search_subject *subject)
+static struct str date_header(const struct search_subject *subject)
 {
     struct str kept = subject->message->headers;
 
-    return kept.p != NULL ? kept : whole_header(subject);
+    return kept.p != NULL ? kept : subject->message->blob;
 }
 
 /* The day as the sender's own calendar had it: "disregarding time and timezone". */
 static bool matches_sent(const struct search_key *key, struct search_subject *subject)
 {
-    struct str header = cached_header(subject);
+    struct str header = date_header(subject);
     struct header_field field;
     int64_t unix_s;
     int offset_min = 0;
@@ -96,24 +84,6 @@ static bool has_keyword(const struct index_entry *entry, struct str name)
         if (str_ieq(entry->keywords->v[i], name))
             return true;
     return false;
-}
-
-static bool matches_header(const struct search_key *key, struct search_subject *subject)
-{
-    bool is_cached = message_header_is_cached(key->name);
-    struct str header = is_cached ? cached_header(subject) : whole_header(subject);
-
-    return search_text_in_field(subject->a, header, key->name, key->text, key->is_ascii);
-}
-
-static bool matches_text(const struct search_key *key, struct search_subject *subject)
-{
-    if (key->kind == KEY_TEXT &&
-        search_text_in_header(subject->a, whole_header(subject), key->text, key->is_ascii))
-        return true;
-    need_tree(subject);
-    return search_text_in_body(subject->a, subject->root, subject->message->blob, key->text,
-                               key->is_ascii);
 }
 
 static bool matches_leaf(const struct search_key *key, struct search_subject *subject)
@@ -145,10 +115,8 @@ static bool matches_leaf(const struct search_key *key, struct search_subject *su
     case KEY_SENT:
         return matches_sent(key, subject);
     case KEY_HEADER:
-        return matches_header(key, subject);
     case KEY_BODY:
-    case KEY_TEXT:
-        return matches_text(key, subject);
+    case KEY_TEXT: /* search_text_matches */
     case KEY_AND:
     case KEY_OR:
         break;
@@ -182,12 +150,29 @@ static bool is_open(const struct search_key *key, const struct search_subject *s
            !(subject->columns & MESSAGE_BLOB);
 }
 
+static bool is_text(const struct search_key *key)
+{
+    return key->kind == KEY_HEADER || key->kind == KEY_BODY || key->kind == KEY_TEXT;
+}
+
+/* What the index rules out needs no reading. */
+static enum search_answer matches_text(const struct search_key *key,
+                                       struct search_subject *subject)
+{
+    if (key->candidates != NULL &&
+        !text_candidates_contain(key->candidates, subject->entry.message_id))
+        return SEARCH_NO;
+    return search_text_matches(key, subject);
+}
+
 enum search_answer search_matches(const struct search_key *key, struct search_subject *subject)
 {
     enum search_answer answer;
 
     if (key->kind == KEY_AND || key->kind == KEY_OR)
         answer = matches_children(key, subject);
+    else if (is_text(key))
+        answer = matches_text(key, subject);
     else if (is_open(key, subject))
         answer = SEARCH_OPEN;
     else

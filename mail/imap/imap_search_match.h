@@ -5,7 +5,6 @@
  * may answer "not known yet". */
 #pragma once
 #include "mail/imap/imap_search_parse.h"
-#include "mail/mime/part.h"
 #include "mail/store/mailbox_index.h"
 
 enum search_answer { SEARCH_NO, SEARCH_YES, SEARCH_OPEN };
@@ -15,7 +14,8 @@ struct search_subject {
     struct index_entry entry;
     const struct message *message; /* NULL in the first round */
     unsigned columns;              /* enum message_columns that message has */
-    struct mime_part *root;        /* made when needed */
+    struct search_text *text;      /* the message's, decoded when needed; NULL before */
+    unsigned score;                /* of what was sought FUZZY: 1 to 100; 0: nothing was */
     struct arena *a;               /* for decoding; reset by the caller */
 };
 

@@ -5,8 +5,9 @@
  * wrote them. */
 #include "mail/imap/imap_search_parse.h"
 
-#include "mail/imap/imap_search_text.h"
 #include "mail/mime/body.h"
+#include "mail/mime/text_fold.h"
+#include "mail/store/text_fuzzy.h"
 #include "server/base/date.h"
 #include "server/base/utf8.h"
 
@@ -18,12 +19,25 @@ struct search_parser {
     struct search_request *request;
     struct str charset;
     unsigned key_count;
+    bool is_fuzzy; /* below a FUZZY */
 };
 
 static int parse_key(struct search_parser *sp, unsigned depth, struct search_key **out,
                      struct error *err);
 
 /* --- arguments of keys ------------------------------------------------------------------------ */
+
+/* Texts have LF, whatever the line ends of the message are. */
+static struct str with_lf(struct arena *a, struct str s)
+{
+    char *copy = arena_copy(a, s.p, s.n);
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] != '\r' || i + 1 == s.n || s.p[i + 1] != '\n')
+            copy[n++] = s.p[i];
+    return str_of(copy, n);
+}
 
 static int fold_text(struct search_parser *sp, struct str raw, struct str *out, struct error *err)
 {
@@ -40,7 +54,7 @@ static int fold_text(struct search_parser *sp, struct str raw, struct str *out, 
         status = fail(err, ERR_UNSUPPORTED, "the charset is unknown");
     }
     if (status == 0)
-        *out = search_text_fold(sp->a, buf_str(&utf8));
+        *out = text_fold_arena(sp->a, with_lf(sp->a, buf_str(&utf8)));
     buf_fini(&utf8);
     return status;
 }
@@ -56,7 +70,10 @@ static int parse_text(struct search_parser *sp, struct search_key *key, struct e
         return fail(err, ERR_LIMIT, "a search text is longer than %d bytes", SEARCH_TEXT_SIZE_MAX);
     if (fold_text(sp, raw, &key->text, err) < 0)
         return -1;
-    key->is_ascii = str_is_ascii(key->text);
+    if (sp->is_fuzzy) {
+        key->fuzzy = ARENA_NEW(sp->a, struct fuzzy_text);
+        fuzzy_parse(sp->a, key->text, key->fuzzy);
+    }
     sp->request->text_count++;
     return 0;
 }
@@ -66,6 +83,7 @@ static int parse_header(struct search_parser *sp, struct search_key *key, struct
     if (imap_parse_space(sp->p, err) < 0 ||
         imap_parse_astring(sp->p, sp->a, &key->name, "a header field name", err) < 0)
         return -1;
+    key->name = text_fold_arena(sp->a, key->name);
     return parse_text(sp, key, err);
 }
 
@@ -231,7 +249,7 @@ static int parse_shape(struct search_parser *sp, struct search_key *key,
     case SHAPE_PLAIN:
         return 0;
     case SHAPE_FIELD:
-        key->name = word->field;
+        key->name = arena_lower(sp->a, word->field);
         return parse_text(sp, key, err);
     case SHAPE_TEXT:
         return parse_text(sp, key, err);
@@ -298,6 +316,21 @@ static int parse_or(struct search_parser *sp, unsigned depth, struct search_key 
     return parse_key(sp, depth + 1, &key->first_child->next, err);
 }
 
+/* Every text in the key that follows is sought fuzzily; keys of other kinds stay exact (RFC 6203, 5). */
+static int parse_fuzzy(struct search_parser *sp, unsigned depth, struct search_key *key,
+                       struct error *err)
+{
+    bool was_fuzzy = sp->is_fuzzy;
+    int status;
+
+    key->kind = KEY_AND;
+    sp->request->has_fuzzy = sp->is_fuzzy = true;
+    status = imap_parse_space(sp->p, err) < 0 ? -1
+                                              : parse_key(sp, depth + 1, &key->first_child, err);
+    sp->is_fuzzy = was_fuzzy;
+    return status;
+}
+
 static bool at_sequence_set(const struct imap_parser *p)
 {
     return p->at < p->end && ((*p->at >= '0' && *p->at <= '9') || *p->at == '*' || *p->at == '$');
@@ -334,6 +367,8 @@ static int parse_key(struct search_parser *sp, unsigned depth, struct search_key
         return parse_not(sp, depth, key, err);
     if (imap_parse_word(sp->p, STR("OR")))
         return parse_or(sp, depth, key, err);
+    if (imap_parse_word(sp->p, STR("FUZZY")))
+        return parse_fuzzy(sp, depth, key, err);
     return parse_word(sp, key, err);
 }
 

@@ -29,14 +29,18 @@ enum search_kind {
     KEY_OR, /* first_child, its next, ...              */
 };
 
+struct fuzzy_text;
+struct text_candidates;
+
 struct search_key {
     enum search_kind kind;
     bool is_negated;
-    bool is_ascii; /* the text, so that it can be sought without folding */
     uint32_t flag;
     int64_t from, to;
     struct imap_set set;
-    struct str name, text; /* text: folded UTF-8 */
+    struct str name, text; /* of texts sought: folded (mail/mime/text_fold.h), the name, too */
+    struct fuzzy_text *fuzzy;            /* the text of a FUZZY key (RFC 6203) */
+    struct text_candidates *candidates; /* messages that can have the text; NULL: any */
     struct search_key *first_child, *next;
 };
 
@@ -48,6 +52,7 @@ struct search_request {
     bool has_charset;
     bool has_bad_charset; /* set on failure: [BADCHARSET] */
     unsigned text_count;  /* keys that look for a text */
+    bool has_fuzzy;       /* RFC 6203 */
 };
 
 int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out,

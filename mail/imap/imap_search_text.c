@@ -1,134 +1,201 @@
-/* imap_search_text.c - seeking text in mail as people see it: RFC 2047 words, transfer encodings
- * and charsets undone.
+/* imap_search_text.c - texts in headers and bodies.
  *
- * An ASCII needle is sought in the decoded text as it is; for others the text is folded first.
- * Nothing here parks or touches the loop, so that a helper thread can do it. */
+ * Both sides are folded (mail/mime/text_fold.h), so a text is there or not, byte for byte. What a
+ * message's text is, and its three parts, is defined by mail/mime/message_text.h alone. */
 #include "mail/imap/imap_search_text.h"
 
-#include <utf8proc.h>
-
-#include "mail/mime/body.h"
 #include "mail/mime/header.h"
-#include "server/base/buf.h"
-#include "server/base/utf8.h"
+#include "mail/mime/message_text.h"
+#include "mail/mime/text_fold.h"
+#include "mail/store/text_fuzzy.h"
 
-static void add_folded(struct buf *out, struct str utf8)
+struct search_text {
+    struct str header, parts, body;
+    bool is_cut;
+};
+
+static bool contains(struct str text, struct str needle)
 {
-    uint32_t code_point;
-
-    while (utf8_next(&utf8, &code_point))
-        utf8_add(out, code_point < 128 ? (uint32_t)(unsigned char)ascii_lower((char)code_point)
-                                       : (uint32_t)utf8proc_tolower((utf8proc_int32_t)code_point));
+    return needle.n == 0 || (text.n > 0 && memmem(text.p, text.n, needle.p, needle.n) != NULL);
 }
 
-struct str search_text_fold(struct arena *a, struct str utf8)
+static bool uses_cached_header(const struct search_key *key)
 {
-    struct buf folded;
-    struct str out;
-
-    buf_init(&folded, SIZE_MAX);
-    add_folded(&folded, utf8);
-    out = arena_str(a, buf_str(&folded));
-    buf_fini(&folded);
-    return out;
+    return key->kind == KEY_HEADER && message_header_is_cached(key->name);
 }
 
-/* memchr for either case of the needle's first letter, then the rest: texts rarely come near a
- * second letter. */
-static bool contains_ascii(struct str text, struct str needle)
+unsigned search_text_columns(const struct search_key *key)
 {
-    const char lower = needle.p[0], upper = ascii_upper(lower);
-
-    while (text.n >= needle.n) {
-        size_t starts = text.n - needle.n + 1;
-        const char *a = memchr(text.p, lower, starts);
-        const char *b = upper == lower
-                            ? NULL
-                            : memchr(text.p, upper, a != NULL ? (size_t)(a - text.p) : starts);
-        const char *at = b != NULL ? b : a;
-        if (at == NULL)
-            return false;
-        if (str_ieq(str_of(at, needle.n), needle))
-            return true;
-        text = str_from(text, (size_t)(at - text.p) + 1);
-    }
-    return false;
+    return uses_cached_header(key) ? MESSAGE_HEADERS : MESSAGE_TEXT;
 }
 
-static bool contains(struct str text, struct str needle, bool is_ascii)
-{
-    struct buf folded;
-    bool found;
+/* ---- what is at hand --------------------------------------------------------------------------- */
 
-    if (needle.n == 0)
+static struct str taken(struct arena *a, const struct buf *text)
+{
+    return arena_str(a, buf_str(text));
+}
+
+/* Decoded once per message, however many keys ask. */
+static void decode_message(struct search_subject *subject)
+{
+    struct message_text text;
+    struct str blob = subject->message->blob;
+
+    if (subject->text != NULL)
+        return;
+    message_text_init(&text);
+    message_text_extract(&text, mime_parse(subject->a, blob), blob);
+    subject->text = ARENA_NEW(subject->a, struct search_text);
+    *subject->text = (struct search_text){.header = taken(subject->a, &text.header),
+                                          .parts = taken(subject->a, &text.parts),
+                                          .body = taken(subject->a, &text.body)};
+    message_text_fini(&text);
+}
+
+static bool find_text(struct search_subject *subject, struct search_text *out)
+{
+    const struct message *m = subject->message;
+
+    if (subject->columns & MESSAGE_BLOB) {
+        decode_message(subject);
+        *out = *subject->text;
         return true;
-    if (is_ascii)
-        return contains_ascii(text, needle);
-    buf_init(&folded, SIZE_MAX);
-    add_folded(&folded, text);
-    found = memmem(folded.p, folded.n, needle.p, needle.n) != NULL;
-    buf_fini(&folded);
-    return found;
+    }
+    if (!(subject->columns & MESSAGE_TEXT) || m->text_header.p == NULL)
+        return false;
+    *out = (struct search_text){m->text_header, m->text_parts, m->text_body, m->text_is_cut};
+    return true;
 }
 
-bool search_text_in_field(struct arena *a, struct str header, struct str name, struct str needle,
-                          bool is_ascii)
+/* ---- exactly ----------------------------------------------------------------------------------- */
+
+/* Header fields are lines of their own: no text goes over the end of one. */
+static bool is_in_fields(struct str fields, struct str text)
 {
+    return contains(fields, text) && (text.n == 0 || memchr(text.p, '\n', text.n) == NULL);
+}
+
+static bool is_in_text(const struct search_key *key, const struct search_text *t)
+{
+    if (key->kind == KEY_HEADER)
+        return header_text_contains(t->header, key->name, key->text);
+    if (contains(t->body, key->text))
+        return true;
+    return key->kind == KEY_TEXT &&
+           (is_in_fields(t->header, key->text) || is_in_fields(t->parts, key->text));
+}
+
+static struct str folded_value(struct arena *a, const struct header_field *field)
+{
+    return text_fold_arena(a, header_decode_text(a, field->value));
+}
+
+static bool is_in_header(const struct search_key *key, struct search_subject *subject)
+{
+    struct str header = subject->message->headers;
     struct header_field field;
 
     while (header_next(&header, &field))
-        if (str_ieq(field.name, name) &&
-            (needle.n == 0 || contains(header_decode_text(a, field.value), needle, is_ascii)))
+        if (str_ieq(field.name, key->name) &&
+            (key->text.n == 0 || contains(folded_value(subject->a, &field), key->text)))
             return true;
     return false;
 }
 
-bool search_text_in_header(struct arena *a, struct str header, struct str needle, bool is_ascii)
-{
-    struct header_field field;
+/* ---- nearly ------------------------------------------------------------------------------------ */
 
-    while (header_next(&header, &field)) {
-        struct str value = header_decode_text(a, field.value);
-        if (contains(arena_printf(a, "%.*s: %.*s", STR_ARG(field.name), STR_ARG(value)), needle,
-                     is_ascii))
-            return true;
+/* The values of the key's field, one a line. */
+static struct str field_values(struct arena *a, struct str lines, struct str name)
+{
+    struct str line, prefix = arena_printf(a, "%.*s: ", STR_ARG(name)), values;
+    struct buf out;
+
+    buf_init(&out, SIZE_MAX);
+    while (lines.n > 0) {
+        str_cut(lines, '\n', &line, &lines);
+        if (!str_skip_prefix(&line, prefix))
+            continue;
+        buf_add(&out, line);
+        buf_addc(&out, '\n');
     }
-    return false;
+    values = arena_str(a, buf_str(&out));
+    buf_fini(&out);
+    return values;
 }
 
-static bool is_in_part(struct arena *a, const struct mime_part *part, struct str message,
-                       struct str needle, bool is_ascii)
+static struct str cached_values(const struct search_key *key, struct search_subject *subject)
 {
-    struct buf text;
-    bool found;
+    struct str header = subject->message->headers, values;
+    struct header_field field;
+    struct buf out;
 
-    if (part->parent != NULL && part->parent->is_message &&
-        search_text_in_header(a, mime_part_header(part, message), needle, is_ascii))
-        return true;
-    if (part->is_multipart || part->is_message || !str_eq(part->type, STR("text")))
-        return false;
-    buf_init(&text, SIZE_MAX);
-    mime_part_text(&text, part, message);
-    found = contains(buf_str(&text), needle, is_ascii);
-    buf_fini(&text);
-    return found;
+    buf_init(&out, SIZE_MAX);
+    while (header_next(&header, &field))
+        if (str_ieq(field.name, key->name)) {
+            buf_add(&out, folded_value(subject->a, &field));
+            buf_addc(&out, '\n');
+        }
+    values = arena_str(subject->a, buf_str(&out));
+    buf_fini(&out);
+    return values;
 }
 
-/* The next part in document order. */
-static const struct mime_part *next_part(const struct mime_part *part)
+/* The score of the message is that of its worst key. */
+static bool take_score(struct search_subject *subject, unsigned score)
 {
-    if (part->first_child != NULL)
-        return part->first_child;
-    while (part != NULL && part->next == NULL)
-        part = part->parent;
-    return part != NULL ? part->next : NULL;
+    if (score > 0 && (subject->score == 0 || score < subject->score))
+        subject->score = score;
+    return score > 0;
 }
 
-bool search_text_in_body(struct arena *a, const struct mime_part *root, struct str message,
-                         struct str needle, bool is_ascii)
+static bool is_near_header(const struct search_key *key, struct search_subject *subject)
 {
-    for (const struct mime_part *part = root; part != NULL; part = next_part(part))
-        if (is_in_part(a, part, message, needle, is_ascii))
-            return true;
-    return false;
+    struct str values = cached_values(key, subject);
+
+    return take_score(subject, fuzzy_score(subject->a, key->fuzzy, &values, 1));
+}
+
+static bool is_near_text(const struct search_key *key, const struct search_text *t,
+                         struct search_subject *subject)
+{
+    struct str texts[] = {t->header, t->parts, t->body};
+    struct str values;
+
+    switch (key->kind) {
+    case KEY_HEADER:
+        values = field_values(subject->a, t->header, key->name);
+        return take_score(subject, fuzzy_score(subject->a, key->fuzzy, &values, 1));
+    case KEY_BODY:
+        return take_score(subject, fuzzy_score(subject->a, key->fuzzy, &t->body, 1));
+    default:
+        return take_score(subject, fuzzy_score(subject->a, key->fuzzy, texts, 3));
+    }
+}
+
+/* ---- the answer -------------------------------------------------------------------------------- */
+
+static bool holds_header(const struct search_key *key, struct search_subject *subject)
+{
+    return key->fuzzy != NULL ? is_near_header(key, subject) : is_in_header(key, subject);
+}
+
+static bool holds_text(const struct search_key *key, const struct search_text *t,
+                       struct search_subject *subject)
+{
+    return key->fuzzy != NULL ? is_near_text(key, t, subject) : is_in_text(key, t);
+}
+
+enum search_answer search_text_matches(const struct search_key *key, struct search_subject *subject)
+{
+    struct search_text t;
+
+    if (uses_cached_header(key) && (subject->columns & MESSAGE_HEADERS) &&
+        subject->message->headers.p != NULL)
+        return holds_header(key, subject) ? SEARCH_YES : SEARCH_NO;
+    if (!find_text(subject, &t))
+        return SEARCH_OPEN;
+    if (holds_text(key, &t, subject))
+        return SEARCH_YES;
+    return t.is_cut ? SEARCH_OPEN : SEARCH_NO;
 }

@@ -1,19 +1,9 @@
-/* imap_search_text.h - is a text in this header, in this message? Substrings, without regard to
- * case, in any charset. */
+/* imap_search_text.h - does a message contain a key's text, as far as its text is at hand?
+ *
+ * HEADER of the usual fields is answered from the cached header; TEXT, BODY and other fields from
+ * the kept text of the message, or else from the message itself. Pure: safe on a helper thread. */
 #pragma once
-#include <stdbool.h>
-#include "mail/mime/part.h"
-#include "server/base/arena.h"
-#include "server/base/str.h"
+#include "mail/imap/imap_search_match.h"
 
-/* Lower case by code point; the form that needles have. */
-struct str search_text_fold(struct arena *a, struct str utf8);
-
-/* `is_ascii` says of the folded needle that it has no byte above 127. The arena takes what
- * decoding needs. */
-bool search_text_in_field(struct arena *a, struct str header, struct str name, struct str needle,
-                          bool is_ascii);
-bool search_text_in_header(struct arena *a, struct str header, struct str needle,
-                           bool is_ascii); /* names too */
-bool search_text_in_body(struct arena *a, const struct mime_part *root, struct str message,
-                         struct str needle, bool is_ascii);
+unsigned search_text_columns(const struct search_key *key); /* of KEY_HEADER, KEY_BODY, KEY_TEXT */
+enum search_answer search_text_matches(const struct search_key *key, struct search_subject *subject);

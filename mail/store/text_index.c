@@ -413,3 +413,22 @@ bool text_candidates_contain(struct text_candidates *c, int64_t message_id)
     c->at = at;
     return at < c->count && c->ids[at] == message_id;
 }
+
+/* Above its own mark c takes everything still, so what the other knows there is not used. */
+void text_candidates_intersect(struct text_candidates *c, const struct text_candidates *other)
+{
+    struct text_candidates rest = *other;
+    size_t kept = 0;
+
+    if (other->is_everything)
+        return;
+    if (c->is_everything) {
+        *c = *other;
+        return;
+    }
+    for (size_t i = 0; i < c->count; i++)
+        if (text_candidates_contain(&rest, c->ids[i]))
+            c->ids[kept++] = c->ids[i];
+    c->count = kept;
+    c->at = 0;
+}

@@ -38,4 +38,6 @@ PARKS int text_index_similar(struct arena *a, int64_t account_id, struct str fol
                              unsigned missing_max, unsigned places, struct text_candidates *out,
                              struct error *err);
 
+/* Leaves in c what is in both. */
+void text_candidates_intersect(struct text_candidates *c, const struct text_candidates *other);
 bool text_candidates_contain(struct text_candidates *c, int64_t message_id);
