@@ -7,6 +7,7 @@
  * Blobs are read by their own number: the store never joins them to messages. */
 #include "mail/store/message.h"
 #include <stdlib.h>
+#include "mail/store/kept_text.h"
 #include "server/base/memory.h"
 #include "server/pg/pg.h"
 #include "server/run/channel.h"
@@ -15,6 +16,7 @@
 #define BATCH_ROWS_MAX                                                                             \
     500 /* what PostgreSQL's socket holds while we are busy with the batch before */
 #define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
+#define BATCH_TEXT_BYTES ((uint64_t)8 << 20)
 #define TEXT_SIZE_USUAL  ((uint64_t)512 << 10)
 #define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS)
 
@@ -34,10 +36,6 @@ struct meta_columns {
 struct blob_columns {
     int blob_id, data;
 };
-struct text_columns {
-    int blob_id, header, parts, body, is_cut;
-};
-
 struct batch {
     struct message_reader reader; /* its ids are looked at only while the batch is made */
     struct arena *arena;
@@ -48,7 +46,9 @@ struct batch {
     struct row_columns row_columns;
     struct meta_columns meta_columns;
     struct blob_columns blob_columns;
-    struct text_columns text_columns;
+    struct blob_columns text_columns;
+    struct buf text_room; /* the text given out */
+    bool has_texts; /* of all its messages, read ahead with the rows */
 };
 
 static bool wants(const struct message_reader *r, unsigned columns)
@@ -179,7 +179,7 @@ static void match(struct batch *b, const struct pg_rows *rows, int id_column, si
     }
 }
 
-static int batch_fetch(struct batch *b, struct error *err)
+static int fetch_rows(struct batch *b, struct error *err)
 {
     struct pg_call calls[2];
     struct pg_rows rows[2] = {{0}};
@@ -222,15 +222,20 @@ static struct str wanted_str(const struct batch *b, const struct slot *s, unsign
     return pg_str_at(&b->meta, row, number);
 }
 
-static void fill_text(const struct batch *b, size_t row, struct message *m)
+/* A text that is damaged counts as not kept. */
+static void fill_text(struct batch *b, size_t row, struct message *m)
 {
-    m->text_header = pg_str_at(&b->texts, row, b->text_columns.header);
-    m->text_parts = pg_str_at(&b->texts, row, b->text_columns.parts);
-    m->text_body = pg_str_at(&b->texts, row, b->text_columns.body);
-    m->text_is_cut = pg_i64_at(&b->texts, row, b->text_columns.is_cut) != 0;
+    struct kept_text kept;
+
+    if (!kept_text_unpack(pg_str_at(&b->texts, row, b->text_columns.data), &b->text_room, &kept))
+        return;
+    m->text_header = kept.header;
+    m->text_parts = kept.parts;
+    m->text_body = kept.body;
+    m->text_is_cut = kept.is_cut;
 }
 
-static void fill_message(const struct batch *b, const struct slot *s, struct message *m)
+static void fill_message(struct batch *b, const struct slot *s, struct message *m)
 {
     *m = (struct message){.message_id = s->id, .sent_us = INT64_MIN};
     if (s->row >= 0) {
@@ -290,10 +295,11 @@ static uint64_t blob_size_read(const struct batch *b, const struct slot *s)
 /* As many messages from `from` on as their sizes allow, at least one. */
 static size_t portion_end(const struct batch *b, size_t from)
 {
+    uint64_t bytes_max = wants(&b->reader, MESSAGE_BLOB) ? BATCH_BLOB_BYTES : BATCH_TEXT_BYTES;
     uint64_t bytes = 0;
     size_t to = from;
 
-    for (; to < b->count && (to == from || bytes < BATCH_BLOB_BYTES); to++)
+    for (; to < b->count && (to == from || bytes < bytes_max); to++)
         if (b->in_order[to]->row >= 0)
             bytes += blob_size_read(b, b->in_order[to]);
     return to;
@@ -356,11 +362,8 @@ static int read_texts(struct batch *b, const int64_t *ids, size_t count, struct 
 {
     if (pg_run(pg_pool(), &sql_text_read, PG_ARGS(pg_i64_array(ids, count)), &b->texts, err) < 0)
         return -1;
-    b->text_columns = (struct text_columns){
-        pg_column(&b->texts, "blob_id"), pg_column(&b->texts, "header"),
-        pg_column(&b->texts, "parts"),   pg_column(&b->texts, "body"),
-        pg_column(&b->texts, "is_cut"),
-    };
+    b->text_columns =
+        (struct blob_columns){pg_column(&b->texts, "blob_id"), pg_column(&b->texts, "data")};
     return 0;
 }
 
@@ -386,6 +389,18 @@ static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *er
     return 0;
 }
 
+/* Texts are small: those of a whole batch come with its rows, while the batch before is looked at. */
+static int batch_fetch(struct batch *b, struct error *err)
+{
+    if (fetch_rows(b, err) < 0)
+        return -1;
+    if (!wants(&b->reader, MESSAGE_TEXT) || wants(&b->reader, MESSAGE_BLOB) ||
+        portion_end(b, 0) < b->count)
+        return 0;
+    b->has_texts = true;
+    return fetch_blobs(b, 0, b->count, err);
+}
+
 static int give_out_with_blobs(struct batch *b, struct error *err)
 {
     size_t to;
@@ -393,7 +408,8 @@ static int give_out_with_blobs(struct batch *b, struct error *err)
 
     for (size_t from = 0; rc == 0 && from < b->count; from = to) {
         to = portion_end(b, from);
-        rc = fetch_blobs(b, from, to, err);
+        if (!b->has_texts)
+            rc = fetch_blobs(b, from, to, err);
         if (rc == 0)
             rc = give_out(b, from, to, err);
         pg_rows_free(&b->blobs);
@@ -442,6 +458,8 @@ static void fetch_free(struct fetch *f)
 {
     pg_rows_free(&f->batch.rows);
     pg_rows_free(&f->batch.meta);
+    pg_rows_free(&f->batch.texts);
+    buf_fini(&f->batch.text_room);
     arena_free(&f->batch.arena);
     free(f);
 }
@@ -463,6 +481,7 @@ static struct fetch *fetch_new(const struct message_reader *r, size_t from)
 
     f->batch = (struct batch){
         .reader = *r, .arena = arena_new(), .from = from, .count = batch_count(r, from)};
+    buf_init(&f->batch.text_room, SIZE_MAX);
     wait_queue_init(&f->done);
     batch_sort(&f->batch);
     return f;

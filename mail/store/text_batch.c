@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "mail/mime/message_text.h"
+#include "mail/store/kept_text.h"
 #include "mail/store/text_index.h"
 #include "server/pg/pg.h"
 #include "server/run/metrics.h"
@@ -24,16 +25,10 @@ struct pending {
     int64_t message_id, blob_id, size;
 };
 
-struct kept_text {
-    struct str header, parts, body;
-    bool is_cut;
-};
-
-/* Blobs and their texts, as read; the strs point into rows. */
+/* As read; the strs point into rows. */
 struct source {
-    struct str raw; /* p NULL: not there */
-    struct kept_text text;
-    bool has_text;
+    struct str raw;  /* p NULL: not there */
+    struct str text; /* packed; p NULL: not there, or of no use */
 };
 
 struct batch {
@@ -46,7 +41,7 @@ struct batch {
     size_t from, to;
     struct arena *portion;
     struct source *sources;
-    struct kept_text *made; /* of those without a text */
+    struct str *made; /* texts of those that had none, packed */
     struct segment segment;
 };
 
@@ -73,12 +68,6 @@ static int read_pending(struct batch *b, struct error *err)
 
 /* ---- on a helper thread ---------------------------------------------------------------------- */
 
-static struct str keep(struct arena *a, const struct buf *text, bool *is_cut)
-{
-    *is_cut = *is_cut || text->n > TEXT_KEEP_SIZE_MAX || !buf_ok(text);
-    return arena_str(a, str_head(buf_str(text), TEXT_KEEP_SIZE_MAX));
-}
-
 /* Lines of the header belong to different places. */
 static void add_header(struct segment_builder *b, struct str lines)
 {
@@ -99,37 +88,52 @@ static void add_texts(struct segment_builder *b, struct str header, struct str p
     segment_add_text(b, PLACE_BODY, body);
 }
 
-static void decode(struct batch *b, const struct source *s, struct kept_text *made)
+/* A text that was cut is not all there is to index. */
+static bool add_kept(struct segment_builder *b, struct str packed, struct buf *room)
+{
+    struct kept_text kept;
+
+    if (packed.p == NULL || !kept_text_unpack(packed, room, &kept) || kept.is_cut)
+        return false;
+    add_texts(b, kept.header, kept.parts, kept.body);
+    return true;
+}
+
+static struct str add_decoded(struct batch *b, struct str raw)
 {
     struct arena *a = arena_new();
     struct message_text text;
+    struct kept_text kept;
+    struct str packed;
 
     message_text_init(&text);
-    message_text_extract(&text, mime_parse(a, s->raw), s->raw);
+    message_text_extract(&text, mime_parse(a, raw), raw);
     add_texts(b->builder, buf_str(&text.header), buf_str(&text.parts), buf_str(&text.body));
     if (!buf_ok(&text.header) || !buf_ok(&text.parts) || !buf_ok(&text.body))
         segment_make_opaque(b->builder);
-    made->header = keep(b->portion, &text.header, &made->is_cut);
-    made->parts = keep(b->portion, &text.parts, &made->is_cut);
-    made->body = keep(b->portion, &text.body, &made->is_cut);
+    kept = kept_text_of(&text);
+    packed = kept_text_pack(b->portion, &kept);
     message_text_fini(&text);
     arena_free(&a);
+    return packed;
 }
 
+/* A message that has neither text nor blob was purged this very moment. */
 static void index_portion(void *arg)
 {
     struct batch *b = arg;
+    struct buf room;
 
+    buf_init(&room, SIZE_MAX);
     for (size_t i = b->from; i < b->to; i++) {
         const struct source *s = &b->sources[i - b->from];
         segment_add_message(b->builder, b->pending[i].message_id);
-        if (s->has_text)
-            add_texts(b->builder, s->text.header, s->text.parts, s->text.body);
-        else if (s->raw.p != NULL)
-            decode(b, s, &b->made[i - b->from]);
-        else
-            segment_make_opaque(b->builder); /* purged this very moment */
+        if (s->raw.p != NULL)
+            b->made[i - b->from] = add_decoded(b, s->raw);
+        else if (!add_kept(b->builder, s->text, &room))
+            segment_make_opaque(b->builder);
     }
+    buf_fini(&room);
 }
 
 static void finish_segment(void *arg)
@@ -152,15 +156,12 @@ static void spread(struct batch *b, const struct pg_rows *rows, size_t row,
             take(&b->sources[i - b->from], rows, row);
 }
 
-/* A text that was cut is not all there is to index. */
 static void take_text(struct source *s, const struct pg_rows *rows, size_t row)
 {
-    if (pg_get_bool(rows, row, "is_cut"))
-        return;
-    s->has_text = true;
-    s->text.header = pg_get_str(rows, row, "header");
-    s->text.parts = pg_get_str(rows, row, "parts");
-    s->text.body = pg_get_str(rows, row, "body");
+    struct str packed = pg_get_str(rows, row, "data");
+
+    if (!kept_text_is_cut(packed))
+        s->text = packed;
 }
 
 static void take_raw(struct source *s, const struct pg_rows *rows, size_t row)
@@ -176,7 +177,7 @@ static int read_sources(struct batch *b, const struct sql_query *query,
     size_t count = 0;
 
     for (size_t i = b->from; i < b->to; i++)
-        if (!b->sources[i - b->from].has_text)
+        if (b->sources[i - b->from].text.p == NULL)
             ids[count++] = b->pending[i].blob_id;
     if (count == 0)
         return 0;
@@ -189,45 +190,21 @@ static int read_sources(struct batch *b, const struct sql_query *query,
 
 /* ---- keeping texts --------------------------------------------------------------------------- */
 
-struct new_texts {
-    int64_t *blob_ids;
-    struct str *headers, *parts, *bodies;
-    int32_t *is_cut;
-    size_t count;
-};
-
-static void gather_new(const struct batch *b, struct new_texts *n)
-{
-    size_t room = b->to - b->from;
-
-    *n = (struct new_texts){
-        ARENA_ARRAY(b->portion, room, int64_t),    ARENA_ARRAY(b->portion, room, struct str),
-        ARENA_ARRAY(b->portion, room, struct str), ARENA_ARRAY(b->portion, room, struct str),
-        ARENA_ARRAY(b->portion, room, int32_t),    0};
-    for (size_t i = 0; i < room; i++) {
-        const struct kept_text *made = &b->made[i];
-        if (b->sources[i].has_text || b->sources[i].raw.p == NULL)
-            continue;
-        n->blob_ids[n->count] = b->pending[b->from + i].blob_id;
-        n->headers[n->count] = made->header;
-        n->parts[n->count] = made->parts;
-        n->bodies[n->count] = made->body;
-        n->is_cut[n->count++] = made->is_cut;
-    }
-}
-
 static int keep_new(const struct batch *b, struct error *err)
 {
-    struct new_texts n;
+    size_t room = b->to - b->from, count = 0;
+    int64_t *blob_ids = ARENA_ARRAY(b->portion, room, int64_t);
+    struct str *texts = ARENA_ARRAY(b->portion, room, struct str);
 
-    gather_new(b, &n);
-    if (n.count == 0)
+    for (size_t i = 0; i < room; i++)
+        if (b->made[i].p != NULL) {
+            blob_ids[count] = b->pending[b->from + i].blob_id;
+            texts[count++] = b->made[i];
+        }
+    if (count == 0)
         return 0;
     return pg_run(pg_pool(), &sql_text_keep,
-                  PG_ARGS(pg_i64_array(n.blob_ids, n.count), pg_bytea_array(n.headers, n.count),
-                          pg_bytea_array(n.parts, n.count), pg_bytea_array(n.bodies, n.count),
-                          pg_i32_array(n.is_cut, n.count)),
-                  NULL, err);
+                  PG_ARGS(pg_i64_array(blob_ids, count), pg_bytea_array(texts, count)), NULL, err);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -251,7 +228,7 @@ static int run_portion(struct batch *b, struct error *err)
 
     b->portion = arena_new();
     b->sources = ARENA_ARRAY(b->portion, count, struct source);
-    b->made = ARENA_ARRAY(b->portion, count, struct kept_text);
+    b->made = ARENA_ARRAY(b->portion, count, struct str);
     rc = read_sources(b, &sql_text_read, take_text, &texts, err);
     if (rc == 0)
         rc = read_sources(b, &sql_message_blobs, take_raw, &blobs, err);

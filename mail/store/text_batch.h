@@ -9,9 +9,8 @@
 #include "server/base/error.h"
 #include "server/run/fiber.h"
 
-#define TEXT_CLAIM_S         60
-#define TEXT_KEEP_SIZE_MAX   ((size_t)1 << 20) /* of a message's header, and of its body */
-#define TEXT_WAITING_BYTES   ((int64_t)1 << 20)
+#define TEXT_CLAIM_S       60
+#define TEXT_WAITING_BYTES ((int64_t)1 << 20)
 
 struct text_claim {
     int64_t account_id;

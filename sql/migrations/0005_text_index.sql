@@ -5,12 +5,10 @@
 
 -- Without a row, a message's text is decoded from its blob.
 CREATE TABLE blob_text (
-    blob_id bigint  PRIMARY KEY,
-    header  bytea   COMPRESSION lz4 NOT NULL,         -- the three texts of mail/mime/message_text.h
-    parts   bytea   COMPRESSION lz4 NOT NULL,
-    body    bytea   COMPRESSION lz4 NOT NULL,
-    is_cut  boolean NOT NULL                          -- there is more in the message than was kept
-);
+    blob_id bigint PRIMARY KEY,
+    data    bytea  NOT NULL                           -- packed by mail/store/kept_text.h
+) WITH (toast_tuple_target = 8160);                   -- most texts stay in their row: they are read by thousands
+ALTER TABLE blob_text ALTER COLUMN data SET STORAGE EXTERNAL;
 COMMENT ON TABLE blob_text IS 'host: decoded text of raw messages; goes with its blob';
 
 CREATE TABLE text_state (

@@ -66,14 +66,14 @@ SELECT message_id
 
 -- name: text_keep :exec
 -- Once per blob, and only while the blob is there.
-INSERT INTO blob_text (blob_id, header, parts, body, is_cut)
-SELECT t.blob_id, t.header, t.parts, t.body, t.is_cut <> 0
-  FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bytea[], $5::integer[]) AS t (blob_id, header, parts, body, is_cut)
+INSERT INTO blob_text (blob_id, data)
+SELECT t.blob_id, t.data
+  FROM unnest($1::bigint[], $2::bytea[]) AS t (blob_id, data)
  WHERE EXISTS (SELECT FROM blob WHERE blob.blob_id = t.blob_id)
     ON CONFLICT DO NOTHING;
 
 -- name: text_read :many
-SELECT blob_id, header, parts, body, is_cut FROM blob_text WHERE blob_id = ANY ($1::bigint[]) ORDER BY blob_id;
+SELECT blob_id, data FROM blob_text WHERE blob_id = ANY ($1::bigint[]) ORDER BY blob_id;
 
 -- name: text_add_segment :exec
 SELECT text_add_segment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
