@@ -38,11 +38,20 @@ static unsigned places_of(const struct search_key *key)
     }
 }
 
-static struct question *find_question(struct questions *q, const struct search_key *key)
+/* A text too short for the index leaves at least the field that it is sought in. */
+static struct str sought(struct questions *q, const struct search_key *key)
+{
+    if (key->kind == KEY_HEADER && key->fuzzy == NULL && key->text.n < 3)
+        return arena_printf(q->a, "%.*s: ", STR_ARG(key->name));
+    return key->text;
+}
+
+static struct question *find_question(struct questions *q, const struct search_key *key,
+                                      struct str text)
 {
     for (size_t i = 0; i < q->n; i++)
         if (q->v[i].places == places_of(key) && q->v[i].is_fuzzy == (key->fuzzy != NULL) &&
-            str_eq(q->v[i].text, key->text))
+            str_eq(q->v[i].text, text))
             return &q->v[i];
     return NULL;
 }
@@ -64,17 +73,18 @@ static PARKS int ask_fuzzily(struct questions *q, const struct fuzzy_text *f, un
 
 static PARKS int ask(struct questions *q, struct search_key *key, struct error *err)
 {
-    struct question *question = find_question(q, key);
+    struct str text = sought(q, key);
+    struct question *question = find_question(q, key, text);
     unsigned places = places_of(key);
 
     if (question == NULL) {
         if (q->n == QUESTIONS_MAX)
             return 0;
         question = &q->v[q->n++];
-        *question = (struct question){key->text, places, key->fuzzy != NULL, {0}};
+        *question = (struct question){text, places, key->fuzzy != NULL, {0}};
         if (key->fuzzy != NULL
                 ? ask_fuzzily(q, key->fuzzy, places, &question->candidates, err) < 0
-                : text_index_candidates(q->a, q->account_id, key->text, places,
+                : text_index_candidates(q->a, q->account_id, text, places,
                                         &question->candidates, err) < 0)
             return -1;
     }

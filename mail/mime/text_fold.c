@@ -36,9 +36,15 @@ static void fold_run(struct buf *out, struct str run)
     buf_commit(out, run.n);
 }
 
+/* utf8proc has changed its mind about the sharp s, and folded texts are stored. */
+static utf8proc_int32_t title_of(utf8proc_int32_t code_point)
+{
+    return code_point == 0xDF || code_point == 0x1E9E ? 0xDF : utf8proc_totitle(code_point);
+}
+
 static void fold_one(struct buf *out, uint32_t code_point)
 {
-    utf8proc_int32_t parts[DECOMPOSED_MAX], title = utf8proc_totitle((utf8proc_int32_t)code_point);
+    utf8proc_int32_t parts[DECOMPOSED_MAX], title = title_of((utf8proc_int32_t)code_point);
     int boundary = 0;
     bool is_hangul = title >= 0xAC00 && title <= 0xD7A3;
     utf8proc_ssize_t n =
