@@ -14,6 +14,7 @@
 #define FIRST_TRIGRAMS  4
 #define MORE_TRIGRAMS   8
 #define WORTH_MORE      200 /* candidates: reading these costs more than asking again */
+#define OVERLAP_COST    25
 #define NEEDLE_TRIGRAMS 256 /* looked at; the rest of a longer text only narrows it further */
 
 enum text_place text_place_of_field(struct str name)
@@ -31,27 +32,29 @@ enum text_place text_place_of_field(struct str name)
 
 struct trigram {
     uint32_t value;
-    unsigned rarity;
+    int at;     /* in the needle */
+    int rarity; /* less for those that overlap one chosen before: they say little new */
 };
 
 struct trigrams {
     struct trigram v[NEEDLE_TRIGRAMS];
     size_t n;
+    int seen;
 };
 
 /* How much a byte of mail says, in eighths of a bit or so: 'e' and the space little, 'q' and digits
  * more, bytes of other scripts most. */
-static unsigned byte_rarity(unsigned char c)
+static int byte_rarity(unsigned char c)
 {
     static const char by_frequency[] = " etaoinrshldcumpfgwybvkxjqz";
     const char *at = c == 0 ? NULL : strchr(by_frequency, c);
 
     if (at != NULL)
-        return 16 + 2 * (unsigned)(at - by_frequency);
-    return c >= '0' && c <= '9' ? 40 : c < 128 ? 50 : 60;
+        return 16 + 2 * (int)(at - by_frequency);
+    return c >= '0' && c <= '9' ? 54 : c < 128 ? 50 : 60;
 }
 
-static unsigned rarity(uint32_t trigram)
+static int rarity(uint32_t trigram)
 {
     return byte_rarity((unsigned char)(trigram >> 16)) +
            byte_rarity((unsigned char)(trigram >> 8)) + byte_rarity((unsigned char)trigram);
@@ -60,30 +63,45 @@ static unsigned rarity(uint32_t trigram)
 static bool add_trigram(void *arg, uint32_t value)
 {
     struct trigrams *t = arg;
+    int at = t->seen++;
 
     for (size_t i = 0; i < t->n; i++)
         if (t->v[i].value == value)
             return true;
-    t->v[t->n++] = (struct trigram){value, rarity(value)};
+    t->v[t->n++] = (struct trigram){value, at, rarity(value)};
     return t->n < NEEDLE_TRIGRAMS;
 }
 
-static int compare_rarity(const void *a, const void *b)
+static void swap(struct trigram *a, struct trigram *b)
 {
-    const struct trigram *x = a, *y = b;
+    struct trigram kept = *a;
 
-    if (x->rarity != y->rarity)
-        return x->rarity > y->rarity ? -1 : 1;
-    return x->value < y->value ? -1 : x->value > y->value;
+    *a = *b;
+    *b = kept;
 }
 
-/* The rarest first. */
+/* Brings the best of those from `from` on to the front of them. */
+static void choose(struct trigrams *t, size_t from)
+{
+    size_t best = from;
+
+    for (size_t i = from + 1; i < t->n; i++)
+        if (t->v[i].rarity > t->v[best].rarity)
+            best = i;
+    swap(&t->v[from], &t->v[best]);
+    for (size_t i = from + 1; i < t->n; i++)
+        if (abs(t->v[i].at - t->v[from].at) < 3)
+            t->v[i].rarity -= OVERLAP_COST;
+}
+
+/* Those worth asking for first stand first. */
 static struct trigrams *trigrams_of(struct arena *a, struct str folded)
 {
     struct trigrams *t = ARENA_NEW(a, struct trigrams);
 
     text_trigrams(folded, add_trigram, t);
-    qsort(t->v, t->n, sizeof t->v[0], compare_rarity);
+    for (size_t i = 0; i < t->n && i < FIRST_TRIGRAMS + MORE_TRIGRAMS; i++)
+        choose(t, i);
     return t;
 }
 
