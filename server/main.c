@@ -15,6 +15,7 @@
 #include "mail/store/mailbox_index.h"
 #include "mail/store/maildrop.h"
 #include "mail/store/text_indexer.h"
+#include "mail/store/message_keys.h"
 #include "mail/store/upkeep.h"
 #include "server/base/log.h"
 #include "server/cli/cli.h"
@@ -124,6 +125,7 @@ static void worker_stop(void)
     http_stop();
     bus_stop();
     mailbox_index_cache_clear();
+    message_keys_cache_clear();
     credential_fini();
     limiter_fini();
     pg_pool_fini();

@@ -87,6 +87,7 @@ struct imap_command {
     struct buf text;         /* the command, when it had literals */
     struct str code;         /* response code of the OK, without brackets; or empty */
     const char *done;        /* text of the OK; NULL: "VERB completed" */
+    int64_t progress_due_ms; /* of imap_tell_progress; 0: not asked yet */
     const char *refusal;     /* response code of the NO, where it is better than the error kind's */
     const char *complaint;   /* response code of the BAD; NULL: none */
 };

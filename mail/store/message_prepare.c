@@ -10,6 +10,7 @@
 #include "mail/mime/lines.h"
 #include "mail/mime/part.h"
 #include "mail/store/delivery.h"
+#include "mail/store/sort_keys.h"
 #include "server/base/buf.h"
 #include "server/base/date.h"
 #include "server/base/encode.h"
@@ -43,7 +44,7 @@ struct preparation {
     struct str raw;
     struct arena *arena;
     struct str header;
-    struct buf envelope, structure, headers;
+    struct buf envelope, structure, headers, sort_keys;
     int64_t sent_us;
     int64_t *refs;
     size_t ref_count;
@@ -209,6 +210,7 @@ static void prepare(void *arg)
     p->sent_us = find_date(p);
     find_thread_marks(p);
     p->growth = mime_lines_growth(p->raw);
+    sort_keys_add(&p->sort_keys, p->arena, p->header);
 }
 
 static void preparation_init(struct preparation *p, struct str raw)
@@ -217,6 +219,7 @@ static void preparation_init(struct preparation *p, struct str raw)
     buf_init(&p->envelope, FORM_SIZE_MAX);
     buf_init(&p->structure, FORM_SIZE_MAX);
     buf_init(&p->headers, HEADERS_SIZE_MAX);
+    buf_init(&p->sort_keys, SIZE_MAX);
 }
 
 static void preparation_fini(struct preparation *p)
@@ -224,6 +227,7 @@ static void preparation_fini(struct preparation *p)
     buf_fini(&p->envelope);
     buf_fini(&p->structure);
     buf_fini(&p->headers);
+    buf_fini(&p->sort_keys);
     arena_free(&p->arena);
 }
 
@@ -241,6 +245,7 @@ void message_prepare(struct arena *a, struct str raw, struct message_prepared *o
         .envelope = arena_str(a, buf_str(&p.envelope)),
         .structure = arena_str(a, buf_str(&p.structure)),
         .headers = buf_ok(&p.headers) ? arena_str(a, buf_str(&p.headers)) : STR_NULL,
+        .sort_keys = arena_str(a, buf_str(&p.sort_keys)),
         .sent_us = p.sent_us,
         .refs = arena_copy(a, p.refs, p.ref_count * sizeof p.refs[0]),
         .ref_count = p.ref_count,

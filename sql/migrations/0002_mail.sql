@@ -83,15 +83,18 @@ CREATE INDEX message_keywords ON message (account_id, mailbox_id, uid) WHERE key
 COMMENT ON TABLE message IS 'account: one row per message, in exactly one mailbox';
 
 CREATE TABLE message_meta (
-    account_id bigint NOT NULL,
-    message_id bigint NOT NULL,
-    size       bigint NOT NULL,                       -- as in message, so that a list view reads one table
-    sent_at    timestamptz,                           -- the Date field
-    envelope   bytea COMPRESSION lz4 NOT NULL,        -- IMAP ENVELOPE, ready to send
-    structure  bytea COMPRESSION lz4 NOT NULL,        -- IMAP BODYSTRUCTURE, ready to send
-    headers    bytea COMPRESSION lz4,                 -- fields that clients ask for (mail/store/cached_headers.def); NULL: too large
+    account_id  bigint NOT NULL,
+    message_id  bigint NOT NULL,
+    size        bigint NOT NULL,                      -- as in message, so that a list view reads one table
+    sent_at     timestamptz,                          -- the Date field
+    received_at timestamptz NOT NULL,                 -- as in message: sorting reads this table alone
+    sort_keys   bytea COMPRESSION lz4 NOT NULL,       -- what SORT and THREAD compare (mail/store/sort_keys.h)
+    envelope    bytea COMPRESSION lz4 NOT NULL,       -- IMAP ENVELOPE, ready to send
+    structure   bytea COMPRESSION lz4 NOT NULL,       -- IMAP BODYSTRUCTURE, ready to send
+    headers     bytea COMPRESSION lz4,                -- fields that clients ask for (mail/store/cached_headers.def); NULL: too large
     PRIMARY KEY (account_id, message_id)
 );
+ALTER TABLE message_meta ALTER sort_keys SET STORAGE MAIN; -- wide columns leave the row first
 COMMENT ON TABLE message_meta IS 'account: what a message says about itself, made once at delivery';
 
 -- Where a UID was and is no more: expunged or moved away.
@@ -156,7 +159,7 @@ INSERT INTO store_upkeep (task) VALUES ('purge'), ('forget'), ('audit');
 CREATE FUNCTION mail_deliver(
     p_account_id bigint, p_mailbox_id bigint, p_flags integer, p_keywords text[], p_received_at timestamptz,
     p_blob_id bigint, p_size bigint, p_sent_at timestamptz, p_envelope bytea, p_structure bytea, p_headers bytea,
-    p_refs bigint[], p_subject_hash bigint, p_quota_bytes bigint, p_quota_messages bigint,
+    p_refs bigint[], p_subject_hash bigint, p_quota_bytes bigint, p_quota_messages bigint, p_sort_keys bytea,
     OUT status integer, OUT uid_validity bigint, OUT uid bigint, OUT message_id bigint, OUT thread_id bigint,
     OUT modseq bigint)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
@@ -205,8 +208,9 @@ BEGIN
     VALUES (p_account_id, mail_deliver.message_id, p_mailbox_id, mail_deliver.uid, mail_deliver.modseq,
             mail_deliver.modseq, mail_deliver.thread_id, p_blob_id, p_size, p_received_at, p_flags,
             CASE WHEN p_keywords IS NOT NULL THEN mail_change_keywords(NULL, 2, p_keywords) END);
-    INSERT INTO message_meta (account_id, message_id, size, sent_at, envelope, structure, headers)
-    VALUES (p_account_id, mail_deliver.message_id, p_size, p_sent_at, p_envelope, p_structure, p_headers);
+    INSERT INTO message_meta (account_id, message_id, size, sent_at, received_at, sort_keys, envelope, structure, headers)
+    VALUES (p_account_id, mail_deliver.message_id, p_size, p_sent_at, p_received_at, p_sort_keys, p_envelope, p_structure,
+            p_headers);
     INSERT INTO thread_ref (account_id, ref, subject_hash, thread_id)
     SELECT p_account_id, r, p_subject_hash, mail_deliver.thread_id FROM unnest(p_refs) AS r
         ON CONFLICT DO NOTHING;
@@ -216,14 +220,15 @@ END $$;
 CREATE FUNCTION mail_append(
     p_account_id bigint, p_mailbox_id bigint, p_flags integer, p_keywords text[], p_received_at timestamptz,
     p_blob_id bigint, p_size bigint, p_sent_at timestamptz, p_envelope bytea, p_structure bytea, p_headers bytea,
-    p_refs bigint[], p_subject_hash bigint, p_quota_bytes bigint, p_quota_messages bigint,
+    p_refs bigint[], p_subject_hash bigint, p_quota_bytes bigint, p_quota_messages bigint, p_sort_keys bytea,
     OUT status integer, OUT uid_validity bigint, OUT uid bigint, OUT message_id bigint, OUT thread_id bigint,
     OUT modseq bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
     SELECT d.* INTO status, uid_validity, uid, message_id, thread_id, modseq
       FROM mail_deliver(p_account_id, p_mailbox_id, p_flags, p_keywords, p_received_at, p_blob_id, p_size, p_sent_at,
-                        p_envelope, p_structure, p_headers, p_refs, p_subject_hash, p_quota_bytes, p_quota_messages) d;
+                        p_envelope, p_structure, p_headers, p_refs, p_subject_hash, p_quota_bytes, p_quota_messages,
+                        p_sort_keys) d;
     CASE status
         WHEN 1 THEN RAISE EXCEPTION 'mailbox is full' USING ERRCODE = 'MP004';
         WHEN 2 THEN RAISE EXCEPTION 'no such mailbox' USING ERRCODE = 'MP001';
@@ -393,8 +398,9 @@ BEGIN
                thread_id, blob_id, size, received_at, flags & p_may, CASE WHEN p_may & 32 <> 0 THEN keywords END
           FROM source
     )
-    INSERT INTO message_meta (account_id, message_id, size, sent_at, envelope, structure, headers)
-    SELECT p_account_id, v_first_message_id + s.nth, t.size, t.sent_at, t.envelope, t.structure, t.headers
+    INSERT INTO message_meta (account_id, message_id, size, sent_at, received_at, sort_keys, envelope, structure, headers)
+    SELECT p_account_id, v_first_message_id + s.nth, t.size, t.sent_at, t.received_at, t.sort_keys, t.envelope, t.structure,
+           t.headers
       FROM source s JOIN message_meta t ON t.account_id = p_account_id AND t.message_id = s.message_id;
 
     PERFORM mail_use_blobs(ARRAY(

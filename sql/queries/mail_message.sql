@@ -48,3 +48,15 @@ SELECT uid_validity, first_uid, uids FROM mail_move($1, $2, $3, $4, $5);
 
 -- name: message_expunge :one
 SELECT uids, modseq FROM mail_expunge($1, $2, $3, $4, $5);
+
+-- name: message_keys_between :many
+SELECT message_id, size, sent_at, received_at, sort_keys
+  FROM message_meta
+ WHERE account_id = $1 AND message_id BETWEEN $2 AND $3
+ ORDER BY message_id;
+
+-- name: message_keys_any :many
+SELECT message_id, size, sent_at, received_at, sort_keys
+  FROM message_meta
+ WHERE account_id = $1 AND message_id = ANY ($2::bigint[])
+ ORDER BY message_id;

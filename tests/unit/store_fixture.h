@@ -6,6 +6,7 @@
 #include "mail/store/delivery.h"
 #include "mail/store/mailbox.h"
 #include "mail/store/mailbox_index.h"
+#include "mail/store/message_keys.h"
 #include "mail/store/message.h"
 #include "server/base/date.h"
 #include "server/pg/migrate.h"
@@ -36,6 +37,7 @@ static void store_run_case(void *arg)
     pg_pool_init(pg_conninfo(), 3);
     body();
     mailbox_index_cache_clear();
+    message_keys_cache_clear();
     pg_pool_fini();
 }
 

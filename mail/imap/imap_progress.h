@@ -1,0 +1,9 @@
+/* imap_progress.h - "still at it", for commands that take long (INPROGRESS, RFC 9585). */
+#pragma once
+#include "mail/imap/imap_session.h"
+
+/* To be called now and then by whatever runs long: tells the client once in
+ * config.imap_progress_interval, the first time that long after the first call. `done` of
+ * `total` steps; what is counted is the command's affair. c may be NULL: nothing is told. */
+PARKS void imap_tell_progress(struct imap_session *s, struct imap_command *c, uint64_t done,
+                              uint64_t total);

@@ -1,0 +1,43 @@
+/* casemap.c - i;unicode-casemap.
+ *
+ * The properties are utf8proc's. Letters of ASCII, most of all mail, need none. */
+#include "server/base/casemap.h"
+
+#include <utf8proc.h>
+
+#include "server/base/utf8.h"
+
+#define DECOMPOSED_MAX 32 /* the longest of Unicode is 18 (U+FDFA) */
+
+static void add_code_point(struct buf *out, uint32_t code_point)
+{
+    utf8proc_int32_t parts[DECOMPOSED_MAX];
+    utf8proc_int32_t title = utf8proc_totitle((utf8proc_int32_t)code_point);
+    int boundary = 0;
+    utf8proc_ssize_t n = utf8proc_decompose_char(title, parts, DECOMPOSED_MAX,
+                                                 UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &boundary);
+
+    if (n < 0 || n > DECOMPOSED_MAX) {
+        utf8_add(out, code_point);
+        return;
+    }
+    for (utf8proc_ssize_t i = 0; i < n; i++)
+        utf8_add(out, (uint32_t)parts[i]);
+}
+
+void casemap_add(struct buf *out, struct str utf8)
+{
+    uint32_t code_point;
+
+    if (!utf8_valid(utf8)) {
+        buf_add(out, utf8);
+        return;
+    }
+    while (utf8.n > 0)
+        if ((unsigned char)utf8.p[0] < 128) {
+            buf_addc(out, ascii_upper(utf8.p[0]));
+            utf8 = str_from(utf8, 1);
+        } else if (utf8_next(&utf8, &code_point)) {
+            add_code_point(out, code_point);
+        }
+}
