@@ -18,6 +18,9 @@
     "UNSELECT UIDPLUS"                                                                             \
     " NOTIFY METADATA LIST-METADATA QUOTA QUOTASET QUOTA=RES-STORAGE QUOTA=RES-MESSAGE"            \
     " MOVE MULTIAPPEND CONDSTORE QRESYNC ESEARCH SEARCHRES WITHIN BINARY SAVEDATE APPENDLIMIT="
+#define CAPABILITIES_OF_SEARCH                                                                     \
+    " SORT SORT=DISPLAY ESORT THREAD=ORDEREDSUBJECT THREAD=REFERENCES CONTEXT=SEARCH CONTEXT=SORT" \
+    " MULTISEARCH PARTIAL INPROGRESS I18NLEVEL=1"
 #define CAPABILITIES_OF_MESSAGES                                                                   \
     " OBJECTID PREVIEW UIDBATCHES UIDONLY LANGUAGE UNAUTHENTICATE UTF8=ACCEPT CATENATE REPLACE"
 
@@ -38,7 +41,7 @@ void imap_add_capabilities(const struct imap_session *s, struct buf *out)
     if (s->phase != IMAP_NEW) {
         buf_adds(out, CAPABILITIES_LOGGED_IN);
         buf_add_u64(out, (uint64_t)config.imap_append_max);
-        buf_adds(out, CAPABILITIES_OF_MESSAGES);
+        buf_adds(out, CAPABILITIES_OF_MESSAGES CAPABILITIES_OF_SEARCH);
         add_settings(out);
         return;
     }

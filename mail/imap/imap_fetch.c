@@ -575,6 +575,8 @@ static PARKS int begin(struct fetch *f, struct error *err)
     }
     if (imap_target_resolve(f->s, &f->request.set, f->c->by_uid, err) < 0)
         return -1;
+    if (imap_partial_is_set(&f->request.partial))
+        imap_partial_cut(&f->request.partial, &f->request.set);
     if (imap_fetch_has(&f->request, FETCH_MODSEQ))
         imap_enable_condstore(f->s);
     return f->request.wants_vanished

@@ -320,8 +320,12 @@ static int parse_modifier(struct fetch_parser *f, struct error *err)
         f->request->wants_vanished = true;
         return 0;
     }
+    if (imap_parse_word(f->p, STR("PARTIAL")))
+        return imap_parse_space(f->p, err) < 0
+                   ? -1
+                   : imap_parse_partial(f->p, &f->request->partial, err);
     if (!imap_parse_word(f->p, STR("CHANGEDSINCE")))
-        return imap_parse_expected(f->p, "CHANGEDSINCE or VANISHED", err);
+        return imap_parse_expected(f->p, "CHANGEDSINCE, VANISHED or PARTIAL", err);
     f->request->has_changed_since = true;
     return imap_parse_space(f->p, err) < 0
                ? -1
@@ -380,6 +384,8 @@ int imap_parse_fetch(struct imap_parser *p, struct arena *a, bool by_uid, bool u
         return -1;
     if (out->wants_vanished && !by_uid)
         return fail(err, ERR_SYNTAX, "VANISHED belongs to UID FETCH");
+    if (imap_partial_is_set(&out->partial) && !by_uid)
+        return fail(err, ERR_SYNTAX, "PARTIAL belongs to UID FETCH");
     return add_implied(f, by_uid && !uid_is_told, err);
 }
 

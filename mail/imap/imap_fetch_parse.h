@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "mail/imap/imap_parse.h"
+#include "mail/imap/imap_partial.h"
 #include "mail/imap/imap_sequence.h"
 
 #define FETCH_ITEMS_MAX         100
@@ -56,6 +57,7 @@ struct fetch_request {
     bool has_changed_since;
     bool wants_vanished;
     uint64_t changed_since;
+    struct imap_partial partial; /* RFC 9394 */
 };
 
 /* uid_is_told: the answer begins with it anyhow. */

@@ -17,6 +17,7 @@ static unsigned own_columns(const struct search_key *key)
     case KEY_RECEIVED:
     case KEY_RECEIVED_US:
     case KEY_SAVED:
+    case KEY_THREAD_ID:
         return MESSAGE_ROW;
     case KEY_SENT:
         return MESSAGE_HEADERS;
@@ -30,6 +31,7 @@ static unsigned own_columns(const struct search_key *key)
     case KEY_FLAG:
     case KEY_KEYWORD:
     case KEY_MODSEQ:
+    case KEY_EMAIL_ID:
     case KEY_AND:
     case KEY_OR:
         break;
@@ -117,6 +119,12 @@ static bool matches_leaf(const struct search_key *key, struct search_subject *su
     case KEY_HEADER:
     case KEY_BODY:
     case KEY_TEXT: /* search_text_matches */
+        break;
+    case KEY_EMAIL_ID:
+        return key->object.account_id == subject->account_id &&
+               key->object.id == entry->message_id;
+    case KEY_THREAD_ID:
+        return key->object.account_id == subject->account_id && key->object.id == m->thread_id;
     case KEY_AND:
     case KEY_OR:
         break;

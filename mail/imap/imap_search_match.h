@@ -10,6 +10,7 @@
 enum search_answer { SEARCH_NO, SEARCH_YES, SEARCH_OPEN };
 
 struct search_subject {
+    int64_t account_id; /* whose message it is */
     uint32_t seq;
     struct index_entry entry;
     const struct message *message; /* NULL in the first round */

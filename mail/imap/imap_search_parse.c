@@ -5,6 +5,7 @@
  * wrote them. */
 #include "mail/imap/imap_search_parse.h"
 
+#include "mail/imap/imap_search_options.h"
 #include "mail/mime/body.h"
 #include "mail/mime/text_fold.h"
 #include "mail/store/text_fuzzy.h"
@@ -141,7 +142,9 @@ enum key_shape {
     SHAPE_LARGER,
     SHAPE_SMALLER,
     SHAPE_OLDER,
-    SHAPE_YOUNGER
+    SHAPE_YOUNGER,
+    SHAPE_EMAIL_ID,
+    SHAPE_THREAD_ID
 };
 
 struct key_word {
@@ -199,6 +202,8 @@ static const struct key_word key_words[] = {
     {WORD("HEADER"), SHAPE_HEADER, KEY_HEADER, 0, false, {0}},
     {WORD("BODY"), SHAPE_TEXT, KEY_BODY, 0, false, {0}},
     {WORD("TEXT"), SHAPE_TEXT, KEY_TEXT, 0, false, {0}},
+    {WORD("EMAILID"), SHAPE_EMAIL_ID, KEY_EMAIL_ID, 0, false, {0}},
+    {WORD("THREADID"), SHAPE_THREAD_ID, KEY_THREAD_ID, 0, false, {0}},
 };
 
 static int parse_days(struct search_parser *sp, struct search_key *key, enum key_shape shape,
@@ -242,6 +247,23 @@ static int parse_age(struct search_parser *sp, struct search_key *key, enum key_
     return 0;
 }
 
+/* "M1-9" (RFC 8474): an id that we did not give out is no error, it names nothing. */
+static int parse_object_id(struct search_parser *sp, struct search_key *key, char kind,
+                           struct error *err)
+{
+    struct str text, account, id;
+    uint64_t account_id, number;
+
+    if (imap_parse_space(sp->p, err) < 0 ||
+        imap_parse_astring(sp->p, sp->a, &text, "an object id", err) < 0)
+        return -1;
+    if (text.n > 1 && text.p[0] == kind && str_cut(str_from(text, 1), '-', &account, &id) &&
+        str_to_u64(account, &account_id) && str_to_u64(id, &number) && account_id <= INT64_MAX &&
+        number <= INT64_MAX)
+        key->object = (struct object_id){(int64_t)account_id, (int64_t)number};
+    return 0;
+}
+
 static int parse_shape(struct search_parser *sp, struct search_key *key,
                        const struct key_word *word, struct error *err)
 {
@@ -271,6 +293,10 @@ static int parse_shape(struct search_parser *sp, struct search_key *key,
     case SHAPE_OLDER:
     case SHAPE_YOUNGER:
         return parse_age(sp, key, word->shape, err);
+    case SHAPE_EMAIL_ID:
+        return parse_object_id(sp, key, 'M', err);
+    case SHAPE_THREAD_ID:
+        return parse_object_id(sp, key, 'T', err);
     }
     return 0;
 }
@@ -374,69 +400,50 @@ static int parse_key(struct search_parser *sp, unsigned depth, struct search_key
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
-static int parse_return_option(struct imap_parser *p, struct search_request *r, struct error *err)
-{
-    if (imap_parse_word(p, STR("MIN")))
-        r->wants_min = true;
-    else if (imap_parse_word(p, STR("MAX")))
-        r->wants_max = true;
-    else if (imap_parse_word(p, STR("ALL")))
-        r->wants_all = true;
-    else if (imap_parse_word(p, STR("COUNT")))
-        r->wants_count = true;
-    else if (imap_parse_word(p, STR("SAVE")))
-        r->wants_save = true;
-    else
-        return imap_parse_expected(p, "MIN, MAX, ALL, COUNT or SAVE", err);
-    return 0;
-}
-
-static int parse_return(struct imap_parser *p, struct search_request *r, struct error *err)
-{
-    if (!imap_parse_word(p, STR("RETURN")))
-        return 0;
-    r->is_extended = true;
-    if (imap_parse_space(p, err) < 0 || imap_parse_char(p, '(', err) < 0)
-        return -1;
-    if (imap_parse_skip(p, ')')) {
-        r->wants_all = true;
-        return imap_parse_space(p, err);
-    }
-    do {
-        if (parse_return_option(p, r, err) < 0)
-            return -1;
-    } while (imap_parse_skip(p, ' '));
-    return imap_parse_char(p, ')', err) < 0 ? -1 : imap_parse_space(p, err);
-}
-
-static int parse_charset(struct search_parser *sp, struct error *err)
+static int parse_charset(struct search_parser *sp, enum search_charset_form form,
+                         struct error *err)
 {
     sp->charset = STR("UTF-8");
-    if (!imap_parse_word(sp->p, STR("CHARSET")))
+    if (form == SEARCH_CHARSET_WORD && !imap_parse_word(sp->p, STR("CHARSET")))
         return 0;
-    sp->request->has_charset = true;
-    if (imap_parse_space(sp->p, err) < 0 ||
+    sp->request->has_charset = form == SEARCH_CHARSET_WORD;
+    if ((form == SEARCH_CHARSET_WORD && imap_parse_space(sp->p, err) < 0) ||
         imap_parse_astring(sp->p, sp->a, &sp->charset, "a charset", err) < 0)
         return -1;
     return imap_parse_space(sp->p, err);
 }
 
-int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out,
-                      struct error *err)
+static bool charset_is_known(struct str charset)
 {
-    struct search_parser sp = {.p = p, .a = a, .request = out};
     struct buf probe;
     bool is_known;
 
-    *out = (struct search_request){.root = ARENA_NEW(a, struct search_key)};
-    if (parse_return(p, out, err) < 0 || parse_charset(&sp, err) < 0)
-        return -1;
     buf_init(&probe, 16);
-    is_known = charset_to_utf8(&probe, sp.charset, STR("a"));
+    is_known = charset_to_utf8(&probe, charset, STR("a"));
     buf_fini(&probe);
-    if (!is_known) {
+    return is_known;
+}
+
+int imap_parse_search_program(struct imap_parser *p, struct arena *a, enum search_charset_form form,
+                              struct search_request *out, struct error *err)
+{
+    struct search_parser sp = {.p = p, .a = a, .request = out};
+
+    out->root = ARENA_NEW(a, struct search_key);
+    if (parse_charset(&sp, form, err) < 0)
+        return -1;
+    if (!charset_is_known(sp.charset)) {
         out->has_bad_charset = true;
         return fail(err, ERR_UNSUPPORTED, "the charset is unknown");
     }
     return parse_all_of(&sp, 1, out->root, err) < 0 ? -1 : imap_parse_end(p, err);
+}
+
+int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out,
+                      struct error *err)
+{
+    *out = (struct search_request){0};
+    if (imap_parse_search_return(p, out, err) < 0)
+        return -1;
+    return imap_parse_search_program(p, a, SEARCH_CHARSET_WORD, out, err);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "mail/imap/imap_capability.h"
+#include "mail/imap/imap_context.h"
 #include "mail/imap/imap_mailbox.h"
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_object_id.h"
@@ -34,6 +35,7 @@ void imap_deselect(struct imap_session *s)
     free(s->saved_uids);
     s->saved_uids = NULL;
     s->saved_count = 0;
+    imap_contexts_clear(s);
     s->keyword_count = 0;
     s->selected = (struct mailbox_key){0};
     s->is_examined = s->is_read_only = s->is_modseq_held = false;

@@ -44,6 +44,7 @@ struct imap_session {
     uint32_t saved_count;
     uint64_t rights_modseq;    /* changes of grants up to here are in `rights` */
     int64_t rights_read_ms;
+    struct imap_contexts *contexts; /* searches kept up to date; NULL: none */
     uint32_t keyword_count; /* told in FLAGS */
     uint32_t bad_count;
     uint8_t listener;    /* enum imap_listener */
@@ -131,4 +132,7 @@ imap_run imap_cmd_search;                                                     /*
 imap_run imap_cmd_notify;                                                     /* imap_notify.c */
 imap_run imap_cmd_getmetadata, imap_cmd_setmetadata;                          /* imap_metadata.c */
 imap_run imap_cmd_getquota, imap_cmd_getquotaroot, imap_cmd_setquota;         /* imap_quota.c */
+imap_run imap_cmd_sort, imap_cmd_thread;                                      /* imap_sort.c, imap_thread.c */
+imap_run imap_cmd_esearch;                                                    /* imap_multisearch.c */
+imap_run imap_cmd_cancelupdate;                                               /* imap_context.c */
 /* clang-format on */

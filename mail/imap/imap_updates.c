@@ -4,6 +4,7 @@
  * difference. A database that is away delays news, it never fails a command. */
 #include "mail/imap/imap_updates.h"
 
+#include "mail/imap/imap_context.h"
 #include "mail/imap/imap_notify.h"
 #include "mail/imap/imap_quota.h"
 #include "mail/imap/imap_reply.h"
@@ -130,8 +131,13 @@ static PARKS void tell_changes(struct imap_session *s, bool expunges, bool flags
     uint32_t told_max;
 
     (void)view_refresh(s->view, NULL);
-    if (imap_rights_refresh(s, NULL) < 0 || !view_is_behind(s->view))
+    if (imap_rights_refresh(s, NULL) < 0)
         return;
+    if (!view_is_behind(s->view)) {
+        if (imap_contexts_are_stale(s))
+            imap_contexts_update(s);
+        return;
+    }
     told_max = view_uid_max(s->view);
     view_take_changes(s->view, s->arena, expunges, &changes);
     if (!flags)
@@ -142,7 +148,9 @@ static PARKS void tell_changes(struct imap_session *s, bool expunges, bool flags
     }
     if (changes.exists_changed || have_keywords(&changes))
         imap_tell_keywords(s, false);
+    imap_contexts_expunge(s, &changes);
     write_changes(s, &changes);
+    imap_contexts_update(s);
     if (!changes.exists_changed)
         return;
     imap_notify_send_arrivals(s, view_seq_at_least(s->view, told_max + 1));

@@ -42,6 +42,8 @@ uint32_t view_seq_at_least(const struct mailbox_view *v, uint32_t uid);
 /* State of a message of the view; false when it is expunged already although the session was not
  * told. */
 bool view_entry(const struct mailbox_view *v, uint32_t uid, struct index_entry *out);
+/* The same by sequence number, without a search as long as nothing was expunged. */
+bool view_entry_at(const struct mailbox_view *v, uint32_t seq, struct index_entry *out);
 /* Everything up to here was shown to the session. */
 uint64_t view_highest_modseq(const struct mailbox_view *v);
 uint32_t view_uid_next(const struct mailbox_view *v);

@@ -98,6 +98,14 @@ bool view_entry(const struct mailbox_view *v, uint32_t uid, struct index_entry *
     return true;
 }
 
+bool view_entry_at(const struct mailbox_view *v, uint32_t seq, struct index_entry *out)
+{
+    if (v->list != v->index->list)
+        return view_entry(v, view_uid(v, seq), out);
+    index_entry_at(v->index, seq - 1, out);
+    return true;
+}
+
 uint64_t view_highest_modseq(const struct mailbox_view *v)
 {
     return v->modseq;

@@ -1,0 +1,353 @@
+/* imap_search_run.c - the search engine.
+ *
+ * Round one asks the mailbox's index and the text index; what stays open is read in chunks, first
+ * the columns, then texts, last whole messages: those without a text yet, or with too large a
+ * header. Only the ranges that the keys
+ * themselves allow are walked: a million messages cost nothing when three UIDs were asked for. */
+#include "mail/imap/imap_search_run.h"
+
+#include <string.h>
+
+#include "mail/imap/imap_progress.h"
+#include "mail/imap/imap_search_index.h"
+#include "mail/imap/imap_search_match.h"
+#include "mail/store/message.h"
+#include "server/run/offload.h"
+
+#define CHUNK_MAX    1000        /* open messages read together */
+#define CHUNK_MIN    50          /* the first chunk when a few hits are enough */
+#define OFFLOAD_SIZE (64 * 1024) /* more bytes, times texts, are searched on a helper thread */
+
+struct engine {
+    struct search_run *run;
+    struct search_key *root;
+    struct imap_set ranges; /* of sequence numbers, to be walked */
+    unsigned columns;
+    unsigned reading; /* columns of this round */
+    struct arena *subject_arena;
+    struct search_subject *open;
+    int64_t *ids;
+    size_t open_count, open_max;
+    uint64_t done, total; /* messages looked at, of so many */
+};
+
+/* --- matching --------------------------------------------------------------------------------- */
+
+static void hit(struct engine *e, const struct search_subject *subject)
+{
+    struct search_run *run = e->run;
+
+    run->hits[(subject->seq - 1) / 64] |= UINT64_C(1) << ((subject->seq - 1) % 64);
+    run->hit_count++;
+    if (subject->entry.modseq > run->modseq_max)
+        run->modseq_max = subject->entry.modseq;
+}
+
+struct thread_job {
+    const struct search_key *key;
+    struct search_subject *subject;
+    enum search_answer answer;
+};
+
+static void match_on_thread(void *arg)
+{
+    struct thread_job *job = arg;
+
+    job->answer = search_matches(job->key, job->subject);
+}
+
+static PARKS int match_read_message(void *arg, size_t index, const struct message *m,
+                                    struct error *err)
+{
+    struct engine *e = arg;
+    struct search_subject *subject = &e->open[index];
+    struct thread_job job = {.key = e->root, .subject = subject};
+
+    subject->message = m;
+    subject->columns = e->reading;
+    subject->a = e->subject_arena;
+    subject->text = NULL;
+    subject->score = 0;
+    if (m->blob.n * (1 + (uint64_t)e->run->request->text_count) > OFFLOAD_SIZE)
+        offload(match_on_thread, &job);
+    else
+        match_on_thread(&job);
+    if (job.answer == SEARCH_YES)
+        hit(e, subject);
+    if (job.answer != SEARCH_OPEN)
+        subject->seq = 0; /* decided */
+    arena_reset(e->subject_arena);
+    imap_tell_progress(e->run->s, e->run->c, e->done, e->total);
+    fiber_pause();
+    return conn_failed(e->run->s->conn) ? fail(err, ERR_CLOSED, "the connection is lost") : 0;
+}
+
+static PARKS int read_open(struct engine *e, unsigned columns, struct error *err)
+{
+    struct message_reader reader = {.account_id = e->run->mailbox.account_id,
+                                    .ids = e->ids,
+                                    .count = e->open_count,
+                                    .columns = columns,
+                                    .each = match_read_message,
+                                    .arg = e};
+
+    e->reading = columns;
+    for (size_t i = 0; i < e->open_count; i++)
+        e->ids[i] = e->open[i].entry.message_id;
+    return message_read(&reader, err);
+}
+
+static void drop_decided(struct engine *e)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < e->open_count; i++)
+        if (e->open[i].seq != 0)
+            e->open[kept++] = e->open[i];
+    e->open_count = kept;
+}
+
+static PARKS int decide_open(struct engine *e, struct error *err)
+{
+    unsigned cheap = e->columns & ~(unsigned)MESSAGE_TEXT;
+
+    if (e->open_count > 0 && cheap != 0) {
+        if (read_open(e, cheap, err) < 0)
+            return -1;
+        drop_decided(e);
+    }
+    if (e->open_count > 0 && e->columns != cheap) {
+        if (read_open(e, e->columns, err) < 0)
+            return -1;
+        drop_decided(e);
+    }
+    if (e->open_count > 0 && read_open(e, cheap | MESSAGE_BLOB, err) < 0)
+        return -1;
+    e->open_count = 0;
+    if (e->open_max < CHUNK_MAX)
+        e->open_max = 2 * e->open_max < CHUNK_MAX ? 2 * e->open_max : CHUNK_MAX;
+    return 0;
+}
+
+/* --- walking ---------------------------------------------------------------------------------- */
+
+static bool is_enough(const struct engine *e)
+{
+    return e->run->hits_max > 0 && e->run->hit_count >= e->run->hits_max;
+}
+
+/* 0, -1, or 1 when there is enough. */
+static PARKS int look_at(struct engine *e, uint32_t seq, struct error *err)
+{
+    struct search_subject *subject = &e->open[e->open_count];
+
+    *subject = (struct search_subject){.account_id = e->run->mailbox.account_id, .seq = seq};
+    if (!view_entry_at(e->run->view, seq, &subject->entry))
+        return 0;
+    switch (search_matches(e->root, subject)) {
+    case SEARCH_NO:
+        return 0;
+    case SEARCH_YES:
+        hit(e, subject);
+        break;
+    case SEARCH_OPEN:
+        e->open_count++;
+        break;
+    }
+    if ((e->open_count == e->open_max || is_enough(e)) && decide_open(e, err) < 0)
+        return -1;
+    return is_enough(e);
+}
+
+static PARKS int walk_range(struct engine *e, const struct imap_range *range, struct error *err)
+{
+    uint32_t count = range->to - range->from + 1;
+
+    for (uint32_t i = 0; i < count; i++) {
+        int rc = look_at(e, e->run->from_end ? range->to - i : range->from + i, err);
+        if (rc != 0)
+            return rc;
+        if (++e->done % 256 == 0)
+            fiber_pause();
+    }
+    return 0;
+}
+
+static PARKS int walk(struct engine *e, struct error *err)
+{
+    for (size_t i = 0; i < e->ranges.n; i++) {
+        int rc = walk_range(e, &e->ranges.v[e->run->from_end ? e->ranges.n - 1 - i : i], err);
+        if (rc != 0)
+            return rc < 0 ? -1 : 0;
+    }
+    return decide_open(e, err);
+}
+
+/* --- which messages can be meant -------------------------------------------------------------- */
+
+static struct imap_set whole_view(const struct mailbox_view *view, struct arena *a)
+{
+    struct imap_set set = {.v = ARENA_NEW(a, struct imap_range), .n = view_count(view) > 0};
+
+    set.v[0] = (struct imap_range){1, view_count(view)};
+    return set;
+}
+
+static struct imap_range seqs_of_uids(const struct mailbox_view *view, struct imap_range uids)
+{
+    return (struct imap_range){view_seq_at_least(view, uids.from),
+                               uids.to == UINT32_MAX ? view_count(view)
+                                                     : view_seq_at_least(view, uids.to + 1) - 1};
+}
+
+/* The sequence numbers of a set key's ranges; those of no message are left out. */
+static struct imap_set seqs_of_key(const struct mailbox_view *view, const struct search_key *key,
+                                   struct arena *a)
+{
+    struct imap_set set = {.v = ARENA_ARRAY(a, key->set.n + 1, struct imap_range)};
+
+    for (size_t i = 0; i < key->set.n; i++) {
+        struct imap_range r = key->set.v[i];
+        if (key->kind == KEY_UID)
+            r = seqs_of_uids(view, r);
+        else if (r.to > view_count(view))
+            r.to = view_count(view);
+        if (r.from > r.to)
+            continue;
+        if (set.n > 0 && set.v[set.n - 1].to + 1 == r.from)
+            set.v[set.n - 1].to = r.to;
+        else
+            set.v[set.n++] = r;
+    }
+    return set;
+}
+
+/* The root is an AND: the first set in it says where to look at all. */
+static struct imap_set find_ranges(const struct engine *e)
+{
+    const struct search_run *run = e->run;
+
+    if (run->among != NULL)
+        return *run->among;
+    for (const struct search_key *key = e->root->first_child; key != NULL; key = key->next)
+        if ((key->kind == KEY_UID || key->kind == KEY_SEQUENCE) && !key->is_negated)
+            return seqs_of_key(run->view, key, run->a);
+    return whole_view(run->view, run->a);
+}
+
+/* --- sets of the keys ------------------------------------------------------------------------- */
+
+/* "$" is about the selected mailbox; in any other it is nothing. */
+static void resolve_saved(const struct imap_session *s, const struct mailbox_view *view,
+                          struct search_key *key, struct arena *a)
+{
+    struct imap_set *set = &key->set;
+    uint32_t count = view == s->view ? s->saved_count : 0;
+
+    key->kind = KEY_UID;
+    *set = (struct imap_set){.v = ARENA_ARRAY(a, count + 1, struct imap_range)};
+    for (uint32_t i = 0; i < count; i++)
+        if (set->n > 0 && set->v[set->n - 1].to + 1 == s->saved_uids[i])
+            set->v[set->n - 1].to++;
+        else
+            set->v[set->n++] = (struct imap_range){s->saved_uids[i], s->saved_uids[i]};
+}
+
+/* Between two sequence numbers lie the messages between their UIDs, and no new one can come
+ * between. */
+static void sequence_to_uids(const struct mailbox_view *view, struct search_key *key,
+                             struct arena *a)
+{
+    struct imap_set set = seqs_of_key(view, key, a);
+
+    for (size_t i = 0; i < set.n; i++)
+        set.v[i] =
+            (struct imap_range){view_uid(view, set.v[i].from), view_uid(view, set.v[i].to)};
+    key->kind = KEY_UID;
+    key->set = set;
+}
+
+static void resolve_set(const struct imap_session *s, const struct mailbox_view *view,
+                        struct search_key *key, bool as_uids, struct arena *a)
+{
+    if (key->set.is_saved) {
+        resolve_saved(s, view, key, a);
+        return;
+    }
+    key->set.v = arena_copy(a, key->set.v, key->set.n * sizeof *key->set.v);
+    imap_set_resolve(&key->set,
+                     key->kind == KEY_SEQUENCE ? view_count(view) : view_uid_max(view));
+    if (key->kind == KEY_SEQUENCE && as_uids)
+        sequence_to_uids(view, key, a);
+}
+
+struct search_key *search_keys_resolve(const struct imap_session *s, struct mailbox_view *view,
+                                       const struct search_key *key, bool as_uids, struct arena *a)
+{
+    struct search_key *copy = arena_copy(a, key, sizeof *key);
+    struct search_key **last = &copy->first_child;
+
+    if (copy->kind == KEY_SEQUENCE || copy->kind == KEY_UID)
+        resolve_set(s, view, copy, as_uids, a);
+    for (const struct search_key *child = key->first_child; child != NULL; child = child->next) {
+        *last = search_keys_resolve(s, view, child, as_uids, a);
+        last = &(*last)->next;
+    }
+    *last = NULL;
+    return copy;
+}
+
+/* --- the whole -------------------------------------------------------------------------------- */
+
+/* Everything that can be found out once for all messages, before they are matched. */
+static PARKS int prepare(struct engine *e, struct error *err)
+{
+    struct search_run *run = e->run;
+
+    e->root = search_keys_resolve(run->s, run->view, run->request->root, false, run->a);
+    e->columns = search_columns(e->root);
+    e->ranges = find_ranges(e);
+    e->total = imap_set_count(&e->ranges);
+    return search_use_index(e->root, run->mailbox.account_id, e->total, run->a, err);
+}
+
+static void allocate(struct engine *e)
+{
+    struct search_run *run = e->run;
+
+    run->hits = ARENA_ARRAY(run->a, view_count(run->view) / 64 + 1, uint64_t);
+    run->hit_count = 0;
+    run->modseq_max = 0;
+    e->open_max = run->hits_max == 0                 ? CHUNK_MAX
+                  : 2 * run->hits_max < CHUNK_MIN ? CHUNK_MIN
+                  : run->hits_max < CHUNK_MAX / 2 ? 2 * run->hits_max
+                                                     : CHUNK_MAX;
+    e->open = ARENA_ARRAY(run->a, CHUNK_MAX + 1, struct search_subject);
+    e->ids = ARENA_ARRAY(run->a, CHUNK_MAX + 1, int64_t);
+}
+
+int imap_search_run(struct search_run *run, struct error *err)
+{
+    struct engine e = {.run = run};
+    int status;
+
+    allocate(&e);
+    if (prepare(&e, err) < 0)
+        return -1;
+    e.subject_arena = arena_new();
+    status = walk(&e, err);
+    arena_free(&e.subject_arena);
+    return status;
+}
+
+uint32_t *search_run_seqs(const struct search_run *run, struct arena *a)
+{
+    uint32_t words = (view_count(run->view) + 63) / 64;
+    uint32_t *seqs = ARENA_ARRAY(a, (size_t)run->hit_count + 1, uint32_t);
+    size_t n = 0;
+
+    for (uint32_t w = 0; w < words; w++)
+        for (uint64_t bits = run->hits[w]; bits != 0; bits &= bits - 1)
+            seqs[n++] = w * 64 + (uint32_t)__builtin_ctzll(bits) + 1;
+    return seqs;
+}
