@@ -42,21 +42,38 @@ static uint64_t number_at(const char *p, unsigned size)
 
 /* ---- Message-IDs ----------------------------------------------------------------------------- */
 
-/* <"a"@b> is <a@b>: "MUST be interpreted as being the same" (RFC 5256, THREAD). */
-static uint64_t hash_msgid(struct arena *a, struct str msgid)
+/* <"a"@b> and <a (comment) @b> are <a@b>: "MUST be interpreted as being the same" (RFC 5256,
+ * THREAD). */
+static struct str normal_msgid(struct arena *a, struct str msgid)
 {
     char *plain = arena_alloc(a, msgid.n + 1);
+    unsigned comments = 0;
+    bool in_quotes = false;
     size_t n = 0;
-    uint64_t hash;
 
     for (size_t i = 0; i < msgid.n; i++) {
-        if (msgid.p[i] == '\\' && i + 1 < msgid.n)
-            i++;
-        else if (msgid.p[i] == '"' || msgid.p[i] == '<' || msgid.p[i] == '>')
+        char c = msgid.p[i];
+        bool is_escaped = c == '\\' && i + 1 < msgid.n;
+        if (is_escaped)
+            c = msgid.p[++i];
+        else if (c == '"')
+            in_quotes = comments == 0 && !in_quotes;
+        else if (c == '(' && !in_quotes)
+            comments++;
+        else if (c == ')' && comments > 0) {
+            comments--;
             continue;
-        plain[n++] = msgid.p[i];
+        }
+        if (comments == 0 && (is_escaped || (c != '"' && c != '<' && c != '>')))
+            plain[n++] = c;
     }
-    hash = fnv1a_64(str_of(plain, n));
+    return str_of(plain, n);
+}
+
+static uint64_t hash_msgid(struct arena *a, struct str msgid)
+{
+    uint64_t hash = fnv1a_64(normal_msgid(a, msgid));
+
     return hash != 0 ? hash : 1;
 }
 
@@ -72,11 +89,15 @@ static void add_refs(struct buf *out, struct arena *a, const struct str *msgids,
 
 static void add_msgids(struct buf *out, struct arena *a, const struct str *values)
 {
-    struct str *msgids = ARENA_ARRAY(a, MSGIDS_READ_MAX, struct str);
+    struct str one, *msgids = &one;
     size_t count = header_parse_msgids(a, values[F_MESSAGE_ID], msgids, 1);
 
-    add_number(out, count > 0 ? hash_msgid(a, msgids[0]) : 0, 8);
-    count = header_parse_msgids(a, values[F_REFERENCES], msgids, MSGIDS_READ_MAX);
+    add_number(out, count > 0 ? hash_msgid(a, one) : 0, 8);
+    count = 0;
+    if (values[F_REFERENCES].n > 0) {
+        msgids = ARENA_ARRAY(a, MSGIDS_READ_MAX, struct str);
+        count = header_parse_msgids(a, values[F_REFERENCES], msgids, MSGIDS_READ_MAX);
+    }
     if (count == 0)
         count = header_parse_msgids(a, values[F_IN_REPLY_TO], msgids, 1);
     add_refs(out, a, msgids, count);

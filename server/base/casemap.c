@@ -9,10 +9,15 @@
 
 #define DECOMPOSED_MAX 32 /* the longest of Unicode is 18 (U+FDFA) */
 
+/* utf8proc gives the sharp s a capital that UnicodeData.txt does not. */
+static utf8proc_int32_t title_case(uint32_t code_point)
+{
+    return code_point == 0xDF ? 0xDF : utf8proc_totitle((utf8proc_int32_t)code_point);
+}
+
 static void add_code_point(struct buf *out, uint32_t code_point)
 {
-    utf8proc_int32_t parts[DECOMPOSED_MAX];
-    utf8proc_int32_t title = utf8proc_totitle((utf8proc_int32_t)code_point);
+    utf8proc_int32_t parts[DECOMPOSED_MAX], title = title_case(code_point);
     int boundary = 0;
     utf8proc_ssize_t n = utf8proc_decompose_char(title, parts, DECOMPOSED_MAX,
                                                  UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &boundary);
