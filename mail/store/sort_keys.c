@@ -107,15 +107,16 @@ static void add_msgids(struct buf *out, struct arena *a, const struct str *value
 
 static void add_text(struct buf *out, struct str text)
 {
-    struct buf form;
+    size_t at = out->n, size;
 
-    buf_init(&form, SIZE_MAX);
-    casemap_add(&form, str_head(text, 4 * SORT_TEXT_SIZE_MAX));
-    if (form.n > SORT_TEXT_SIZE_MAX)
-        buf_truncate(&form, SORT_TEXT_SIZE_MAX);
-    add_number(out, form.n, 2);
-    buf_add(out, buf_str(&form));
-    buf_fini(&form);
+    add_number(out, 0, 2);
+    casemap_add(out, str_head(text, 4 * SORT_TEXT_SIZE_MAX));
+    size = out->n - at - 2;
+    if (size > SORT_TEXT_SIZE_MAX)
+        size = SORT_TEXT_SIZE_MAX;
+    buf_truncate(out, at + 2 + size);
+    out->p[at] = (char)size;
+    out->p[at + 1] = (char)(size >> 8);
 }
 
 /* The first address as ENVELOPE lists it, where a group begins with its name; NULL: none. */
