@@ -11,6 +11,7 @@
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_search_run.h"
 #include "mail/imap/imap_sort_order.h"
+#include "mail/store/text_fuzzy.h"
 #include "server/base/memory.h"
 
 struct context {
@@ -153,6 +154,10 @@ static void own_texts(struct search_key *key, struct arena *a)
 {
     key->name = arena_str(a, key->name);
     key->text = arena_str(a, key->text);
+    if (key->fuzzy != NULL) {
+        key->fuzzy = ARENA_NEW(a, struct fuzzy_text);
+        fuzzy_parse(a, key->text, key->fuzzy);
+    }
     for (struct search_key *child = key->first_child; child != NULL; child = child->next)
         own_texts(child, a);
 }
@@ -185,6 +190,10 @@ void imap_context_add_named(struct imap_session *s, struct imap_command *c, stru
     struct context *x;
     uint32_t *uids;
 
+    if (program != NULL && sort_program_has(program, SORT_KEY_RELEVANCY)) {
+        imap_context_refuse(s, c, "Relevancy is not kept up to date");
+        return;
+    }
     if (s->contexts == NULL)
         s->contexts = memory_alloc(sizeof *s->contexts);
     if (s->contexts->n == CONTEXTS_MAX) {
@@ -447,7 +456,7 @@ static PARKS int sort_again(struct imap_session *s, const struct context *x, uin
 
     for (size_t i = 0; i < n; i++)
         order[i] = view_seq(s->view, order[i]);
-    if (imap_sort_order(s->view, s->selected, &x->program, order, &count, err) < 0)
+    if (imap_sort_order(s->view, s->selected, &x->program, NULL, order, &count, err) < 0)
         return -1;
     if (count < n)
         return fail(err, ERR_TRY_LATER, "messages of the list are gone");

@@ -241,12 +241,8 @@ static PARKS int search_view(struct multisearch *ms, const struct scope *scope,
                              struct mailbox_view *view, struct error *err)
 {
     const struct search_request *r = &ms->request.search;
-    struct search_run run = {.s = ms->s,
-                             .c = ms->c,
-                             .view = view,
-                             .mailbox = scope->key,
-                             .request = r,
-                             .a = ms->a};
+    struct search_run run = {
+        .s = ms->s, .c = ms->c, .view = view, .mailbox = scope->key, .request = r, .a = ms->a};
     struct search_found found;
 
     run.hits_max = search_hits_wanted(r, &run.from_end);
@@ -255,7 +251,8 @@ static PARKS int search_view(struct multisearch *ms, const struct scope *scope,
     found = (struct search_found){.view = view,
                                   .seqs = search_run_seqs(&run, ms->a),
                                   .n = run.hit_count,
-                                  .modseq_max = run.modseq_max};
+                                  .modseq_max = run.modseq_max,
+                                  .scores = run.scores};
     answer(ms, scope, &found);
     return 0;
 }

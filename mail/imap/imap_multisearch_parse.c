@@ -8,9 +8,9 @@ struct source_word {
 };
 
 static const struct source_word source_words[] = {
-    {STR("selected"), SOURCE_SELECTED, false},       {STR("inboxes"), SOURCE_INBOXES, false},
-    {STR("personal"), SOURCE_PERSONAL, false},       {STR("subscribed"), SOURCE_SUBSCRIBED, false},
-    {STR("subtree"), SOURCE_SUBTREE, true},          {STR("subtree-one"), SOURCE_SUBTREE_ONE, true},
+    {STR("selected"), SOURCE_SELECTED, false},  {STR("inboxes"), SOURCE_INBOXES, false},
+    {STR("personal"), SOURCE_PERSONAL, false},  {STR("subscribed"), SOURCE_SUBSCRIBED, false},
+    {STR("subtree"), SOURCE_SUBTREE, true},     {STR("subtree-one"), SOURCE_SUBTREE_ONE, true},
     {STR("mailboxes"), SOURCE_MAILBOXES, true},
 };
 

@@ -42,12 +42,8 @@ int imap_search_selected(struct imap_session *s, struct imap_command *c,
                          const struct search_request *r, bool is_ordered,
                          struct search_found *found, struct error *err)
 {
-    struct search_run run = {.s = s,
-                             .c = c,
-                             .view = s->view,
-                             .mailbox = s->selected,
-                             .request = r,
-                             .a = s->arena};
+    struct search_run run = {
+        .s = s, .c = c, .view = s->view, .mailbox = s->selected, .request = r, .a = s->arena};
 
     if (r->uses_modseq)
         imap_enable_condstore(s);
@@ -61,7 +57,8 @@ int imap_search_selected(struct imap_session *s, struct imap_command *c,
     *found = (struct search_found){.view = s->view,
                                    .seqs = search_run_seqs(&run, s->arena),
                                    .n = run.hit_count,
-                                   .modseq_max = run.modseq_max};
+                                   .modseq_max = run.modseq_max,
+                                   .scores = run.scores};
     return 0;
 }
 

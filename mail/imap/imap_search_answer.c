@@ -24,7 +24,8 @@ uint32_t search_hits_wanted(const struct search_request *r, bool *from_end)
     bool at_begin = r->wants_min || (has_partial && !r->partial.is_from_end);
 
     *from_end = r->wants_max || (has_partial && r->partial.is_from_end);
-    if (!r->is_extended || r->wants_update || !wants_only_ends(r) || at_begin == *from_end)
+    if (!r->is_extended || r->wants_update || r->wants_relevancy || !wants_only_ends(r) ||
+        at_begin == *from_end)
         return 0;
     return has_partial ? imap_partial_reach(&r->partial) : 1;
 }
@@ -94,7 +95,8 @@ void imap_save_result(struct imap_session *s, const struct search_request *r,
     size_t from = 0, n = found->n, count = 0;
 
     if (only_ends)
-        n = imap_partial_is_set(&r->partial) ? imap_partial_window(&r->partial, found->n, &from) : 0;
+        n = imap_partial_is_set(&r->partial) ? imap_partial_window(&r->partial, found->n, &from)
+                                             : 0;
     for (size_t i = 0; i < n; i++)
         uids[count++] = number_of(found, from + i, true);
     if (only_ends && r->wants_min && found->n > 0)
@@ -154,6 +156,23 @@ static void add_partial(struct buf *out, const struct search_request *r,
     buf_addc(out, ')');
 }
 
+/* Of what ALL or PARTIAL lists, in the same order (RFC 6203, 4). */
+static void add_relevancy(struct buf *out, const struct search_request *r,
+                          const struct search_found *found)
+{
+    size_t from = 0, n = found->n;
+
+    if (imap_partial_is_set(&r->partial))
+        n = imap_partial_window(&r->partial, found->n, &from);
+    buf_adds(out, " RELEVANCY (");
+    for (size_t i = from; i < from + n; i++) {
+        if (i > from)
+            buf_addc(out, ' ');
+        buf_add_u64(out, found->scores[found->seqs[i] - 1]);
+    }
+    buf_addc(out, ')');
+}
+
 void imap_add_esearch(struct buf *out, struct str correlator, bool by_uid,
                       const struct search_request *r, const struct search_found *found,
                       struct arena *a)
@@ -173,6 +192,8 @@ void imap_add_esearch(struct buf *out, struct str correlator, bool by_uid,
     }
     if (imap_partial_is_set(&r->partial))
         add_partial(out, r, found, by_uid, a);
+    if (r->wants_relevancy && found->scores != NULL)
+        add_relevancy(out, r, found);
     if (r->uses_modseq && found->n > 0)
         add_named(out, " MODSEQ ", modseq_of_result(r, found));
     buf_adds(out, "\r\n");
@@ -196,8 +217,8 @@ static void add_plain(struct buf *out, const char *word, const struct search_req
 
 bool imap_search_has_answer(const struct search_request *r)
 {
-    return !r->wants_save || r->wants_update || r->wants_all || r->wants_count ||
-           wants_only_ends(r);
+    return !r->wants_save || r->wants_update || r->wants_relevancy || r->wants_all ||
+           r->wants_count || wants_only_ends(r);
 }
 
 void imap_answer_search(struct imap_session *s, struct imap_command *c,

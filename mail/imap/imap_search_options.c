@@ -24,11 +24,13 @@ static int parse_return_option(struct imap_parser *p, struct search_request *r, 
         r->wants_save = true;
     else if (imap_parse_word(p, STR("UPDATE")))
         r->wants_update = true;
+    else if (imap_parse_word(p, STR("RELEVANCY")))
+        r->wants_relevancy = true;
     else if (imap_parse_word(p, STR("PARTIAL")))
         return parse_partial_option(p, r, err);
     else if (!imap_parse_word(p, STR("CONTEXT"))) /* a hint only */
         return imap_parse_expected(
-            p, "MIN, MAX, ALL, COUNT, SAVE, UPDATE, CONTEXT or PARTIAL", err);
+            p, "MIN, MAX, ALL, COUNT, SAVE, UPDATE, CONTEXT, RELEVANCY or PARTIAL", err);
     return 0;
 }
 
@@ -61,6 +63,7 @@ static const struct str sort_words[SORT_KEY_COUNT] = {
     [SORT_KEY_DISPLAY_FROM] = STR("DISPLAYFROM"),
     [SORT_KEY_DISPLAY_TO] = STR("DISPLAYTO"),
     [SORT_KEY_FROM] = STR("FROM"),
+    [SORT_KEY_RELEVANCY] = STR("RELEVANCY"),
     [SORT_KEY_SIZE] = STR("SIZE"),
     [SORT_KEY_SUBJECT] = STR("SUBJECT"),
     [SORT_KEY_TO] = STR("TO"),
@@ -76,12 +79,18 @@ static int parse_sort_key(struct imap_parser *p, enum sort_key *out, struct erro
     return imap_parse_expected(p, "a sort key such as DATE or SUBJECT", err);
 }
 
-static void add_criterion(struct sort_program *program, struct sort_criterion criterion)
+bool sort_program_has(const struct sort_program *program, enum sort_key key)
 {
     for (unsigned i = 0; i < program->n; i++)
-        if (program->v[i].key == criterion.key)
-            return;
-    program->v[program->n++] = criterion;
+        if (program->v[i].key == key)
+            return true;
+    return false;
+}
+
+static void add_criterion(struct sort_program *program, struct sort_criterion criterion)
+{
+    if (!sort_program_has(program, criterion.key))
+        program->v[program->n++] = criterion;
 }
 
 int imap_parse_sort_program(struct imap_parser *p, struct sort_program *out, struct error *err)
@@ -130,6 +139,7 @@ int imap_parse_sort(struct imap_parser *p, struct arena *a, struct sort_program 
     if (imap_parse_search_return(p, out, err) < 0 || imap_parse_sort_program(p, program, err) < 0 ||
         imap_parse_space(p, err) < 0)
         return -1;
+    out->wants_scores = sort_program_has(program, SORT_KEY_RELEVANCY);
     return imap_parse_search_program(p, a, SEARCH_CHARSET_FIRST, out, err);
 }
 

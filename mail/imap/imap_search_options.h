@@ -1,5 +1,5 @@
 /* imap_search_options.h - what stands before the keys of SEARCH, SORT and THREAD: RETURN (...), sort
- * criteria, the algorithm (RFC 4731, 5182, 5256, 5267, 5957, 9394). */
+ * criteria, the algorithm (RFC 4731, 5182, 5256, 5267, 5957, 6203, 9394). */
 #pragma once
 #include "mail/imap/imap_search_parse.h"
 
@@ -12,6 +12,7 @@ enum sort_key {
     SORT_KEY_DISPLAY_FROM,
     SORT_KEY_DISPLAY_TO,
     SORT_KEY_FROM,
+    SORT_KEY_RELEVANCY, /* the best first (RFC 6203, 6) */
     SORT_KEY_SIZE,
     SORT_KEY_SUBJECT,
     SORT_KEY_TO,
@@ -28,6 +29,8 @@ struct sort_program {
     struct sort_criterion v[SORT_KEY_COUNT];
     unsigned n;
 };
+
+bool sort_program_has(const struct sort_program *program, enum sort_key key);
 
 enum thread_algorithm { THREAD_ORDEREDSUBJECT, THREAD_REFERENCES };
 

@@ -351,8 +351,8 @@ static int parse_fuzzy(struct search_parser *sp, unsigned depth, struct search_k
 
     key->kind = KEY_AND;
     sp->request->has_fuzzy = sp->is_fuzzy = true;
-    status = imap_parse_space(sp->p, err) < 0 ? -1
-                                              : parse_key(sp, depth + 1, &key->first_child, err);
+    status =
+        imap_parse_space(sp->p, err) < 0 ? -1 : parse_key(sp, depth + 1, &key->first_child, err);
     sp->is_fuzzy = was_fuzzy;
     return status;
 }
@@ -400,8 +400,7 @@ static int parse_key(struct search_parser *sp, unsigned depth, struct search_key
 
 /* --- the whole -------------------------------------------------------------------------------- */
 
-static int parse_charset(struct search_parser *sp, enum search_charset_form form,
-                         struct error *err)
+static int parse_charset(struct search_parser *sp, enum search_charset_form form, struct error *err)
 {
     sp->charset = STR("UTF-8");
     if (form == SEARCH_CHARSET_WORD && !imap_parse_word(sp->p, STR("CHARSET")))
@@ -436,7 +435,12 @@ int imap_parse_search_program(struct imap_parser *p, struct arena *a, enum searc
         out->has_bad_charset = true;
         return fail(err, ERR_UNSUPPORTED, "the charset is unknown");
     }
-    return parse_all_of(&sp, 1, out->root, err) < 0 ? -1 : imap_parse_end(p, err);
+    if (parse_all_of(&sp, 1, out->root, err) < 0 || imap_parse_end(p, err) < 0)
+        return -1;
+    out->wants_scores = out->wants_scores || out->wants_relevancy;
+    if (out->wants_scores && !out->has_fuzzy)
+        return fail(err, ERR_SYNTAX, "RELEVANCY needs a FUZZY key");
+    return 0;
 }
 
 int imap_parse_search(struct imap_parser *p, struct arena *a, struct search_request *out,

@@ -58,6 +58,8 @@ struct search_request {
     bool is_extended; /* RETURN (...) was there */
     bool wants_min, wants_max, wants_all, wants_count, wants_save;
     bool wants_update;           /* RFC 5267 */
+    bool wants_relevancy;        /* RFC 6203 */
+    bool wants_scores;           /* for RELEVANCY here or in a sort program */
     struct imap_partial partial; /* RFC 9394 */
     bool uses_modseq;
     bool has_charset;

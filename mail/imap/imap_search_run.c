@@ -39,6 +39,9 @@ static void hit(struct engine *e, const struct search_subject *subject)
 
     run->hits[(subject->seq - 1) / 64] |= UINT64_C(1) << ((subject->seq - 1) % 64);
     run->hit_count++;
+    if (run->scores != NULL)
+        run->scores[subject->seq - 1] =
+            subject->score > 0 && subject->score < 100 ? (uint8_t)subject->score : 100;
     if (subject->entry.modseq > run->modseq_max)
         run->modseq_max = subject->entry.modseq;
 }
@@ -261,8 +264,7 @@ static void sequence_to_uids(const struct mailbox_view *view, struct search_key 
     struct imap_set set = seqs_of_key(view, key, a);
 
     for (size_t i = 0; i < set.n; i++)
-        set.v[i] =
-            (struct imap_range){view_uid(view, set.v[i].from), view_uid(view, set.v[i].to)};
+        set.v[i] = (struct imap_range){view_uid(view, set.v[i].from), view_uid(view, set.v[i].to)};
     key->kind = KEY_UID;
     key->set = set;
 }
@@ -275,8 +277,7 @@ static void resolve_set(const struct imap_session *s, const struct mailbox_view 
         return;
     }
     key->set.v = arena_copy(a, key->set.v, key->set.n * sizeof *key->set.v);
-    imap_set_resolve(&key->set,
-                     key->kind == KEY_SEQUENCE ? view_count(view) : view_uid_max(view));
+    imap_set_resolve(&key->set, key->kind == KEY_SEQUENCE ? view_count(view) : view_uid_max(view));
     if (key->kind == KEY_SEQUENCE && as_uids)
         sequence_to_uids(view, key, a);
 }
@@ -318,10 +319,13 @@ static void allocate(struct engine *e)
     run->hits = ARENA_ARRAY(run->a, view_count(run->view) / 64 + 1, uint64_t);
     run->hit_count = 0;
     run->modseq_max = 0;
-    e->open_max = run->hits_max == 0                 ? CHUNK_MAX
+    run->scores = run->request->wants_scores
+                      ? ARENA_ARRAY(run->a, (size_t)view_count(run->view) + 1, uint8_t)
+                      : NULL;
+    e->open_max = run->hits_max == 0              ? CHUNK_MAX
                   : 2 * run->hits_max < CHUNK_MIN ? CHUNK_MIN
                   : run->hits_max < CHUNK_MAX / 2 ? 2 * run->hits_max
-                                                     : CHUNK_MAX;
+                                                  : CHUNK_MAX;
     e->open = ARENA_ARRAY(run->a, CHUNK_MAX + 1, struct search_subject);
     e->ids = ARENA_ARRAY(run->a, CHUNK_MAX + 1, int64_t);
 }

@@ -22,6 +22,7 @@ struct search_run {
     uint64_t *hits; /* bit seq - 1 */
     uint32_t hit_count;
     uint64_t modseq_max; /* of the messages found */
+    uint8_t *scores;     /* at seq - 1: relevancy, 1 to 100; NULL when it was not asked for */
 };
 
 PARKS int imap_search_run(struct search_run *run, struct error *err);

@@ -8,7 +8,7 @@
 static bool needs_order(const struct search_request *r)
 {
     return !r->is_extended || r->wants_min || r->wants_max || r->wants_all ||
-           imap_partial_is_set(&r->partial) || r->wants_update;
+           imap_partial_is_set(&r->partial) || r->wants_relevancy || r->wants_update;
 }
 
 static PARKS int order_found(struct imap_session *s, const struct sort_program *program,
@@ -16,7 +16,7 @@ static PARKS int order_found(struct imap_session *s, const struct sort_program *
 {
     uint32_t *seqs = arena_copy(s->arena, found->seqs, (found->n + 1) * sizeof *seqs);
 
-    if (imap_sort_order(s->view, s->selected, program, seqs, &found->n, err) < 0)
+    if (imap_sort_order(s->view, s->selected, program, found->scores, seqs, &found->n, err) < 0)
         return -1;
     found->seqs = seqs;
     return 0;
@@ -30,8 +30,7 @@ int imap_cmd_sort(struct imap_session *s, struct imap_command *c, struct error *
 
     if (imap_parse_sort(&c->args, s->arena, &program, r, err) < 0)
         return imap_search_refused(s, c, r, err);
-    if (imap_search_check(s, c, r, err) < 0 ||
-        imap_search_selected(s, c, r, true, &found, err) < 0)
+    if (imap_search_check(s, c, r, err) < 0 || imap_search_selected(s, c, r, true, &found, err) < 0)
         return -1;
     if (needs_order(r) && order_found(s, &program, &found, err) < 0) {
         if (r->wants_save)

@@ -27,6 +27,7 @@ struct sort_row {
 
 struct sort_table {
     const struct sort_program *program;
+    const uint8_t *scores; /* by seq - 1 */
     struct arena *a;
     struct sort_row *rows;
     size_t count;
@@ -69,14 +70,23 @@ static const enum sort_text text_of[SORT_KEY_COUNT] = {
 
 static bool is_number(enum sort_key key)
 {
-    return key == SORT_KEY_ARRIVAL || key == SORT_KEY_DATE || key == SORT_KEY_SIZE;
+    return key == SORT_KEY_ARRIVAL || key == SORT_KEY_DATE || key == SORT_KEY_SIZE ||
+           key == SORT_KEY_RELEVANCY;
 }
 
-static int64_t number_of(enum sort_key key, const struct message_keys *m)
+static int64_t number_of(const struct sort_table *t, enum sort_key key, const struct sort_row *row,
+                         const struct message_keys *m)
 {
-    return key == SORT_KEY_ARRIVAL ? m->received_us
-           : key == SORT_KEY_DATE  ? m->sent_us
-                                   : (int64_t)m->size;
+    switch (key) {
+    case SORT_KEY_ARRIVAL:
+        return m->received_us;
+    case SORT_KEY_DATE:
+        return m->sent_us;
+    case SORT_KEY_RELEVANCY:
+        return t->scores != NULL ? -(int64_t)t->scores[row->seq - 1] : 0;
+    default:
+        return (int64_t)m->size;
+    }
 }
 
 static int copy_text(struct sort_table *t, struct str text, struct str *out, struct error *err)
@@ -98,7 +108,7 @@ static int fill_row(void *arg, size_t index, const struct message_keys *m, struc
     for (unsigned i = 0; i < t->program->n; i++) {
         enum sort_key key = t->program->v[i].key;
         if (is_number(key))
-            row->values[i].number = number_of(key, m);
+            row->values[i].number = number_of(t, key, row, m);
         else if (copy_text(t, m->keys.texts[text_of[key]], &row->values[i].text, err) < 0)
             return -1;
     }
@@ -199,10 +209,10 @@ static PARKS int fill_table(struct sort_table *t, struct mailbox_view *view, int
 }
 
 int imap_sort_order(struct mailbox_view *view, struct mailbox_key mailbox,
-                    const struct sort_program *program, uint32_t *seqs, size_t *count,
-                    struct error *err)
+                    const struct sort_program *program, const uint8_t *scores, uint32_t *seqs,
+                    size_t *count, struct error *err)
 {
-    struct sort_table t = {.program = program, .a = arena_new()};
+    struct sort_table t = {.program = program, .scores = scores, .a = arena_new()};
     int rc = fill_table(&t, view, mailbox.account_id, seqs, *count, err);
 
     if (rc == 0) {

@@ -8,7 +8,7 @@
 #include "server/run/offload.h"
 
 #define INLINE_COUNT_MAX 2000 /* messages: about a millisecond */
-#define NODE_MEMORY      160  /* bytes for each message, and for each reference when it is unknown */
+#define NODE_MEMORY      160 /* bytes for each message, and for each reference when it is unknown */
 
 struct threading {
     enum thread_algorithm algorithm;
@@ -110,8 +110,7 @@ int imap_cmd_thread(struct imap_session *s, struct imap_command *c, struct error
 
     if (imap_parse_thread(&c->args, s->arena, &t.algorithm, r, err) < 0)
         return imap_search_refused(s, c, r, err);
-    if (imap_search_check(s, c, r, err) < 0 ||
-        imap_search_selected(s, c, r, true, &found, err) < 0)
+    if (imap_search_check(s, c, r, err) < 0 || imap_search_selected(s, c, r, true, &found, err) < 0)
         return -1;
     t.a = arena_new();
     buf_init(&t.out, SIZE_MAX);

@@ -284,9 +284,8 @@ static void fill_subjects(struct builder *b, struct roots *roots)
         if (subject_of(b, r).n == 0)
             continue;
         first = map_get(roots->by_subject, subject_of(b, r));
-        if (first == NULL ||
-            (!is_dummy(b, first->node) &&
-             (is_dummy(b, r->node) || (is_reply(b, first) && !is_reply(b, r)))))
+        if (first == NULL || (!is_dummy(b, first->node) &&
+                              (is_dummy(b, r->node) || (is_reply(b, first) && !is_reply(b, r)))))
             map_put(roots->by_subject, subject_of(b, r), r);
     }
 }
@@ -353,10 +352,11 @@ static void make_tree(struct builder *b, struct thread_tree *out)
 {
     struct lists lists = {.tree = out, .last_child = new_links(b->a, (size_t)b->count + 1)};
 
-    *out = (struct thread_tree){.nodes = ARENA_ARRAY(b->a, (size_t)b->count + 1, struct thread_node),
-                                .message_count = b->message_count,
-                                .count = b->count,
-                                .first_root = THREAD_NONE};
+    *out =
+        (struct thread_tree){.nodes = ARENA_ARRAY(b->a, (size_t)b->count + 1, struct thread_node),
+                             .message_count = b->message_count,
+                             .count = b->count,
+                             .first_root = THREAD_NONE};
     for (uint32_t i = 0; i < b->count; i++)
         out->nodes[i] = (struct thread_node){THREAD_NONE, THREAD_NONE, THREAD_NONE};
     for (uint32_t i = 0; i < b->message_count; i++) {

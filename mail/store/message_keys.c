@@ -19,8 +19,8 @@
 #include "sql_queries.h"
 
 #define CHUNK_IDS        256
-#define SLICE_COUNT      4000    /* messages of one query */
-#define CACHED_COUNT_MAX 200000  /* messages of one reading that are kept */
+#define SLICE_COUNT      4000   /* messages of one query */
+#define CACHED_COUNT_MAX 200000 /* messages of one reading that are kept */
 #define RECORD_HEAD_SIZE 28
 
 struct chunk_key {
@@ -164,9 +164,8 @@ static bool chunk_get(const struct chunk *c, int64_t message_id, struct record *
 static int give_out(const struct message_keys_reader *r, size_t index, const struct record *record,
                     struct error *err)
 {
-    struct message_keys m = {.sent_us = record->sent_us,
-                             .received_us = record->received_us,
-                             .size = record->size};
+    struct message_keys m = {
+        .sent_us = record->sent_us, .received_us = record->received_us, .size = record->size};
 
     sort_keys_read(record->packed, &m.keys);
     return r->each(r->arg, index, &m, err);
@@ -252,8 +251,8 @@ static struct record record_at(const struct pg_rows *rows, size_t row, const str
 
     return (struct record){
         .received_us = received_us,
-        .sent_us = pg_null_at(rows, row, c->sent_at) ? received_us
-                                                     : pg_time_us_at(rows, row, c->sent_at),
+        .sent_us =
+            pg_null_at(rows, row, c->sent_at) ? received_us : pg_time_us_at(rows, row, c->sent_at),
         .size = (uint64_t)pg_i64_at(rows, row, c->size),
         .packed = pg_str_at(rows, row, c->sort_keys),
     };

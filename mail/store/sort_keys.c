@@ -10,16 +10,19 @@
 #include "server/base/casemap.h"
 #include "server/base/encode.h"
 
-#define VERSION        1
-#define HEAD_SIZE      12
+#define VERSION         1
+#define HEAD_SIZE       12
 #define MSGIDS_READ_MAX 1000 /* of one field */
 
 enum field { F_SUBJECT, F_FROM, F_TO, F_CC, F_MESSAGE_ID, F_IN_REPLY_TO, F_REFERENCES, F_COUNT };
 
 static const struct str field_names[F_COUNT] = {
-    [F_SUBJECT] = STR("Subject"),       [F_FROM] = STR("From"),
-    [F_TO] = STR("To"),                 [F_CC] = STR("Cc"),
-    [F_MESSAGE_ID] = STR("Message-ID"), [F_IN_REPLY_TO] = STR("In-Reply-To"),
+    [F_SUBJECT] = STR("Subject"),
+    [F_FROM] = STR("From"),
+    [F_TO] = STR("To"),
+    [F_CC] = STR("Cc"),
+    [F_MESSAGE_ID] = STR("Message-ID"),
+    [F_IN_REPLY_TO] = STR("In-Reply-To"),
     [F_REFERENCES] = STR("References"),
 };
 
@@ -83,8 +86,7 @@ static void add_refs(struct buf *out, struct arena *a, const struct str *msgids,
 
     add_number(out, kept, 2);
     for (size_t i = 0; i < kept; i++)
-        add_number(out,
-                   hash_msgid(a, msgids[i < SORT_REFS_MAX / 2 ? i : count - kept + i]), 8);
+        add_number(out, hash_msgid(a, msgids[i < SORT_REFS_MAX / 2 ? i : count - kept + i]), 8);
 }
 
 static void add_msgids(struct buf *out, struct arena *a, const struct str *values)
@@ -137,9 +139,9 @@ static struct str display_text(struct arena *a, const struct address *address)
     name = header_decode_text(a, address->name);
     if (name.n > 0 || address->local.n == 0)
         return name;
-    return address->is_group_start ? address->local
-                                   : arena_printf(a, "%.*s@%.*s", STR_ARG(address->local),
-                                                  STR_ARG(address->domain));
+    return address->is_group_start
+               ? address->local
+               : arena_printf(a, "%.*s@%.*s", STR_ARG(address->local), STR_ARG(address->domain));
 }
 
 static struct str local_part(const struct address *address)
@@ -147,7 +149,8 @@ static struct str local_part(const struct address *address)
     return address != NULL ? address->local : STR("");
 }
 
-static void add_texts(struct buf *out, struct arena *a, struct str subject, const struct str *values)
+static void add_texts(struct buf *out, struct arena *a, struct str subject,
+                      const struct str *values)
 {
     const struct address *from = first_address(a, values[F_FROM]);
     const struct address *to = first_address(a, values[F_TO]);

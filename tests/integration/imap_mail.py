@@ -36,6 +36,15 @@ def load(s, letters, mailbox="INBOX"):
     s.ok("NOOP")
 
 
+def expand(text):
+    """The numbers of a sequence set, in its order."""
+    out = []
+    for part in text.split(","):
+        low, _, high = part.partition(":")
+        out += range(int(low), int(high or low) + 1)
+    return out
+
+
 def text_of(value):
     if not value:
         return ""

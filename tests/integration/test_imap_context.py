@@ -5,18 +5,10 @@ import random
 import re
 
 from harness import ServerTest
-from imap_mail import letter, load
+from imap_mail import expand, letter, load
 from imap_wire import Session
 
 ONE = letter(subject="one", body="x")
-
-
-def expand(text):
-    out = []
-    for part in text.split(","):
-        low, _, high = part.partition(":")
-        out += range(int(low), int(high or low) + 1)
-    return out
 
 
 class Follower:

@@ -1,11 +1,12 @@
 """SORT (RFC 5256), SORT=DISPLAY (RFC 5957) and ESORT (RFC 5267) beside a model written from the RFCs."""
 
 import random
+import re
 import unittest
 
 import imap_sort_model as model
 from harness import SHARED_DATA, ServerTest
-from imap_mail import is_plain, letter, load, messages_of
+from imap_mail import expand, is_plain, letter, load, messages_of
 from imap_wire import Session
 
 WORDS = ["apple", "Banana", "cherry", "Éclair", "eclair", "_under", "Zebra", "zebra", "ﬁsh", "ǆemal", "straße", "ÅNGSTRÖM", "ångström", "日本"]
@@ -16,7 +17,7 @@ def numbers(answer):
 
 
 class SortTest(ServerTest):
-    accounts = ("alice", "few", "random", "corpus", "empty")
+    accounts = ("alice", "few", "random", "corpus", "empty", "fuzzy")
 
     def few(self):
         s = Session(self.server, "few", "INBOX")
@@ -59,6 +60,30 @@ class SortTest(ServerTest):
             told = s.ok(f"SORT RETURN ({options}) (SUBJECT) UTF-8 ALL")
             self.assertEqual(len(told), int(options != "SAVE"))
             self.assertEqual(s.ok("SEARCH $"), [b"* SEARCH " + saved + b"\r\n"], options)
+
+    def test_relevancy(self):
+        s = Session(self.server, "fuzzy", "INBOX")
+        load(s, [letter(subject=x) for x in ("nothing", "bananna", "banana split", "more bananas", "banana", "NOTHING")])
+        answer = s.ok("SORT RETURN (RELEVANCY ALL COUNT) (RELEVANCY) UTF-8 FUZZY SUBJECT banana")[-1]
+        m = re.fullmatch(rb'\* ESEARCH \(TAG "t\d+"\) COUNT (\d+) ALL ([0-9,:]+) RELEVANCY \(([0-9 ]+)\)\r\n', answer)
+        order, scores = expand(m.group(2).decode()), [int(n) for n in m.group(3).split()]
+        self.assertEqual((sorted(order), len(scores), int(m.group(1))), ([2, 3, 4, 5], 4, 4))
+        self.assertEqual(scores, sorted(scores, reverse=True))
+        self.assertEqual(order[-1], 2, "the misspelled one is the last")
+        self.assertTrue(all(1 <= n <= 100 for n in scores))
+        self.assertEqual(self.sort(s, "(RELEVANCY) UTF-8 FUZZY SUBJECT banana"), order)
+        best_last = self.sort(s, "(REVERSE RELEVANCY) UTF-8 FUZZY SUBJECT banana")
+        self.assertEqual([dict(zip(order, scores))[n] for n in best_last], sorted(scores))
+        by_number = [n for _, n in sorted(zip(order, scores))]
+        self.assertRegex(s.ok("SEARCH RETURN (ALL RELEVANCY) FUZZY SUBJECT banana")[-1], rb"ALL 2:5 RELEVANCY \(%s\)\r\n$" % " ".join(map(str, by_number)).encode())
+        self.assertRegex(s.ok("SEARCH RETURN (PARTIAL 2:3 RELEVANCY) FUZZY SUBJECT banana")[-1], rb"PARTIAL \(2:3 3:4\) RELEVANCY \(%d %d\)\r\n$" % tuple(by_number[1:3]))
+        self.assertRegex(s.ok("ESEARCH RETURN (RELEVANCY) FUZZY SUBJECT banana")[-1], rb"UID RELEVANCY \(%s\)\r\n$" % " ".join(map(str, by_number)).encode())
+        told = s.ok("SORT RETURN (UPDATE COUNT) (RELEVANCY) UTF-8 FUZZY SUBJECT banana")
+        self.assertRegex(told[-1], rb"^\* NO \[NOUPDATE ")
+        s.ok("SEARCH RETURN (UPDATE COUNT) FUZZY SUBJECT banana")
+        self.assertRegex(s.append("INBOX", letter(subject="bananna"))[-1], rb"ADDTO \(0 7\)\r\n$")
+        for text in ("SORT (RELEVANCY) UTF-8 SUBJECT banana", "SEARCH RETURN (RELEVANCY) SUBJECT banana", "ESEARCH RETURN (ALL RELEVANCY) ALL"):
+            self.assertRegex(s.refused(text), rb"^BAD ", text)
 
     def test_refusals(self):
         s = self.few()

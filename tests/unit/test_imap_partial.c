@@ -14,8 +14,8 @@ static void windows_lie_inside_the_list(void **state)
         const char *text;
         size_t count, from, n;
     } rows[] = {
-        {"1:2", 5, 0, 2},   {"2:1", 5, 0, 2},   {"4:9", 5, 3, 2},      {"6:9", 5, 0, 0},
-        {"5:5", 5, 4, 1},   {"-1:-2", 5, 3, 2}, {"-2:-1", 5, 3, 2},    {"-4:-9", 5, 0, 2},
+        {"1:2", 5, 0, 2},   {"2:1", 5, 0, 2},   {"4:9", 5, 3, 2},          {"6:9", 5, 0, 0},
+        {"5:5", 5, 4, 1},   {"-1:-2", 5, 3, 2}, {"-2:-1", 5, 3, 2},        {"-4:-9", 5, 0, 2},
         {"-6:-9", 5, 0, 0}, {"1:1", 0, 0, 0},   {"1:4294967295", 5, 0, 5},
     };
     struct imap_partial w;
@@ -35,8 +35,8 @@ static void windows_lie_inside_the_list(void **state)
 
 static void malformed_windows_are_refused(void **state)
 {
-    static const char *const rows[] = {"",    "1",    "1:",   ":1",    "0:1",         "1:0",
-                                       "*:1", "1:*",  "1:-1", "-1:1",  "-1",          "--1:-1",
+    static const char *const rows[] = {"",    "1",     "1:",   ":1",    "0:1",         "1:0",
+                                       "*:1", "1:*",   "1:-1", "-1:1",  "-1",          "--1:-1",
                                        "-:1", "-0:-1", "1,2",  "1:2:3", "1:4294967296"};
     struct imap_partial w;
     struct imap_parser p;

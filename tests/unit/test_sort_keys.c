@@ -34,8 +34,10 @@ static void texts_are_collation_forms(void **state)
         {"Subject: [a] [b] c\r\n", SORT_SUBJECT, "C", false},
         {"Subject: [fwd: [x] re: y]\r\n", SORT_SUBJECT, "Y", true},
         {"Subject: Reply: z\r\n", SORT_SUBJECT, "REPLY: Z", false},
-        {"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n", SORT_SUBJECT, "GRU\xcc\x88\xc3\x9f"
-                                                                   "E", false},
+        {"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n", SORT_SUBJECT,
+         "GRU\xcc\x88\xc3\x9f"
+         "E",
+         false},
         {"Subject:\r\n", SORT_SUBJECT, "", false},
         {"", SORT_SUBJECT, "", false},
         {"From: Ann B <ann@x.test>, bob@y.test\r\n", SORT_FROM, "ANN", false},
