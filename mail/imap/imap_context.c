@@ -23,7 +23,8 @@ struct context {
     uint32_t *uids;  /* ascending */
     uint32_t *order; /* of a SORT: the same in its order */
     size_t n;
-    uint64_t modseq; /* everything up to here was matched */
+    uint64_t modseq;  /* everything up to here was matched, */
+    uint32_t uid_max; /* up to this UID: a late arrival may have a lower modseq */
 };
 
 struct imap_contexts {
@@ -138,17 +139,6 @@ static void set_list(struct imap_contexts *all, struct context *x, uint32_t *uid
 
 /* --- beginning -------------------------------------------------------------------------------- */
 
-static uint64_t modseq_of_view(const struct mailbox_view *view)
-{
-    struct index_entry entry;
-    uint64_t modseq = 0;
-
-    for (uint32_t seq = 1; seq <= view_count(view); seq++)
-        if (view_entry_at(view, seq, &entry) && entry.modseq > modseq)
-            modseq = entry.modseq;
-    return modseq;
-}
-
 /* Texts of the keys still lie in the command. */
 static void own_texts(struct search_key *key, struct arena *a)
 {
@@ -164,7 +154,8 @@ static void own_texts(struct search_key *key, struct arena *a)
 
 static struct context *context_new(struct imap_session *s, struct str tag, struct str correlator,
                                    bool by_uid, const struct search_request *r,
-                                   const struct sort_program *program)
+                                   const struct sort_program *program,
+                                   const struct search_found *found)
 {
     struct arena *a = arena_new();
     struct context *x = ARENA_NEW(a, struct context);
@@ -175,7 +166,8 @@ static struct context *context_new(struct imap_session *s, struct str tag, struc
                           .by_uid = by_uid,
                           .is_sorted = program != NULL,
                           .request = *r,
-                          .modseq = modseq_of_view(s->view)};
+                          .modseq = found->modseq_before,
+                          .uid_max = view_uid_max(s->view)};
     if (program != NULL)
         x->program = *program;
     x->request.root = search_keys_resolve(s, s->view, r->root, true, a);
@@ -204,7 +196,7 @@ void imap_context_add_named(struct imap_session *s, struct imap_command *c, stru
         imap_context_refuse(s, c, "Too many messages in contexts");
         return;
     }
-    x = context_new(s, c->tag, correlator, by_uid, r, program);
+    x = context_new(s, c->tag, correlator, by_uid, r, program, found);
     uids = memory_array(found->n + 1, sizeof *uids);
     for (size_t i = 0; i < found->n; i++)
         uids[i] = view_uid(s->view, found->seqs[i]);
@@ -363,54 +355,64 @@ void imap_contexts_expunge(struct imap_session *s, const struct view_changes *ch
 
 /* --- changed and arrived ---------------------------------------------------------------------- */
 
+/* What some context has not looked at yet. */
 struct candidates {
     uint32_t *seqs;
+    uint32_t *uids;
     uint64_t *modseqs;
     size_t n;
-    uint64_t modseq_max; /* of all messages of the view */
+    uint64_t modseq_max; /* of all messages of the view, */
+    uint32_t uid_max;
 };
 
-static uint64_t lowest_modseq(const struct imap_contexts *all)
+static bool is_new_to(const struct context *x, uint32_t uid, uint64_t modseq)
 {
-    uint64_t modseq = UINT64_MAX;
+    return modseq > x->modseq || uid > x->uid_max;
+}
 
+static bool is_new_to_some(const struct imap_contexts *all, uint32_t uid, uint64_t modseq)
+{
     for (unsigned i = 0; i < all->n; i++)
-        if (all->v[i]->modseq < modseq)
-            modseq = all->v[i]->modseq;
-    return modseq;
+        if (is_new_to(all->v[i], uid, modseq))
+            return true;
+    return false;
 }
 
 /* In one go, without a park: one transaction may give many messages the same modseq, and seeing
  * half of them would lose the others. */
 static void find_candidates(const struct imap_session *s, struct candidates *out)
 {
-    uint64_t since = lowest_modseq(s->contexts);
     struct index_entry entry;
     uint32_t count = view_count(s->view);
     size_t cap = 0;
 
     for (uint32_t seq = 1; seq <= count; seq++)
-        cap += view_entry_at(s->view, seq, &entry) && entry.modseq > since;
+        cap += view_entry_at(s->view, seq, &entry) &&
+               is_new_to_some(s->contexts, entry.uid, entry.modseq);
     *out = (struct candidates){.seqs = ARENA_ARRAY(s->arena, cap + 1, uint32_t),
-                               .modseqs = ARENA_ARRAY(s->arena, cap + 1, uint64_t)};
+                               .uids = ARENA_ARRAY(s->arena, cap + 1, uint32_t),
+                               .modseqs = ARENA_ARRAY(s->arena, cap + 1, uint64_t),
+                               .uid_max = view_uid_max(s->view)};
     for (uint32_t seq = 1; seq <= count; seq++) {
         if (!view_entry_at(s->view, seq, &entry))
             continue;
         if (entry.modseq > out->modseq_max)
             out->modseq_max = entry.modseq;
-        if (entry.modseq > since) {
+        if (is_new_to_some(s->contexts, entry.uid, entry.modseq)) {
             out->seqs[out->n] = seq;
+            out->uids[out->n] = entry.uid;
             out->modseqs[out->n++] = entry.modseq;
         }
     }
 }
 
-static struct imap_set ranges_of(struct arena *a, const struct candidates *c, uint64_t since)
+static struct imap_set ranges_of(struct arena *a, const struct candidates *c,
+                                 const struct context *x)
 {
     struct imap_set set = {.v = ARENA_ARRAY(a, c->n + 1, struct imap_range)};
 
     for (size_t i = 0; i < c->n; i++) {
-        if (c->modseqs[i] <= since)
+        if (!is_new_to(x, c->uids[i], c->modseqs[i]))
             continue;
         if (set.n > 0 && set.v[set.n - 1].to + 1 == c->seqs[i])
             set.v[set.n - 1].to = c->seqs[i];
@@ -515,7 +517,7 @@ static PARKS int update_list(struct imap_session *s, struct context *x,
 static PARKS int update_one(struct imap_session *s, struct context *x, const struct candidates *c,
                             struct error *err)
 {
-    struct imap_set among = ranges_of(s->arena, c, x->modseq);
+    struct imap_set among = ranges_of(s->arena, c, x);
     struct search_run run = {.s = s,
                              .view = s->view,
                              .mailbox = s->selected,
@@ -526,6 +528,7 @@ static PARKS int update_one(struct imap_session *s, struct context *x, const str
     if (among.n > 0 && (imap_search_run(&run, err) < 0 || update_list(s, x, &run, err) < 0))
         return -1;
     x->modseq = c->modseq_max > x->modseq ? c->modseq_max : x->modseq;
+    x->uid_max = c->uid_max;
     return 0;
 }
 

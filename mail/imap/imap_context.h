@@ -3,7 +3,7 @@
  *
  * A context is named by the tag of its command and lives until it is cancelled or the mailbox is
  * left. It knows which messages its client has in the list, and the highest modseq that it has
- * looked at: what has a higher one is matched again when news are told. */
+ * looked at, and the highest UID: what has a higher one is matched again when news are told. */
 #pragma once
 #include "mail/imap/imap_search_answer.h"
 #include "mail/imap/imap_search_options.h"

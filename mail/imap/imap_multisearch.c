@@ -252,6 +252,7 @@ static PARKS int search_view(struct multisearch *ms, const struct scope *scope,
                                   .seqs = search_run_seqs(&run, ms->a),
                                   .n = run.hit_count,
                                   .modseq_max = run.modseq_max,
+                                  .modseq_before = run.modseq_before,
                                   .scores = run.scores};
     answer(ms, scope, &found);
     return 0;

@@ -58,6 +58,7 @@ int imap_search_selected(struct imap_session *s, struct imap_command *c,
                                    .seqs = search_run_seqs(&run, s->arena),
                                    .n = run.hit_count,
                                    .modseq_max = run.modseq_max,
+                                   .modseq_before = run.modseq_before,
                                    .scores = run.scores};
     return 0;
 }

@@ -9,6 +9,7 @@ struct search_found {
     const uint32_t *seqs; /* in the order of the answer */
     size_t n;
     uint64_t modseq_max;
+    uint64_t modseq_before; /* of struct search_run */
     const uint8_t *scores; /* by sequence number, from 1; NULL: not asked for */
 };
 

@@ -312,6 +312,18 @@ static PARKS int prepare(struct engine *e, struct error *err)
     return search_use_index(e->root, run->mailbox.account_id, e->total, run->a, err);
 }
 
+/* Without a park: what changes while we search has a higher one. */
+static uint64_t modseq_of_view(const struct mailbox_view *view)
+{
+    struct index_entry entry;
+    uint64_t modseq = 0;
+
+    for (uint32_t seq = 1; seq <= view_count(view); seq++)
+        if (view_entry_at(view, seq, &entry) && entry.modseq > modseq)
+            modseq = entry.modseq;
+    return modseq;
+}
+
 static void allocate(struct engine *e)
 {
     struct search_run *run = e->run;
@@ -319,6 +331,7 @@ static void allocate(struct engine *e)
     run->hits = ARENA_ARRAY(run->a, view_count(run->view) / 64 + 1, uint64_t);
     run->hit_count = 0;
     run->modseq_max = 0;
+    run->modseq_before = run->request->wants_update ? modseq_of_view(run->view) : 0;
     run->scores = run->request->wants_scores
                       ? ARENA_ARRAY(run->a, (size_t)view_count(run->view) + 1, uint8_t)
                       : NULL;

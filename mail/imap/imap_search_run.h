@@ -22,6 +22,7 @@ struct search_run {
     uint64_t *hits; /* bit seq - 1 */
     uint32_t hit_count;
     uint64_t modseq_max; /* of the messages found */
+    uint64_t modseq_before; /* of the whole view, before the first was looked at; with UPDATE only */
     uint8_t *scores;     /* at seq - 1: relevancy, 1 to 100; NULL when it was not asked for */
 };
 
