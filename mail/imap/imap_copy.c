@@ -61,6 +61,8 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
     if (parse_copy(s, c, &set, &place, err) < 0 ||
         imap_find_mailbox(s, c, &place, RIGHT_INSERT, &target, err) < 0)
         return -1;
+    if (imap_target_check_saved(c, s->arena, &set, err) < 0)
+        return -1;
     uids = imap_target_uids(s, &set, &count);
     if (count > 0 &&
         run(s->arena, s->selected, imap_mailbox_key(&place, &target), s->account_id,
@@ -70,7 +72,10 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
         imap_notify_did_add(s, imap_mailbox_key(&place, &target), pairs[0].to,
                             pairs[pair_count - 1].to);
     *code = copyuid(s->arena, uid_validity, pairs, pair_count);
-    return 0;
+    if (count == 0 || pair_count > 0 || c->by_uid)
+        return 0;
+    c->refusal = "EXPUNGEISSUED";
+    return fail(err, ERR_NOT_FOUND, "these messages were removed by somebody else");
 }
 
 int imap_cmd_copy(struct imap_session *s, struct imap_command *c, struct error *err)

@@ -37,6 +37,7 @@ int imap_cmd_uid_expunge(struct imap_session *s, struct imap_command *c, struct 
     if (imap_set_parse(&c->args, s->arena, &set, err) < 0 || imap_parse_end(&c->args, err) < 0 ||
         imap_target_resolve(s, &set, true, err) < 0)
         return -1;
+    imap_target_limit(s, c, &set);
     uids = imap_target_uids(s, &set, &count);
     return count == 0 ? 0 : expunge(s, c, uids, count, err);
 }

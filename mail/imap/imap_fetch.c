@@ -42,6 +42,8 @@ struct fetch {
     struct fetch_window window; /* of the messages' bytes */
     bool sets_seen, has_binary, has_preview;
     bool has_cached_header, reads_header; /* items about the message's own header */
+    bool is_single;                       /* one message is asked for */
+    bool has_near;                        /* a piece that the window gives nearly always */
     bool comes_again; /* a piece of a part of one message: its other pieces will be wanted */
     struct buf out, scratch, more, clean, preview;
     struct arena *tree_arena;
@@ -154,7 +156,7 @@ static PARKS int take_more(void *arg, size_t index, const struct message *m, str
     return 0;
 }
 
-/* Reads the message from its beginning, `size` bytes. */
+/* Reads the message from its beginning, `size` bytes; 0: all. */
 static PARKS int read_more(struct fetch *f, const struct message *m, struct fetch_body *body,
                            uint64_t size, struct error *err)
 {
@@ -195,6 +197,15 @@ static PARKS bool take_preview(struct fetch *f, struct fetch_body *body)
     return fetch_body_preview(body, &f->preview);
 }
 
+static PARKS bool misses_section(struct fetch *f, struct fetch_body *body)
+{
+    for (size_t i = 0; f->has_near && i < f->request.count; i++)
+        if (fetch_item_is_near(&f->request.items[i]) &&
+            !fetch_body_has_section(body, &f->request.items[i]))
+            return true;
+    return false;
+}
+
 /* ERR_NOT_FOUND: the message went while we were at it. */
 static PARKS int complete_body(struct fetch *f, const struct message *m, struct fetch_body *body,
                                struct kept_message **kept, struct error *err)
@@ -211,6 +222,8 @@ static PARKS int complete_body(struct fetch *f, const struct message *m, struct 
     }
     if (misses_header(f, m, body) &&
         read_more(f, m, body, larger(f->window.to, MIME_HEADER_SIZE_MAX + 1), err) < 0)
+        return -1;
+    if (misses_section(f, body) && read_more(f, m, body, 0, err) < 0)
         return -1;
     if (f->has_preview && !take_preview(f, body)) {
         if (read_more(f, m, body, larger(f->window.to, FETCH_PREVIEW_SIZE_MAX), err) < 0)
@@ -532,7 +545,12 @@ static unsigned item_columns(const struct fetch_item *item)
 static void plan_bytes(struct fetch *f, const struct fetch_item *item)
 {
     struct fetch_window w = fetch_item_window(item);
+    bool is_near = fetch_item_is_near(item);
 
+    /* Of a single message the other pieces will be asked for: see comes_again. */
+    if (is_near && f->is_single)
+        w.to = UINT64_MAX;
+    f->has_near = f->has_near || (is_near && !f->is_single);
     if (is_cached_header(item)) {
         f->has_cached_header = true;
         return;
@@ -549,6 +567,7 @@ static void plan_bytes(struct fetch *f, const struct fetch_item *item)
 
 static void plan(struct fetch *f)
 {
+    f->is_single = imap_set_count(&f->request.set) == 1;
     for (size_t i = 0; i < f->request.count; i++) {
         const struct fetch_item *item = &f->request.items[i];
         f->columns |= item_columns(item);
@@ -557,7 +576,7 @@ static void plan(struct fetch *f)
         f->sets_seen = f->sets_seen || (item->sets_seen && imap_may(f->s, RIGHT_SEEN));
         plan_bytes(f, item);
     }
-    f->comes_again = f->comes_again && imap_set_count(&f->request.set) == 1;
+    f->comes_again = f->comes_again && f->is_single;
     if (f->comes_again)
         f->columns = (f->columns & ~(unsigned)MESSAGE_BLOB) | MESSAGE_ROW;
 }
@@ -577,6 +596,7 @@ static PARKS int begin(struct fetch *f, struct error *err)
         return -1;
     if (imap_partial_is_set(&f->request.partial))
         imap_partial_cut(&f->request.partial, &f->request.set);
+    imap_target_limit(f->s, f->c, &f->request.set);
     if (imap_fetch_has(&f->request, FETCH_MODSEQ))
         imap_enable_condstore(f->s);
     return f->request.wants_vanished
@@ -618,7 +638,7 @@ int imap_cmd_fetch(struct imap_session *s, struct imap_command *c, struct error 
         begin(f, err) < 0)
         return -1;
     status = run_fetch(f, err);
-    if (status == 0 && f->has_missing && !c->by_uid)
+    if (status == 0 && f->has_missing && !c->by_uid && c->code.n == 0)
         c->code = STR("EXPUNGEISSUED");
     return status;
 }

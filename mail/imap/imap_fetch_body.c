@@ -25,11 +25,23 @@ static PARKS void need_tree(struct fetch_body *b)
         parse_tree(b);
 }
 
+#define NEAR_SIZE_MAX     (256 * 1024) /* a piece that ends here may be read without the rest */
+#define BOUNDARY_LINE_MAX 4096
+
 /* --- how much is needed ----------------------------------------------------------------------- */
 
 static uint64_t partial_end(const struct fetch_item *item)
 {
     return item->size_max < UINT64_MAX - item->offset ? item->offset + item->size_max : UINT64_MAX;
+}
+
+bool fetch_item_is_near(const struct fetch_item *item)
+{
+    bool is_text = item->part == PART_TEXT && item->number_count == 0;
+    bool is_part = item->part == PART_WHOLE && item->number_count > 0;
+
+    return item->kind == FETCH_SECTION && item->is_partial && (is_text || is_part) &&
+           partial_end(item) <= NEAR_SIZE_MAX;
 }
 
 struct fetch_window fetch_item_window(const struct fetch_item *item)
@@ -40,6 +52,8 @@ struct fetch_window fetch_item_window(const struct fetch_item *item)
         return (struct fetch_window){0, FETCH_PREVIEW_SIZE};
     if (!is_section && item->kind != FETCH_BINARY && item->kind != FETCH_BINARY_SIZE)
         return (struct fetch_window){0, 0};
+    if (fetch_item_is_near(item))
+        return (struct fetch_window){0, FETCH_HEAD_SIZE + partial_end(item)};
     if (!is_section || item->number_count > 0 || item->part == PART_TEXT)
         return (struct fetch_window){0, UINT64_MAX};
     if (item->part != PART_WHOLE)
@@ -57,6 +71,25 @@ bool fetch_body_has_header(struct fetch_body *b)
         return true;
     need_tree(b);
     return b->root->header_size < b->message.n;
+}
+
+/* What is at the end of a message cut off may go on, or may turn out to be a boundary. */
+bool fetch_body_has_section(struct fetch_body *b, const struct fetch_item *item)
+{
+    const struct mime_part *part;
+
+    if (!b->is_cut)
+        return true;
+    need_tree(b);
+    if (b->root->header_size >= b->message.n)
+        return false;
+    if (item->number_count == 0)
+        return partial_end(item) <= b->root->body_size;
+    part = mime_part_find(b->root, item->numbers, item->number_count);
+    if (part == NULL)
+        return false;
+    return part->body_at + part->body_size + BOUNDARY_LINE_MAX < b->message.n ||
+           partial_end(item) + BOUNDARY_LINE_MAX < part->body_size;
 }
 
 bool fetch_body_preview(struct fetch_body *b, struct buf *out)

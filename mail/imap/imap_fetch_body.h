@@ -23,6 +23,10 @@ struct fetch_window {
 };
 #define FETCH_HEAD_SIZE 32768 /* nearly every header is shorter */
 struct fetch_window fetch_item_window(const struct fetch_item *item);
+/* A piece near the beginning of a part, BODY[TEXT]<0.1024>: its window is a guess, which
+ * fetch_body_has_section() proves; otherwise the whole message is needed. */
+bool fetch_item_is_near(const struct fetch_item *item);
+PARKS bool fetch_body_has_section(struct fetch_body *b, const struct fetch_item *item);
 /* Do the bytes begin with the whole header of the message? */
 PARKS bool fetch_body_has_header(struct fetch_body *b);
 

@@ -157,5 +157,8 @@ int imap_cmd_status(struct imap_session *s, struct imap_command *c, struct error
     imap_add_status(s, &out, &mailbox, items);
     imap_write_buf(s, &out);
     buf_fini(&out);
+    if (s->view != NULL && s->selected.account_id == mailbox.account_id &&
+        s->selected.mailbox_id == mailbox.mailbox_id)
+        c->code = STR("CLIENTBUG"); /* it was told all this (RFC 9051, 6.3.11) */
     return 0;
 }

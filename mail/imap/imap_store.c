@@ -240,6 +240,7 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
         return -1;
     if (r.is_conditional)
         imap_enable_condstore(s);
+    imap_target_limit(s, c, &r.set);
     uids = imap_target_uids(s, &r.set, &count);
     if (count == 0)
         return 0;
@@ -256,7 +257,7 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
     tell_states(s, c, &r, &result);
     if (result.conflict_count > 0)
         c->code = modified_code(s, c, &result);
-    else if (!c->by_uid && !r.is_silent && result.count < count)
+    else if (!c->by_uid && !r.is_silent && result.count < count && c->code.n == 0)
         c->code = STR("EXPUNGEISSUED");
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "mail/imap/imap_target.h"
 
 #include "mail/imap/imap_reply.h"
+#include "server/run/config.h"
 
 static void resolve_saved(const struct imap_session *s, struct imap_set *set)
 {
@@ -54,6 +55,42 @@ int imap_target_resolve(const struct imap_session *s, struct imap_set *set, bool
         return fail(err, ERR_SYNTAX, "message %u does not exist: the mailbox has %u",
                     set->v[set->n - 1].to, count);
     return 0;
+}
+
+void imap_target_limit(const struct imap_session *s, struct imap_command *c, struct imap_set *seqs)
+{
+    uint64_t limit = (uint64_t)config.imap_message_limit, excess = imap_set_count(seqs);
+    size_t first = 0;
+
+    if (limit == 0 || excess <= limit)
+        return;
+    excess -= limit;
+    for (; excess > 0; first++) {
+        struct imap_range *r = &seqs->v[first];
+        uint64_t count = (uint64_t)r->to - r->from + 1;
+        if (count > excess) {
+            r->from += (uint32_t)excess;
+            break;
+        }
+        excess -= count;
+    }
+    seqs->v += first;
+    seqs->n -= first;
+    c->code = arena_printf(s->arena, "MESSAGELIMIT %llu %u", (unsigned long long)limit,
+                           view_uid(s->view, seqs->v[0].from));
+}
+
+int imap_target_check_saved(struct imap_command *c, struct arena *a, const struct imap_set *seqs,
+                            struct error *err)
+{
+    int64_t limit = config.imap_save_limit;
+
+    if (limit == 0 || (config.imap_message_limit > 0 && config.imap_message_limit < limit))
+        limit = config.imap_message_limit;
+    if (limit == 0 || imap_set_count(seqs) <= (uint64_t)limit)
+        return 0;
+    c->refusal = arena_c(a, arena_printf(a, "MESSAGELIMIT %lld", (long long)limit));
+    return fail(err, ERR_LIMIT, "more than %lld messages at once", (long long)limit);
 }
 
 uint32_t *imap_target_uids(const struct imap_session *s, const struct imap_set *seqs, size_t *count)

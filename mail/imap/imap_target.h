@@ -8,6 +8,12 @@
  * message is ERR_SYNTAX. */
 int imap_target_resolve(const struct imap_session *s, struct imap_set *set, bool by_uid,
                         struct error *err);
+/* RFC 9738: leaves the last so many of resolved ranges as one command may work on; when these are
+ * not all, the OK will say so. */
+void imap_target_limit(const struct imap_session *s, struct imap_command *c, struct imap_set *seqs);
+/* The same for what can be done as a whole only: [MESSAGELIMIT]. */
+int imap_target_check_saved(struct imap_command *c, struct arena *a, const struct imap_set *seqs,
+                            struct error *err);
 /* The UIDs of resolved ranges, ascending. */
 uint32_t *imap_target_uids(const struct imap_session *s, const struct imap_set *seqs,
                            size_t *count);

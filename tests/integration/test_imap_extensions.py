@@ -15,7 +15,7 @@ def number(pattern, lines):
 
 class ExtensionsTest(ServerTest):
     settings = {"jmap_url": "https://mail.example.test/jmap/session"}
-    accounts = ("ids", "batches", "uidonly", "language", "unauth", "id", "preview")
+    accounts = ("ids", "batches", "uidonly", "language", "unauth", "id", "preview", "gone")
 
     def session(self, user=None, mailbox=None):
         s = Session(self.server, user, mailbox)
@@ -142,6 +142,29 @@ class ExtensionsTest(ServerTest):
         self.assertRegex(s.refused(f"SELECT INBOX (QRESYNC ({validity} 1 1:9 (1 1)))"), rb"^BAD \[UIDREQUIRED\]")
         self.assertIn(b"* VANISHED (EARLIER) 1,3\r\n", s.ok(f"SELECT INBOX (QRESYNC ({validity} 1 1:9))"))
 
+    # ---- what others expunged (RFC 2180, RFC 5530) -----------------------------------------------
+    def test_expungeissued_tells_that_messages_are_gone_whose_numbers_stay(self):
+        s, other = self.session("gone"), self.session("gone")
+        for _ in range(4):
+            s.append("INBOX", PLAIN)
+        s.ok("SELECT INBOX")
+        other.ok("SELECT INBOX")
+        other.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+        other.ok("EXPUNGE")
+        eventually(lambda: s.command("FETCH 1:2 BODY.PEEK[]")[1].startswith(b"OK [EXPUNGEISSUED]"))
+        for command in ("FETCH 1:4 FLAGS", "FETCH 2 ENVELOPE", "STORE 1:3 +FLAGS (\\Seen)"):
+            untagged, answer = s.command(command)
+            self.assertRegex(answer, rb"^OK \[EXPUNGEISSUED\]", command)
+            self.assertNotIn(b"* 2 FETCH", b"".join(untagged))
+        self.assertRegex(s.refused("COPY 2 Sent"), rb"^NO \[EXPUNGEISSUED\]")
+        self.assertIn(b"* 2 EXPUNGE\r\n", s.ok("NOOP"))
+        self.assertRegex(s.command("FETCH 1:3 FLAGS")[1], rb"^OK FETCH")
+
+    def test_status_of_the_selected_mailbox_is_a_bug_of_the_client(self):
+        s = self.session("gone", "Sent")
+        self.assertRegex(s.command("STATUS Sent (MESSAGES)")[1], rb"^OK \[CLIENTBUG\]")
+        self.assertRegex(s.command("STATUS INBOX (MESSAGES)")[1], rb"^OK STATUS")
+
     # ---- LANGUAGE (RFC 5255) -------------------------------------------------------------------------
     def test_refusals_and_completions_come_in_the_language_chosen(self):
         s = self.session("language")
@@ -202,6 +225,62 @@ class ExtensionsTest(ServerTest):
         self.assertEqual(self.one(s, "GETJMAPACCESS"), b'* JMAPACCESS "https://mail.example.test/jmap/session"\r\n')
         self.assertRegex(s.refused("GETJMAPACCESS x"), rb"^BAD ")
         self.assertRegex(self.session().refused("GETJMAPACCESS"), rb"^BAD .*log-in")
+
+
+class LimitTest(ServerTest):
+    settings = {"imap_message_limit": "10", "imap_save_limit": "6"}
+    accounts = ("limit", "plenty")
+
+    def session(self, user, mailbox=None):
+        s = Session(self.server, user, mailbox)
+        self.addCleanup(s.close)
+        return s
+
+    # ---- MESSAGELIMIT, SAVELIMIT (RFC 9738) -----------------------------------------------------
+    def test_a_command_works_on_the_last_messages_up_to_the_limit(self):
+        s = self.session("limit")
+        self.assertIn(b" MESSAGELIMIT=10 SAVELIMIT=6", s.ok("CAPABILITY")[0])
+        part = b" {%d+}\r\n" % len(PLAIN) + PLAIN
+        self.assertRegex(s.refused(b"APPEND INBOX" + part * 7), rb"^NO \[MESSAGELIMIT 6\]")
+        for count in (6, 6, 3):
+            s.ok(b"APPEND INBOX" + part * count)
+        s.ok("SELECT INBOX")
+        for command in ("FETCH 1:* UID", "UID FETCH 1:* FLAGS", "FETCH 1:2,4:15 (UID)", "UID FETCH 1,2,3,4,5,6:15 UID", "STORE 1:* +FLAGS (\\Seen)", "UID STORE 1:* -FLAGS (\\Seen)"):
+            untagged, answer = s.command(command)
+            self.assertRegex(answer, rb"^OK \[MESSAGELIMIT 10 6\]", command)
+            self.assertEqual([int(line.split()[1]) for line in untagged], list(range(6, 16)), command)
+        for command in ("FETCH 1:10 UID", "UID FETCH 1:5,11:* FLAGS", "UID FETCH 6:999 FLAGS", "COPY 1:6 Sent", "UID COPY 1:3,13:15 Sent"):
+            self.assertNotIn(b"MESSAGELIMIT", s.command(command)[1], command)
+        for command in ("COPY 1:7 Sent", "UID COPY 1:* Sent", "MOVE 1:7 Sent", "UID MOVE 1:* Sent"):
+            self.assertRegex(s.refused(command), rb"^NO \[MESSAGELIMIT 6\]", command)
+        self.assertIn(b"MESSAGES 12", s.ok("STATUS Sent (MESSAGES)")[0])
+        s.ok("STORE 1:10 +FLAGS.SILENT (\\Deleted)")
+        s.ok("STORE 6:15 +FLAGS.SILENT (\\Deleted)")
+        untagged, answer = s.command("UID EXPUNGE 1:*")
+        self.assertRegex(answer, rb"^OK \[MESSAGELIMIT 10 6\]")
+        self.assertEqual(len(untagged), 10)
+        self.assertEqual(len(s.ok("EXPUNGE")), 5)
+
+    def test_pieces_of_many_messages_are_right_wherever_they_lie(self):
+        s = self.session("plenty")
+        letters = [b"Subject: s%d\r\nX-Pad: %s\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\npre\r\n--b\r\n\r\n%s\r\n--b\r\nContent-Type: text/x\r\n\r\n%s\r\n--b--\r\n"
+                   % (i, b"p" * pad, b"first%d " % i * one, b"second%d " % i * two)
+                   for i, (pad, one, two) in enumerate([(10, 3, 3), (40000, 3, 3), (10, 30000, 3), (10, 3, 60000), (70000, 20000, 20000), (10, 0, 0)])]
+        for letter in letters:
+            s.append("INBOX", letter)
+        s.ok("SELECT INBOX")
+        for offset, size in ((0, 10), (0, 200), (5, 1000), (100, 60000), (100000, 200000), (0, 400000), (262000, 144), (50, 1)):
+            items = {b"TEXT": lambda m: m[m.index(b"\r\n\r\n") + 4:], b"1": lambda m: m.split(b"--b\r\n\r\n")[1].split(b"\r\n--b\r\n")[0],
+                     b"2": lambda m: m.split(b"text/x\r\n\r\n")[1].split(b"\r\n--b--")[0], b"2.MIME": lambda m: b"Content-Type: text/x\r\n\r\n"}
+            for section, cut in items.items():
+                told = s.ok(b"FETCH 1:* BODY.PEEK[%s]<%d.%d>" % (section, offset, size))
+                for letter, answer in zip(letters, told, strict=True):
+                    wanted = cut(letter)[offset:offset + size]
+                    head, _, rest = answer.partition(b"}\r\n")
+                    self.assertEqual(int(head.rpartition(b"{")[2]), len(wanted), (section, offset, size))
+                    self.assertEqual(rest[:len(wanted)], wanted, (section, offset, size))
+            told = s.ok(b"FETCH 1:* (BODY.PEEK[3]<0.5> BODY.PEEK[1.1]<0.5>)")
+            self.assertEqual([b"BODY[3]<0> NIL" in line for line in told], [True] * 6)
 
 
 class NoJmapTest(ServerTest):
