@@ -40,12 +40,12 @@ struct fetch {
     struct fetch_request request;
     unsigned columns;           /* enum message_columns */
     struct fetch_window window; /* of the messages' bytes */
-    bool sets_seen, has_binary, has_preview;
+    bool sets_seen, has_binary;
     bool has_cached_header, reads_header; /* items about the message's own header */
     bool is_single;                       /* one message is asked for */
     bool has_near;                        /* a piece that the window gives nearly always */
     bool comes_again; /* a piece of a part of one message: its other pieces will be wanted */
-    struct buf out, scratch, more, clean, preview;
+    struct buf out, scratch, more, clean;
     struct arena *tree_arena;
     struct fetch_row *rows;
     int64_t *ids;
@@ -191,12 +191,6 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-static PARKS bool take_preview(struct fetch *f, struct fetch_body *body)
-{
-    buf_clear(&f->preview);
-    return fetch_body_preview(body, &f->preview);
-}
-
 static PARKS bool misses_section(struct fetch *f, struct fetch_body *body)
 {
     for (size_t i = 0; f->has_near && i < f->request.count; i++)
@@ -216,8 +210,6 @@ static PARKS int complete_body(struct fetch *f, const struct message *m, struct 
             return -1;
         body->message = kept_message_raw(*kept);
         body->root = kept_message_root(*kept);
-        if (f->has_preview)
-            (void)take_preview(f, body);
         return 0;
     }
     if (misses_header(f, m, body) &&
@@ -225,11 +217,6 @@ static PARKS int complete_body(struct fetch *f, const struct message *m, struct 
         return -1;
     if (misses_section(f, body) && read_more(f, m, body, 0, err) < 0)
         return -1;
-    if (f->has_preview && !take_preview(f, body)) {
-        if (read_more(f, m, body, larger(f->window.to, FETCH_PREVIEW_SIZE_MAX), err) < 0)
-            return -1;
-        (void)take_preview(f, body);
-    }
     return 0;
 }
 
@@ -327,7 +314,7 @@ static PARKS void print_item(struct fetch *f, const struct fetch_item *item,
         break;
     case FETCH_PREVIEW:
         buf_add(&f->out, STR("PREVIEW "));
-        imap_add_text(f->s, &f->out, buf_str(&f->preview));
+        imap_add_text(f->s, &f->out, m->preview);
         break;
     case FETCH_BINARY:
     case FETCH_BINARY_SIZE:
@@ -533,10 +520,11 @@ static unsigned item_columns(const struct fetch_item *item)
         return MESSAGE_STRUCTURE;
     case FETCH_SECTION:
         return is_cached_header(item) ? MESSAGE_HEADERS : MESSAGE_BLOB;
-    case FETCH_PREVIEW:
     case FETCH_BINARY:
     case FETCH_BINARY_SIZE:
         return MESSAGE_BLOB;
+    case FETCH_PREVIEW:
+        return MESSAGE_PREVIEW;
     }
     return 0;
 }
@@ -572,7 +560,6 @@ static void plan(struct fetch *f)
         const struct fetch_item *item = &f->request.items[i];
         f->columns |= item_columns(item);
         f->has_binary = f->has_binary || item->kind >= FETCH_BINARY;
-        f->has_preview = f->has_preview || item->kind == FETCH_PREVIEW;
         f->sets_seen = f->sets_seen || (item->sets_seen && imap_may(f->s, RIGHT_SEEN));
         plan_bytes(f, item);
     }
@@ -613,7 +600,6 @@ static PARKS int run_fetch(struct fetch *f, struct error *err)
     buf_init(&f->scratch, SIZE_MAX);
     buf_init(&f->more, SIZE_MAX);
     buf_init(&f->clean, SIZE_MAX);
-    buf_init(&f->preview, SIZE_MAX);
     f->tree_arena = arena_new();
     status = run_all(f, err);
     if (f->out.n > 0)
@@ -622,7 +608,6 @@ static PARKS int run_fetch(struct fetch *f, struct error *err)
     buf_fini(&f->scratch);
     buf_fini(&f->more);
     buf_fini(&f->clean);
-    buf_fini(&f->preview);
     arena_free(&f->tree_arena);
     return status;
 }

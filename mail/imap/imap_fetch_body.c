@@ -3,7 +3,6 @@
 
 #include "mail/mime/body.h"
 #include "mail/mime/header.h"
-#include "mail/mime/preview.h"
 #include "server/run/offload.h"
 
 #define OFFLOAD_SIZE (256 * 1024) /* parsing more than this would hold the worker too long */
@@ -26,6 +25,7 @@ static PARKS void need_tree(struct fetch_body *b)
 }
 
 #define NEAR_SIZE_MAX     (256 * 1024) /* a piece that ends here may be read without the rest */
+#define NEAR_HEAD_SIZE    16384        /* what stands before the part, mostly */
 #define BOUNDARY_LINE_MAX 4096
 
 /* --- how much is needed ----------------------------------------------------------------------- */
@@ -48,12 +48,10 @@ struct fetch_window fetch_item_window(const struct fetch_item *item)
 {
     bool is_section = item->kind == FETCH_SECTION;
 
-    if (item->kind == FETCH_PREVIEW)
-        return (struct fetch_window){0, FETCH_PREVIEW_SIZE};
     if (!is_section && item->kind != FETCH_BINARY && item->kind != FETCH_BINARY_SIZE)
         return (struct fetch_window){0, 0};
     if (fetch_item_is_near(item))
-        return (struct fetch_window){0, FETCH_HEAD_SIZE + partial_end(item)};
+        return (struct fetch_window){0, NEAR_HEAD_SIZE + partial_end(item)};
     if (!is_section || item->number_count > 0 || item->part == PART_TEXT)
         return (struct fetch_window){0, UINT64_MAX};
     if (item->part != PART_WHOLE)
@@ -90,12 +88,6 @@ bool fetch_body_has_section(struct fetch_body *b, const struct fetch_item *item)
         return false;
     return part->body_at + part->body_size + BOUNDARY_LINE_MAX < b->message.n ||
            partial_end(item) + BOUNDARY_LINE_MAX < part->body_size;
-}
-
-bool fetch_body_preview(struct fetch_body *b, struct buf *out)
-{
-    need_tree(b);
-    return mime_preview(out, b->root, b->message, b->is_cut);
 }
 
 /* --- sections --------------------------------------------------------------------------------- */

@@ -30,11 +30,6 @@ PARKS bool fetch_body_has_section(struct fetch_body *b, const struct fetch_item 
 /* Do the bytes begin with the whole header of the message? */
 PARKS bool fetch_body_has_header(struct fetch_body *b);
 
-#define FETCH_PREVIEW_SIZE      32768 /* of a message tells its preview nearly always */
-#define FETCH_PREVIEW_SIZE_MAX (512 * 1024)
-/* Appends the preview (mail/mime/preview.h). False: it needs more bytes than these. */
-PARKS bool fetch_body_preview(struct fetch_body *b, struct buf *out);
-
 /* *out with p NULL: there is no such part. */
 PARKS void fetch_body_section(struct fetch_body *b, const struct fetch_item *item,
                               struct buf *scratch, struct str *out);

@@ -164,12 +164,16 @@ void imap_add_flags(struct buf *out, uint32_t flags, const struct keywords *keyw
 
 void imap_add_quoted(struct buf *out, struct str s)
 {
+    size_t from = 0;
+
     buf_addc(out, '"');
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '"' || s.p[i] == '\\')
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] == '"' || s.p[i] == '\\') {
+            buf_add(out, str_of(s.p + from, i - from));
             buf_addc(out, '\\');
-        buf_addc(out, s.p[i]);
-    }
+            from = i;
+        }
+    buf_add(out, str_from(s, from));
     buf_addc(out, '"');
 }
 

@@ -239,7 +239,7 @@ static void add_part(struct preview *p, const struct mime_part *part, struct str
     else
         add_lines(p, buf_str(&text));
     buf_fini(&text);
-    if (part->body_at + piece.body_size == message.n || piece.body_size < part->body_size)
+    if (piece.body_size < part->body_size)
         drop_broken_end(p);
 }
 
@@ -252,19 +252,15 @@ static const struct mime_part *next_part(const struct mime_part *part)
     return part != NULL ? part->next : NULL;
 }
 
-bool mime_preview(struct buf *out, const struct mime_part *root, struct str message, bool is_cut)
+void mime_preview(struct buf *out, const struct mime_part *root, struct str message)
 {
     struct preview p = {.out = out};
     unsigned tried = 0;
 
-    for (const struct mime_part *part = root; part != NULL; part = next_part(part)) {
-        if (!is_readable(part, message))
-            continue;
-        add_part(&p, part, message);
-        if (p.count > 0 && !(is_cut && part->body_at + part->body_size >= message.n))
-            return true;
-        if (p.count > 0 || ++tried == PARTS_TRIED_MAX)
-            break;
-    }
-    return is_full(&p) || !is_cut;
+    for (const struct mime_part *part = root;
+         part != NULL && p.count == 0 && tried < PARTS_TRIED_MAX; part = next_part(part))
+        if (is_readable(part, message)) {
+            add_part(&p, part, message);
+            tried++;
+        }
 }

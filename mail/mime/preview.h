@@ -4,12 +4,9 @@
  * collapsed, what cannot be seen left out. Quoted text, its introduction and the signature are
  * passed over when there is anything else. Empty when there is nothing to read. Pure. */
 #pragma once
-#include <stdbool.h>
 #include "mail/mime/part.h"
 #include "server/base/buf.h"
 
 #define PREVIEW_CHARS_MAX 200 /* code points */
 
-/* `is_cut`: there is more of the message than these bytes. False when it is needed; what was found
- * so far is in out nevertheless. */
-bool mime_preview(struct buf *out, const struct mime_part *root, struct str message, bool is_cut);
+void mime_preview(struct buf *out, const struct mime_part *root, struct str message);

@@ -20,7 +20,7 @@
 #define ROUND_SIZE_MAX      ((size_t)16 << 20)
 #define ROUND_CALLS_MAX     200
 #define BLOB_SIZE_MAX       ((size_t)1000 << 20) /* PostgreSQL's limit of one value is 1 GB */
-#define DELIVER_PARAM_COUNT 16
+#define DELIVER_PARAM_COUNT 17
 #define ATTEMPTS_MAX        3
 
 /* ---- many statements, one transaction -------------------------------------------------------- */
@@ -170,6 +170,7 @@ static void add_delivery(struct work *w, const struct sql_query *query,
     args[13] = pg_i64(d->may_exceed_quota ? -1 : config.quota_bytes);
     args[14] = pg_i64(d->may_exceed_quota ? -1 : config.quota_messages);
     args[15] = pg_bytea(m->sort_keys);
+    args[16] = pg_text(m->preview);
 }
 
 /* Behind the deliveries, so that their answers stand where they were. */

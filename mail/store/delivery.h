@@ -16,6 +16,7 @@ struct message_prepared {
     struct str envelope, structure;
     struct str headers;   /* p NULL: too large to be kept */
     struct str sort_keys; /* see sort_keys.h */
+    struct str preview;   /* see mail/mime/preview.h */
     int64_t sent_us;    /* INT64_MIN: none */
     int64_t *refs;      /* hashes of Message-ID, In-Reply-To and References */
     size_t ref_count;

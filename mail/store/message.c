@@ -18,7 +18,7 @@
 #define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
 #define BATCH_TEXT_BYTES ((uint64_t)8 << 20)
 #define TEXT_SIZE_USUAL  ((uint64_t)512 << 10)
-#define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS)
+#define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS | MESSAGE_PREVIEW)
 
 /* One id asked for, and where its row is in each result; -1: nowhere. */
 struct slot {
@@ -31,7 +31,7 @@ struct row_columns {
     int message_id, thread_id, blob_id, size, received_at, saved_at;
 };
 struct meta_columns {
-    int message_id, size, sent_at, envelope, structure, headers;
+    int message_id, size, sent_at, envelope, structure, headers, preview;
 };
 struct blob_columns {
     int blob_id, data;
@@ -135,12 +135,13 @@ static struct pg_call rows_call(struct batch *b)
 
 static struct pg_call meta_call(struct batch *b)
 {
-    struct pg_arg *args = ARENA_ARRAY(b->arena, 6, struct pg_arg);
+    struct pg_arg *args = ARENA_ARRAY(b->arena, 7, struct pg_arg);
     size_t count = add_args(b, args);
 
     args[count++] = pg_bool(wants(&b->reader, MESSAGE_ENVELOPE));
     args[count++] = pg_bool(wants(&b->reader, MESSAGE_STRUCTURE));
     args[count++] = pg_bool(wants(&b->reader, MESSAGE_HEADERS));
+    args[count++] = pg_bool(wants(&b->reader, MESSAGE_PREVIEW));
     return (struct pg_call){batch_is_dense(b) ? &sql_message_meta_between : &sql_message_meta_any,
                             {args, count}};
 }
@@ -162,6 +163,7 @@ static void find_meta_columns(struct batch *b)
         pg_column(&b->meta, "message_id"), pg_column(&b->meta, "size"),
         pg_column(&b->meta, "sent_at"),    pg_column(&b->meta, "envelope"),
         pg_column(&b->meta, "structure"),  pg_column(&b->meta, "headers"),
+        pg_column(&b->meta, "preview"),
     };
 }
 
@@ -252,6 +254,7 @@ static void fill_message(struct batch *b, const struct slot *s, struct message *
         m->envelope = wanted_str(b, s, MESSAGE_ENVELOPE, b->meta_columns.envelope);
         m->structure = wanted_str(b, s, MESSAGE_STRUCTURE, b->meta_columns.structure);
         m->headers = wanted_str(b, s, MESSAGE_HEADERS, b->meta_columns.headers);
+        m->preview = wanted_str(b, s, MESSAGE_PREVIEW, b->meta_columns.preview);
     }
     if (s->blob_row >= 0)
         m->blob = pg_str_at(&b->blobs, (size_t)s->blob_row, b->blob_columns.data);

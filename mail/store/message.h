@@ -41,6 +41,7 @@ enum message_columns {
     MESSAGE_HEADERS = 8,
     MESSAGE_BLOB = 16, /* the raw message */
     MESSAGE_SIZE = 32, /* size alone: comes free with envelope, structure or headers */
+    MESSAGE_PREVIEW = 128,
     MESSAGE_TEXT = 64, /* what searches look into, where it is kept already */
 };
 
@@ -51,6 +52,7 @@ struct message {
     int64_t received_us, saved_us; /* Unix time in microseconds */
     int64_t sent_us;               /* INT64_MIN: no usable Date field */
     struct str envelope, structure, blob;
+    struct str preview; /* the first words, one line of UTF-8 (mail/mime/preview.h) */
     struct str headers; /* p NULL although asked for: too large to be kept, read the blob */
     /* The three texts of mail/mime/message_text.h. p NULL although asked for: not kept (yet), read
      * the blob. Cut: what is not found here may be in the blob. */

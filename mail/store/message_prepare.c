@@ -9,6 +9,7 @@
 #include "mail/mime/imap_form.h"
 #include "mail/mime/lines.h"
 #include "mail/mime/part.h"
+#include "mail/mime/preview.h"
 #include "mail/store/delivery.h"
 #include "mail/store/sort_keys.h"
 #include "server/base/buf.h"
@@ -44,7 +45,7 @@ struct preparation {
     struct str raw;
     struct arena *arena;
     struct str header;
-    struct buf envelope, structure, headers, sort_keys;
+    struct buf envelope, structure, headers, sort_keys, preview;
     int64_t sent_us;
     int64_t *refs;
     size_t ref_count;
@@ -211,6 +212,7 @@ static void prepare(void *arg)
     find_thread_marks(p);
     p->growth = mime_lines_growth(p->raw);
     sort_keys_add(&p->sort_keys, p->arena, p->header);
+    mime_preview(&p->preview, root, p->raw);
 }
 
 static void preparation_init(struct preparation *p, struct str raw)
@@ -220,6 +222,7 @@ static void preparation_init(struct preparation *p, struct str raw)
     buf_init(&p->structure, FORM_SIZE_MAX);
     buf_init(&p->headers, HEADERS_SIZE_MAX);
     buf_init(&p->sort_keys, SIZE_MAX);
+    buf_init(&p->preview, SIZE_MAX);
 }
 
 static void preparation_fini(struct preparation *p)
@@ -228,6 +231,7 @@ static void preparation_fini(struct preparation *p)
     buf_fini(&p->structure);
     buf_fini(&p->headers);
     buf_fini(&p->sort_keys);
+    buf_fini(&p->preview);
     arena_free(&p->arena);
 }
 
@@ -246,6 +250,7 @@ void message_prepare(struct arena *a, struct str raw, struct message_prepared *o
         .structure = arena_str(a, buf_str(&p.structure)),
         .headers = buf_ok(&p.headers) ? arena_str(a, buf_str(&p.headers)) : STR_NULL,
         .sort_keys = arena_str(a, buf_str(&p.sort_keys)),
+        .preview = arena_str(a, buf_str(&p.preview)),
         .sent_us = p.sent_us,
         .refs = arena_copy(a, p.refs, p.ref_count * sizeof p.refs[0]),
         .ref_count = p.ref_count,

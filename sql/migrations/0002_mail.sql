@@ -92,6 +92,7 @@ CREATE TABLE message_meta (
     envelope    bytea COMPRESSION lz4 NOT NULL,       -- IMAP ENVELOPE, ready to send
     structure   bytea COMPRESSION lz4 NOT NULL,       -- IMAP BODYSTRUCTURE, ready to send
     headers     bytea COMPRESSION lz4,                -- fields that clients ask for (mail/store/cached_headers.def); NULL: too large
+    preview     text  COMPRESSION lz4 NOT NULL,       -- the first words (mail/mime/preview.h)
     PRIMARY KEY (account_id, message_id)
 );
 ALTER TABLE message_meta ALTER sort_keys SET STORAGE MAIN; -- wide columns leave the row first
@@ -160,6 +161,7 @@ CREATE FUNCTION mail_deliver(
     p_account_id bigint, p_mailbox_id bigint, p_flags integer, p_keywords text[], p_received_at timestamptz,
     p_blob_id bigint, p_size bigint, p_sent_at timestamptz, p_envelope bytea, p_structure bytea, p_headers bytea,
     p_refs bigint[], p_subject_hash bigint, p_quota_bytes bigint, p_quota_messages bigint, p_sort_keys bytea,
+    p_preview text,
     OUT status integer, OUT uid_validity bigint, OUT uid bigint, OUT message_id bigint, OUT thread_id bigint,
     OUT modseq bigint)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
@@ -208,9 +210,10 @@ BEGIN
     VALUES (p_account_id, mail_deliver.message_id, p_mailbox_id, mail_deliver.uid, mail_deliver.modseq,
             mail_deliver.modseq, mail_deliver.thread_id, p_blob_id, p_size, p_received_at, p_flags,
             CASE WHEN p_keywords IS NOT NULL THEN mail_change_keywords(NULL, 2, p_keywords) END);
-    INSERT INTO message_meta (account_id, message_id, size, sent_at, received_at, sort_keys, envelope, structure, headers)
+    INSERT INTO message_meta (account_id, message_id, size, sent_at, received_at, sort_keys, envelope, structure, headers,
+                              preview)
     VALUES (p_account_id, mail_deliver.message_id, p_size, p_sent_at, p_received_at, p_sort_keys, p_envelope, p_structure,
-            p_headers);
+            p_headers, p_preview);
     INSERT INTO thread_ref (account_id, ref, subject_hash, thread_id)
     SELECT p_account_id, r, p_subject_hash, mail_deliver.thread_id FROM unnest(p_refs) AS r
         ON CONFLICT DO NOTHING;
@@ -221,6 +224,7 @@ CREATE FUNCTION mail_append(
     p_account_id bigint, p_mailbox_id bigint, p_flags integer, p_keywords text[], p_received_at timestamptz,
     p_blob_id bigint, p_size bigint, p_sent_at timestamptz, p_envelope bytea, p_structure bytea, p_headers bytea,
     p_refs bigint[], p_subject_hash bigint, p_quota_bytes bigint, p_quota_messages bigint, p_sort_keys bytea,
+    p_preview text,
     OUT status integer, OUT uid_validity bigint, OUT uid bigint, OUT message_id bigint, OUT thread_id bigint,
     OUT modseq bigint)
 LANGUAGE plpgsql AS $$
@@ -228,7 +232,7 @@ BEGIN
     SELECT d.* INTO status, uid_validity, uid, message_id, thread_id, modseq
       FROM mail_deliver(p_account_id, p_mailbox_id, p_flags, p_keywords, p_received_at, p_blob_id, p_size, p_sent_at,
                         p_envelope, p_structure, p_headers, p_refs, p_subject_hash, p_quota_bytes, p_quota_messages,
-                        p_sort_keys) d;
+                        p_sort_keys, p_preview) d;
     CASE status
         WHEN 1 THEN RAISE EXCEPTION 'mailbox is full' USING ERRCODE = 'MP004';
         WHEN 2 THEN RAISE EXCEPTION 'no such mailbox' USING ERRCODE = 'MP001';
@@ -398,9 +402,10 @@ BEGIN
                thread_id, blob_id, size, received_at, flags & p_may, CASE WHEN p_may & 32 <> 0 THEN keywords END
           FROM source
     )
-    INSERT INTO message_meta (account_id, message_id, size, sent_at, received_at, sort_keys, envelope, structure, headers)
+    INSERT INTO message_meta (account_id, message_id, size, sent_at, received_at, sort_keys, envelope, structure, headers,
+                              preview)
     SELECT p_account_id, v_first_message_id + s.nth, t.size, t.sent_at, t.received_at, t.sort_keys, t.envelope, t.structure,
-           t.headers
+           t.headers, t.preview
       FROM source s JOIN message_meta t ON t.account_id = p_account_id AND t.message_id = s.message_id;
 
     PERFORM mail_use_blobs(ARRAY(

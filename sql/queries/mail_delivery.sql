@@ -13,11 +13,11 @@ SELECT substring(data FROM $2::integer FOR $3::integer) AS data FROM blob WHERE 
 
 -- name: mail_deliver :maybe
 SELECT status, uid_validity, uid, message_id, thread_id, modseq
-  FROM mail_deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+  FROM mail_deliver($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
 -- name: mail_append :maybe
 SELECT status, uid_validity, uid, message_id, thread_id, modseq
-  FROM mail_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+  FROM mail_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
 -- name: mail_delivery_find :maybe
 -- What became of a delivery whose commit was never answered. Rare: blob_id needs no index.

@@ -15,14 +15,14 @@ SELECT message_id, thread_id, blob_id, size, received_at, saved_at
 
 -- name: message_meta_between :many
 SELECT message_id, size, sent_at, CASE WHEN $4 THEN envelope END AS envelope, CASE WHEN $5 THEN structure END AS structure,
-       CASE WHEN $6 THEN headers END AS headers
+       CASE WHEN $6 THEN headers END AS headers, CASE WHEN $7 THEN preview END AS preview
   FROM message_meta
  WHERE account_id = $1 AND message_id BETWEEN $2 AND $3
  ORDER BY message_id;
 
 -- name: message_meta_any :many
 SELECT message_id, size, sent_at, CASE WHEN $3 THEN envelope END AS envelope, CASE WHEN $4 THEN structure END AS structure,
-       CASE WHEN $5 THEN headers END AS headers
+       CASE WHEN $5 THEN headers END AS headers, CASE WHEN $6 THEN preview END AS preview
   FROM message_meta
  WHERE account_id = $1 AND message_id = ANY ($2::bigint[])
  ORDER BY message_id;

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "mail/imap/imap_append.h"
+#include "mail/imap/imap_append_parse.h"
 #include "mail/imap/imap_fetch_parse.h"
 #include "mail/imap/imap_fetch_structure.h"
 #include "mail/imap/imap_list_parse.h"
@@ -15,6 +15,8 @@
 #include "mail/imap/imap_parse.h"
 #include "mail/imap/imap_search_parse.h"
 #include "mail/imap/imap_sequence.h"
+#include "mail/imap/imap_url.h"
+#include "server/base/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -74,7 +76,37 @@ static int read_append(struct imap_parser *p, struct arena *a)
 {
     struct imap_literal literal;
 
-    (void)imap_append_is_at_message(a, imap_parse_rest(p), &literal);
+    if (imap_append_is_at_message(a, imap_parse_rest(p), true, &literal))
+        assert(str_ends(imap_parse_rest(p), STR("}")));
+    return 0;
+}
+
+/* Every literal is followed by the next line. */
+static int read_append_events(struct imap_parser *p, struct arena *a, struct error *err)
+{
+    struct append_parser ap;
+    struct append_event event = {.kind = APPEND_EVENT_BYTES};
+    struct str rest = imap_parse_rest(p), line;
+
+    imap_append_parser_init(&ap, a);
+    while (event.kind != APPEND_EVENT_END) {
+        if (event.kind != APPEND_EVENT_URL) {
+            str_cut(rest, '\n', &line, &rest);
+            imap_parser_init(p, line);
+        }
+        if (imap_append_next(&ap, p, &event, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_url(struct imap_parser *p, struct arena *a, struct error *err)
+{
+    struct imap_url url;
+
+    if (imap_url_parse(imap_parse_rest(p), a, &url, err) < 0)
+        return -1;
+    assert(url.uid > 0 && utf8_valid(url.mailbox));
     return 0;
 }
 
@@ -85,7 +117,7 @@ static int read_one(unsigned which, struct imap_parser *p, struct arena *a, stru
     struct search_request search;
     int64_t date;
 
-    switch (which % 11) {
+    switch (which % 13) {
     case 0:
         return read_tokens(p, a, err);
     case 1:
@@ -106,6 +138,10 @@ static int read_one(unsigned which, struct imap_parser *p, struct arena *a, stru
         return imap_parse_lsub(p, a, which > 127, list, err);
     case 9:
         return imap_parse_date_time(p, a, &date, err);
+    case 10:
+        return read_append_events(p, a, err);
+    case 11:
+        return read_url(p, a, err);
     default:
         return imap_parse_day(p, a, &date, err);
     }

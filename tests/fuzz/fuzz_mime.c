@@ -4,7 +4,9 @@
 
 #include "mail/mime/body.h"
 #include "mail/mime/header.h"
+#include "mail/mime/binary.h"
 #include "mail/mime/imap_form.h"
+#include "mail/mime/preview.h"
 #include "server/base/encode.h"
 #include "server/base/utf8.h"
 
@@ -86,6 +88,42 @@ static void try_text(const struct mime_part *part, struct str message)
     buf_fini(&out);
 }
 
+static void try_preview(const struct mime_part *root, struct str message)
+{
+    struct buf out;
+    struct str rest;
+    uint32_t c;
+    size_t count = 0;
+
+    buf_init(&out, SIZE_MAX);
+    mime_preview(&out, root, message);
+    expect_text(buf_str(&out));
+    rest = buf_str(&out);
+    while (utf8_next(&rest, &c)) {
+        expect(c > ' ' || c == ' ' ? NULL : "a control in a preview");
+        count++;
+    }
+    expect(count <= PREVIEW_CHARS_MAX ? NULL : "a preview is too long");
+    buf_fini(&out);
+}
+
+/* What was in a body before is in it afterwards. */
+static void try_encode_nul(struct arena *a, const struct mime_part *root, struct str message)
+{
+    struct buf out;
+
+    buf_init(&out, SIZE_MAX);
+    if (mime_encode_nul(&out, root, message)) {
+        expect(mime_has_nul(buf_str(&out)) ? "NUL was left" : NULL);
+        expect(mime_has_nul(message) || str_eq(buf_str(&out), message) ? NULL
+                                                                       : "changed for nothing");
+        expect(check_tree(mime_parse(a, buf_str(&out)), buf_str(&out)));
+    } else {
+        expect(mime_has_nul(message) ? NULL : "refused without NUL");
+    }
+    buf_fini(&out);
+}
+
 static void try_numbers(const struct mime_part *root)
 {
     uint32_t numbers[4];
@@ -108,6 +146,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_blocks(a, message, root, seed);
     try_forms(root, message);
     try_numbers(root);
+    try_preview(root, message);
+    try_encode_nul(a, root, message);
     for (const struct mime_part *part = root; part != NULL; part = next_part(part)) {
         try_header(a, mime_part_header(part, message));
         if (part->first_child == NULL)

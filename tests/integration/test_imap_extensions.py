@@ -71,7 +71,8 @@ class ExtensionsTest(ServerTest):
                    b"Content-Type: text/html; charset=utf-8\r\n\r\n" + style + "<p>Gr\u00fc\u00dfe</p>".encode(): "{7}\r\nGr\u00fc\u00dfe".encode(),
                    b"X-Long: " + b"x" * 40000 + b"\r\n\r\nbehind it": b'"behind it"',
                    b"Content-Type: text/plain\r\n\r\n" + b"word " * 100000: b'"' + b"word " * 39 + b'word"',
-                   b"Content-Type: text/html\r\n\r\n" + b"<!-- " + b"x" * 900000 + b" -->late": b'""'}
+                   b"Content-Type: text/html\r\n\r\n" + b"<!-- " + b"x" * 900000 + b" -->late": b'""',
+                   b"Content-Type: image/png\r\n\r\nxxxx": b'""'}
         for letter in letters:
             s.append("INBOX", letter)
         s.ok("SELECT INBOX")

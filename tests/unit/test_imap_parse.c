@@ -5,12 +5,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "mail/imap/imap_append.h"
+#include "mail/imap/imap_append_parse.h"
 #include "mail/imap/imap_fetch_parse.h"
 #include "mail/imap/imap_fetch_structure.h"
 #include "mail/imap/imap_list_parse.h"
 #include "mail/imap/imap_parse.h"
 #include "mail/imap/imap_search_parse.h"
+#include "mail/imap/imap_url.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -421,6 +422,19 @@ static void the_message_of_an_append_is_told_from_its_arguments(void **state)
         {"a APPEND INBOX {10}", true},
         {"a append \"x y\" (\\Seen) {10+}", true},
         {"a APPEND {3}\r\nabc \"23-Nov-2026 10:00:00 +0700\" ~{10}", true},
+        {"a APPEND INBOX UTF8 (~{10}", true},
+        {"a APPEND INBOX CATENATE (TEXT {10+}", true},
+        {"a APPEND INBOX (\\Seen) CATENATE (URL \"/a/;UID=1\" URL b TEXT ~{10}", true},
+        {"a APPEND INBOX CATENATE (URL {10}", true},
+        {"a REPLACE 4 INBOX {10}", true},
+        {"a UID REPLACE * INBOX (\\Seen) {10}", true},
+        {"a UID APPEND INBOX {10}", false},
+        {"a REPLACE INBOX {10}", false},
+        {"a REPLACE 4 {10}", false},
+        {"a APPEND INBOX UTF8 ({10}", false},
+        {"a APPEND INBOX CATENATE (FOO {10}", false},
+        {"a APPEND INBOX CATENATE TEXT {10}", false},
+        {"a APPEND INBOX CATENATE (URL /a/;UID=1)", false},
         {"a APPEND {10}", false},
         {"a LOGIN bob {10}", false},
         {"a APPEND INBOX (\\Foo) {10}", false},
@@ -432,8 +446,80 @@ static void the_message_of_an_append_is_told_from_its_arguments(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct imap_literal literal;
-        assert_int_equal(imap_append_is_at_message(arena, str_c(rows[i].text), &literal),
+        assert_int_equal(imap_append_is_at_message(arena, str_c(rows[i].text), true, &literal),
                          rows[i].is_message);
+    }
+}
+
+static void urls_name_a_message_by_its_path(void **state)
+{
+    static const struct {
+        const char *url, *mailbox;
+        uint32_t uid_validity, uid;
+        enum fetch_part part;
+        unsigned number_count;
+        uint64_t offset, size_max;
+    } rows[] = {
+        {"/INBOX/;UID=20", "INBOX", 0, 20, PART_WHOLE, 0, 0, 0},
+        {"/Drafts;UIDVALIDITY=385759045/;UID=20/;section=HEADER", "Drafts", 385759045, 20,
+         PART_HEADER, 0, 0, 0},
+        {"/a/b%20c%C3%A9%3B/;uid=1/;SECTION=1.2.MIME/;PARTIAL=5.70", "a/b c\xC3\xA9;", 0, 1,
+         PART_MIME, 2, 5, 70},
+        {"/x/;UID=1/;PARTIAL=9", "x", 0, 1, PART_WHOLE, 0, 9, UINT64_MAX},
+        {"/x/;UID=4294967295/;SECTION=HEADER.FIELDS%20(To%20Cc)", "x", 0, UINT32_MAX,
+         PART_HEADER_FIELDS, 0, 0, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct error err = {0};
+        struct imap_url url;
+        assert_int_equal(imap_url_parse(str_c(rows[i].url), arena, &url, &err), 0);
+        assert_true(str_eq(url.mailbox, str_c(rows[i].mailbox)));
+        assert_int_equal(url.uid_validity, rows[i].uid_validity);
+        assert_int_equal(url.uid, rows[i].uid);
+        assert_int_equal(url.item.part, rows[i].part);
+        assert_int_equal(url.item.number_count, rows[i].number_count);
+        assert_true(url.item.offset == rows[i].offset && url.item.size_max == rows[i].size_max);
+    }
+}
+
+static void other_urls_are_refused(void **state)
+{
+    static const char *const urls[] = {
+        "",
+        "/",
+        "x",
+        "/x",
+        "//host/x/;UID=1",
+        "imap://host/x/;UID=1",
+        "/x/;UID=0",
+        "/x/;UID=",
+        "/x/;UID=1x",
+        "/x/;UID=4294967296",
+        "/x;UIDVALIDITY=0/;UID=1",
+        "/x;FOO=1/;UID=1",
+        "/x/;UID=1/;SECTION=x",
+        "/x/;UID=1/;SECTION=1]",
+        "/x/;UID=1/;PARTIAL=",
+        "/x/;UID=1/;PARTIAL=1.",
+        "/x/;UID=1/;PARTIAL=1.2/;SECTION=1",
+        "/x/;UID=1;URLAUTH=a",
+        "/x/;SECTION=1",
+        "/%x/;UID=1",
+        "/%1",
+        "/%00/;UID=1",
+        "/%ff/;UID=1",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(urls); i++) {
+        struct error err = {0};
+        struct imap_url url;
+        if (imap_url_parse(str_c(urls[i]), arena, &url, &err) == 0) {
+            print_error("%s\n", urls[i]);
+            assert_true(false);
+        }
     }
 }
 
@@ -456,6 +542,8 @@ int main(void)
         cmocka_unit_test(list_options_are_understood),
         cmocka_unit_test(malformed_lists_are_refused),
         cmocka_unit_test(the_message_of_an_append_is_told_from_its_arguments),
+        cmocka_unit_test(urls_name_a_message_by_its_path),
+        cmocka_unit_test(other_urls_are_refused),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -9,13 +9,13 @@
 #include "mail/mime/preview.h"
 #include "server/base/utf8.h"
 
-static struct str preview_of(struct arena *a, struct str message, bool is_cut, bool *is_whole)
+static struct str preview_of(struct arena *a, struct str message)
 {
     struct buf out;
     struct str text;
 
     buf_init(&out, SIZE_MAX);
-    *is_whole = mime_preview(&out, mime_parse(a, message), message, is_cut);
+    mime_preview(&out, mime_parse(a, message), message);
     text = arena_str(a, buf_str(&out));
     buf_fini(&out);
     return text;
@@ -24,13 +24,11 @@ static struct str preview_of(struct arena *a, struct str message, bool is_cut, b
 static void expect(const char *message, const char *wanted)
 {
     struct arena *a = arena_new();
-    bool is_whole;
-    struct str got = preview_of(a, str_c(message), false, &is_whole);
+    struct str got = preview_of(a, str_c(message));
 
     if (!str_eq(got, str_c(wanted)))
         print_error("%s\n-> %.*s\n", message, STR_ARG(got));
     assert_true(str_eq(got, str_c(wanted)));
-    assert_true(is_whole);
     arena_free(&a);
 }
 
@@ -111,7 +109,6 @@ static void it_ends_after_200_characters(void **state)
     struct arena *a = arena_new();
     struct buf message;
     struct str got;
-    bool is_whole;
     uint32_t c;
     size_t count = 0;
 
@@ -119,42 +116,13 @@ static void it_ends_after_200_characters(void **state)
     buf_adds(&message, "Content-Type: text/plain; charset=utf-8\r\n\r\n");
     for (int i = 0; i < 500; i++)
         buf_adds(&message, "\xF0\x9F\x93\xA7\xC3\xA4 ");
-    got = preview_of(a, buf_str(&message), true, &is_whole);
-    assert_true(is_whole);
+    got = preview_of(a, buf_str(&message));
     assert_true(utf8_valid(got));
     while (utf8_next(&got, &c))
         count++;
     assert_int_equal(count, PREVIEW_CHARS_MAX);
     buf_fini(&message);
     arena_free(&a);
-}
-
-static void a_message_cut_off_too_early_asks_for_more(void **state)
-{
-    static const struct {
-        const char *message;
-        bool is_whole;
-    } cases[] = {
-        {TEXT "a few words", false},
-        {"Subject: x\r\nX-Long: ", false},
-        {HTML "<style>p {}", false},
-        {"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nfew\r\n--b\r\nContent-Type: "
-         "image/png\r\n\r\nxx",
-         true},
-        {"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n \r\n--b\r\nContent-Type: "
-         "image/png\r\n\r\nxx",
-         false},
-    };
-
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct arena *a = arena_new();
-        bool is_whole;
-        preview_of(a, str_c(cases[i].message), true, &is_whole);
-        if (is_whole != cases[i].is_whole)
-            print_error("%s\n", cases[i].message);
-        assert_true(is_whole == cases[i].is_whole);
-        arena_free(&a);
-    }
 }
 
 int main(void)
@@ -166,7 +134,6 @@ int main(void)
         cmocka_unit_test(html_is_read_without_its_markup),
         cmocka_unit_test(the_first_text_that_is_no_attachment_counts),
         cmocka_unit_test(it_ends_after_200_characters),
-        cmocka_unit_test(a_message_cut_off_too_early_asks_for_more),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
