@@ -413,11 +413,13 @@ static void take_new_state(struct fetch *f, const struct message_state *state)
         bsearch(&state->uid, f->rows, f->count, sizeof *f->rows, compare_row_uid);
 
     view_mark_told(f->s->view, state->uid, state->modseq);
+    view_learn_keywords(f->s->view, &state->keywords);
     if (row == NULL)
         return;
     row->tells_seen = true;
     row->entry.flags = state->flags;
     row->entry.modseq = state->modseq;
+    row->entry.keywords = &state->keywords; /* the index may not know them yet */
 }
 
 static PARKS int set_seen(struct fetch *f, struct error *err)
@@ -456,6 +458,8 @@ static PARKS int run_chunk(struct fetch *f, struct error *err)
         return 0;
     if (f->sets_seen && set_seen(f, err) < 0)
         return -1;
+    if (f->sets_seen || imap_fetch_has(&f->request, FETCH_FLAGS))
+        imap_tell_keywords(f->s, false); /* the rows may have some that FLAGS did not name */
     f->printed = 0;
     if ((f->columns == 0 ? print_from_index(f, err) : message_read(&reader, err)) < 0)
         return -1;

@@ -202,7 +202,8 @@ static PARKS void tell_changes_since(struct imap_session *s, uint64_t modseq,
     buf_fini(&out);
 }
 
-/* What vanished and what changed since the client was here last. */
+/* What vanished and what changed since the client was here last. What goes while it is told must
+ * follow at once: the client fills its list of UIDs up to EXISTS from these answers. */
 static PARKS int resynchronise(struct imap_session *s, struct select_request *r, struct error *err)
 {
     const struct imap_set *known = r->has_known_uids ? &r->known_uids : NULL;
@@ -214,6 +215,7 @@ static PARKS int resynchronise(struct imap_session *s, struct select_request *r,
     if (imap_tell_vanished_earlier(s, r->modseq, known, err) < 0)
         return -1;
     tell_changes_since(s, r->modseq, known);
+    imap_updates_send(s, true);
     return 0;
 }
 

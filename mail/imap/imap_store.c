@@ -187,12 +187,12 @@ static PARKS void tell_states(struct imap_session *s, struct imap_command *c,
     buf_fini(&out);
 }
 
-static bool have_keywords(const struct store_result *result)
+/* FLAGS names every keyword before an answer has it. */
+static PARKS void tell_keywords(struct imap_session *s, const struct store_result *result)
 {
     for (size_t i = 0; i < result->count; i++)
-        if (result->states[i].keywords.n > 0)
-            return true;
-    return false;
+        view_learn_keywords(s->view, &result->states[i].keywords);
+    imap_tell_keywords(s, false);
 }
 
 static struct str modified_code(struct imap_session *s, struct imap_command *c,
@@ -250,10 +250,7 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
                              r.flags, r.keywords, r.unchanged_since, &result.states, &result.count,
                              &result.conflicts, &result.conflict_count, err) < 0)
         return -1;
-    if (have_keywords(&result)) {
-        (void)view_refresh(s->view, NULL);
-        imap_tell_keywords(s, false);
-    }
+    tell_keywords(s, &result);
     tell_states(s, c, &r, &result);
     if (result.conflict_count > 0)
         c->code = modified_code(s, c, &result);

@@ -53,6 +53,10 @@ uint64_t view_changed_modseq(const struct mailbox_view *v);
 /* Every keyword in use in the mailbox, for FLAGS and PERMANENTFLAGS. */
 size_t view_keywords(const struct mailbox_view *v, struct arena *a, struct str **out);
 
+/* Keywords of a message that the session has read past the index; it may be gone before the index
+ * sees it. */
+void view_learn_keywords(struct mailbox_view *v, const struct keywords *k);
+
 /* --- keeping up ------------------------------------------------------------------------------- */
 /* Brings the shared index up to the database (cheap when nothing was announced since). */
 PARKS int view_refresh(struct mailbox_view *v, struct error *err);

@@ -131,6 +131,12 @@ size_t view_keywords(const struct mailbox_view *v, struct arena *a, struct str *
     return keyword_sets_names(&v->index->sets, a, out);
 }
 
+void view_learn_keywords(struct mailbox_view *v, const struct keywords *k)
+{
+    if (k->n > 0)
+        (void)keyword_sets_intern(&v->index->sets, k->v, k->n);
+}
+
 /* ---- keeping up ------------------------------------------------------------------------------ */
 
 int view_refresh(struct mailbox_view *v, struct error *err)
@@ -281,6 +287,8 @@ void view_mark_told(struct mailbox_view *v, uint32_t uid, uint64_t modseq)
 {
     if (modseq <= v->flags_modseq)
         return;
+    if (modseq > v->index->modseq)
+        v->index->wanted++; /* or a later answer would show a state before the one told */
     if (v->own_count == v->own_cap) {
         v->own_cap = v->own_cap * 2 + 16;
         v->own = memory_resize(v->own, v->own_cap * sizeof v->own[0]);
