@@ -163,8 +163,10 @@ class View:
         return [self.entries[seq - 1] for seq in self.seqs_in(ranges)]
 
     def entries_of_uids(self, ranges):
-        """Entries known to be in the set; "*" may only be the upper end of a range that begins at a known UID."""
-        return [e for e in self.entries if e.uid is not None and any(a <= e.uid <= (b or 1 << 32) for a, b in ranges)]
+        """Entries known to be in the set; "*" is the last message, even where that is below the other end."""
+        last = self.entries[-1].uid if self.entries else 0
+        ends = [(a, b) if b else (a, 1 << 32) if last is None else (min(a, last), max(a, last)) for a, b in ranges]
+        return [e for e in self.entries if e.uid is not None and any(a <= e.uid <= b for a, b in ends)]
 
 
 # ---- all sessions --------------------------------------------------------------------------------
@@ -270,6 +272,10 @@ class Ledger:
     def is_accounted_for(self, key):
         return key in self.deletable or key in self.moved or key in self.maybe_moved
 
+    def is_unclear(self, box):
+        """Did anybody leave without knowing what he put there?"""
+        return any(target is box for target, _ in self.maybe + self.maybe_copies)
+
     def audit(self, boxes, alive):
         """alive: box -> {uid: (id, flags)}, as a fresh session found it. Nothing is lost, doubled or back from the dead."""
         for box in boxes:
@@ -327,7 +333,7 @@ class Ledger:
             if key[0] in alive and key[1] not in alive[key[0]] and not self.is_accounted_for(key):
                 raise Broken(f"{key} ({row.ident}) is lost: nobody deleted or moved it")
         for key, who in self.gone.items():
-            if key[0] in alive and not self.is_accounted_for(key):
+            if key[0] in alive and not self.is_accounted_for(key) and (key in self.rows or not self.is_unclear(key[0])):
                 raise Broken(f"{key} is gone, but nobody deleted or moved it; first told to {who}")
         passed = {row.ident for row in self.rows.values()} | set(self.seen_ids.values())
         unseen = [(ident, box) for ident, box in self.delivered.items() if ident not in passed]

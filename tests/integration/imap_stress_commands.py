@@ -252,6 +252,8 @@ class Select(Command):
         told = vanished | {e.uid for e in view.entries if e.uid is not None and (e.modseq or 0) <= view.highest_told}
         if self.known is not None and not told <= set(self.known):
             raise Broken(f"only {self.known} were asked for, told were {sorted(told)}")
+        if self.known is not None:      # news of messages beyond those say nothing of the ones between
+            fetched &= set(self.known)
         if self.known is None or len(self.known) == len(snapshot.messages):
             self.restore(snapshot, vanished, fetched)
 
@@ -485,6 +487,8 @@ class Store(OnMessages):
         self.sign = rng.choice("++--=" if view.box.replaces else "++-")
         self.names = self.choose_flags()
         self.flags = {name.lower() for name in self.names}
+        if b"\\deleted" in self.flags and self.ranges[0][0] > 1:
+            self.ranges = [(a, b or a) for a, b in self.ranges]     # "*" might be any message by then
         self.silent = rng.random() < 0.5
         self.unchanged_since = None
         modseqs = [e.modseq for e in view.entries if e.modseq]
