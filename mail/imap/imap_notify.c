@@ -13,6 +13,7 @@
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_status.h"
 #include "mail/imap/imap_updates.h"
+#include "mail/store/access.h"
 #include "server/base/memory.h"
 #include "server/pg/notify.h"
 
@@ -22,6 +23,11 @@
 struct watched_account {
     int64_t account_id;
     struct mailbox_watch *watch;
+    /* Of another's account: how its names begin for this user, and the mailboxes that were told of
+     * as there, because the user may look them up and read them; ascending. */
+    struct str prefix;
+    int64_t *visible;
+    size_t visible_count;
 };
 
 struct own_addition {
@@ -65,8 +71,11 @@ static void notify_free(struct imap_notify **notify)
     if (n == NULL)
         return;
     bus_unsubscribe(&n->server);
-    for (size_t i = 0; i < n->account_count; i++)
+    for (size_t i = 0; i < n->account_count; i++) {
         mailbox_watch_close(&n->accounts[i].watch);
+        free((char *)n->accounts[i].prefix.p);
+        free(n->accounts[i].visible);
+    }
     free(n->accounts);
     free(n->groups);
     free(n);
@@ -129,7 +138,9 @@ void imap_notify_watch_view(struct imap_session *s)
         view_unwatch(s->view);
 }
 
-static PARKS int watch_account(struct imap_notify *n, int64_t account_id, struct error *err)
+/* `place` is in the account; NULL: one's own. */
+static PARKS int watch_account(struct imap_notify *n, int64_t account_id,
+                               const struct imap_place *place, struct error *err)
 {
     struct mailbox_watch *watch;
 
@@ -140,7 +151,13 @@ static PARKS int watch_account(struct imap_notify *n, int64_t account_id, struct
     if (watch == NULL)
         return -1;
     n->accounts = memory_resize(n->accounts, (n->account_count + 1) * sizeof *n->accounts);
-    n->accounts[n->account_count++] = (struct watched_account){account_id, watch};
+    n->accounts[n->account_count] =
+        (struct watched_account){.account_id = account_id, .watch = watch};
+    if (account_id != n->session->account_id) /* "Other Users/bob@example.test/" */
+        n->accounts[n->account_count].prefix =
+            str_of(memory_copy_str(str_head(place->name, place->name.n - place->path.n)),
+                   place->name.n - place->path.n);
+    n->account_count++;
     return 0;
 }
 
@@ -157,14 +174,14 @@ static PARKS int watch_group(struct imap_notify *n, const struct notify_group *g
     int64_t user_id = n->session->account_id;
 
     if ((g->events & NOTIFY_SERVER_METADATA) &&
-        (watch_account(n, user_id, err) < 0 || watch_server(n, err) < 0))
+        (watch_account(n, user_id, NULL, err) < 0 || watch_server(n, err) < 0))
         return -1;
     if (g->events == 0)
         return 0;
     if (g->filter == FILTER_PERSONAL || g->filter == FILTER_SUBSCRIBED)
-        return watch_account(n, user_id, err);
+        return watch_account(n, user_id, NULL, err);
     for (size_t i = 0; i < g->place_count; i++)
-        if (watch_account(n, g->places[i].account_id, err) < 0)
+        if (watch_account(n, g->places[i].account_id, &g->places[i], err) < 0)
             return -1;
     return 0;
 }
@@ -175,7 +192,8 @@ bool imap_notify_enable_metadata(struct imap_session *s)
 
     if (is_new)
         s->notify = notify_new(s);
-    if (watch_account(s->notify, s->account_id, NULL) == 0 && watch_server(s->notify, NULL) == 0)
+    if (watch_account(s->notify, s->account_id, NULL, NULL) == 0 &&
+        watch_server(s->notify, NULL) == 0)
         return true;
     if (is_new)
         imap_notify_stop(s);
@@ -315,6 +333,122 @@ static bool is_own_annotation(const struct own_doing *doing, int64_t account_id,
            (modseq == doing->annotation_modseqs[0] || modseq == doing->annotation_modseqs[1]);
 }
 
+/* --- others' mailboxes ------------------------------------------------------------------------ */
+
+static size_t visible_position(const struct watched_account *w, int64_t mailbox_id)
+{
+    size_t low = 0, high = w->visible_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (w->visible[middle] < mailbox_id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool is_visible(const struct watched_account *w, int64_t mailbox_id)
+{
+    size_t at = visible_position(w, mailbox_id);
+
+    return w->prefix.n == 0 || (at < w->visible_count && w->visible[at] == mailbox_id);
+}
+
+static void set_visible(struct watched_account *w, int64_t mailbox_id, bool visible)
+{
+    size_t at = visible_position(w, mailbox_id);
+
+    if (visible == is_visible(w, mailbox_id))
+        return;
+    if (!visible) {
+        memmove(w->visible + at, w->visible + at + 1,
+                (--w->visible_count - at) * sizeof *w->visible);
+        return;
+    }
+    w->visible = memory_resize(w->visible, (w->visible_count + 1) * sizeof *w->visible);
+    memmove(w->visible + at + 1, w->visible + at, (w->visible_count++ - at) * sizeof *w->visible);
+    w->visible[at] = mailbox_id;
+}
+
+static bool may_watch(unsigned rights)
+{
+    const unsigned needed = RIGHT_LOOKUP | RIGHT_READ; /* RFC 5465, 5 */
+
+    return (rights & needed) == needed;
+}
+
+/* A right that is given makes a mailbox for this user, and one that is taken away removes it (RFC
+ * 5465, 5.4). Of what they may not see, they hear nothing. */
+static PARKS int take_rights(struct imap_session *s, struct watched_account *w,
+                             struct mailbox_event *event, struct error *err)
+{
+    struct mailbox_key key = {w->account_id, event->mailbox.mailbox_id};
+    bool was = is_visible(w, key.mailbox_id);
+    unsigned rights = 0;
+
+    if (w->prefix.n == 0)
+        return 0;
+    if (!was && !(event->kinds & (EVENT_CREATED | EVENT_RENAMED | EVENT_PROPERTIES))) {
+        event->kinds = 0;
+        return 0;
+    }
+    if (!(event->kinds & EVENT_REMOVED) && access_rights(s->account_id, key, &rights, NULL) < 0)
+        return fail(err, ERR_LIMIT, "rights cannot be asked for"); /* what was taken is lost */
+    set_visible(w, key.mailbox_id, may_watch(rights));
+    event->kinds &= ~(unsigned)EVENT_CHILDREN;
+    if (!may_watch(rights) && was && (event->kinds & EVENT_RENAMED))
+        event->mailbox.path = event->old_path;
+    if (!may_watch(rights))
+        event->kinds = was ? EVENT_REMOVED : 0;
+    else if (!was)
+        event->kinds = EVENT_CREATED | EVENT_MESSAGES;
+    return 0;
+}
+
+/* What the user may see in the accounts of others that are watched. */
+static PARKS int find_visible(struct imap_session *s, struct imap_notify *n,
+                              struct shared_mailbox **foreign, size_t *count, struct error *err)
+{
+    bool has_foreign = false;
+
+    for (size_t i = 0; i < n->account_count; i++)
+        has_foreign = has_foreign || n->accounts[i].prefix.n > 0;
+    if (!has_foreign)
+        return 0;
+    if (access_list(s->arena, s->account_id, foreign, count, err) < 0)
+        return -1;
+    for (size_t i = 0; i < *count; i++)
+        for (size_t j = 0; j < n->account_count; j++)
+            if (n->accounts[j].account_id == (*foreign)[i].account_id)
+                set_visible(&n->accounts[j], (*foreign)[i].mailbox->mailbox_id,
+                            may_watch((*foreign)[i].mailbox->rights));
+    return 0;
+}
+
+/* Those that were named and may be looked up, but not read (RFC 5465, 3.1). */
+static PARKS void tell_no_access(struct imap_session *s, const struct shared_mailbox *v,
+                                 size_t count)
+{
+    struct mailbox_event event = {0};
+    struct buf out;
+
+    buf_init(&out, SIZE_MAX);
+    for (size_t i = 0; i < count; i++) {
+        event.mailbox = *v[i].mailbox;
+        if (may_watch(v[i].mailbox->rights) || wanted_events(s, v[i].account_id, &event) == 0)
+            continue;
+        buf_adds(&out, "* LIST (\\NoAccess) \"/\" ");
+        imap_add_mailbox(s, &out, v[i].name);
+        buf_adds(&out, "\r\n");
+    }
+    if (out.n > 0)
+        imap_write_buf(s, &out);
+    buf_fini(&out);
+}
+
 /* --- telling of mailboxes --------------------------------------------------------------------- */
 
 static void add_word(struct buf *out, const char **gap, struct str word)
@@ -324,7 +458,16 @@ static void add_word(struct buf *out, const char **gap, struct str word)
     *gap = " ";
 }
 
-static void add_attributes(struct buf *out, const struct mailbox_event *event)
+/* As this user writes it. */
+static void add_name(const struct imap_session *s, struct buf *out, const struct watched_account *w,
+                     struct str path)
+{
+    imap_add_mailbox(s, out, arena_printf(s->arena, "%.*s%.*s", STR_ARG(w->prefix), STR_ARG(path)));
+}
+
+/* Subscriptions, special uses and what is below are the owner's in another's account. */
+static void add_attributes(struct buf *out, const struct watched_account *w,
+                           const struct mailbox_event *event)
 {
     const struct mailbox *m = &event->mailbox;
     const char *gap = "";
@@ -333,6 +476,8 @@ static void add_attributes(struct buf *out, const struct mailbox_event *event)
         add_word(out, &gap, STR("\\NonExistent"));
         return;
     }
+    if (w->prefix.n > 0)
+        return;
     add_word(out, &gap, m->has_children ? STR("\\HasChildren") : STR("\\HasNoChildren"));
     if (m->is_subscribed)
         add_word(out, &gap, STR("\\Subscribed"));
@@ -340,39 +485,45 @@ static void add_attributes(struct buf *out, const struct mailbox_event *event)
         add_word(out, &gap, imap_special_use(m->role));
 }
 
-static void add_list(const struct imap_session *s, struct buf *out,
+static void add_list(const struct imap_session *s, struct buf *out, const struct watched_account *w,
                      const struct mailbox_event *event)
 {
     buf_adds(out, "* LIST (");
-    add_attributes(out, event);
+    add_attributes(out, w, event);
     buf_adds(out, ") \"/\" ");
-    imap_add_mailbox(s, out, event->mailbox.path);
+    add_name(s, out, w, event->mailbox.path);
     if (event->kinds & EVENT_RENAMED) {
         buf_adds(out, " (\"OLDNAME\" (");
-        imap_add_mailbox(s, out, event->old_path);
+        add_name(s, out, w, event->old_path);
         buf_adds(out, "))");
     }
     buf_adds(out, "\r\n");
 }
 
-static unsigned status_items(const struct imap_session *s)
+/* The count of unseen messages in a row is the owner's. */
+static void add_status(const struct imap_session *s, struct buf *out,
+                       const struct watched_account *w, const struct mailbox *mailbox,
+                       bool with_modseq)
 {
-    return imap_status_items_of_news((s->enabled & IMAP_ENABLED_CONDSTORE) != 0);
+    struct mailbox shown = *mailbox;
+
+    shown.path = arena_printf(s->arena, "%.*s%.*s", STR_ARG(w->prefix), STR_ARG(mailbox->path));
+    imap_add_status(s, out, &shown, imap_status_items_of_news(with_modseq, w->prefix.n == 0));
 }
 
-static void add_event(const struct imap_session *s, struct buf *out, int64_t account_id,
-                      struct mailbox_event *event)
+static void add_event(const struct imap_session *s, struct buf *out,
+                      const struct watched_account *w, struct mailbox_event *event)
 {
     const unsigned names = EVENT_CREATED | EVENT_REMOVED | EVENT_RENAMED | EVENT_CHILDREN;
-    unsigned wanted = wanted_events(s, account_id, event);
+    unsigned wanted = wanted_events(s, w->account_id, event);
 
-    event->kinds = without_own_doing(&s->notify->doing, account_id, event);
+    event->kinds = without_own_doing(&s->notify->doing, w->account_id, event);
     if (((event->kinds & names) && (wanted & NOTIFY_NAMES)) ||
         ((event->kinds & EVENT_SUBSCRIPTION) && (wanted & NOTIFY_SUBSCRIPTIONS)))
-        add_list(s, out, event);
+        add_list(s, out, w, event);
     if (((event->kinds & EVENT_MESSAGES) && (wanted & NOTIFY_MESSAGES)) ||
         ((event->kinds & EVENT_FLAGS) && (wanted & NOTIFY_FLAGS)))
-        imap_add_status(s, out, &event->mailbox, status_items(s));
+        add_status(s, out, w, &event->mailbox, (s->enabled & IMAP_ENABLED_CONDSTORE) != 0);
 }
 
 /* --- telling of annotations ------------------------------------------------------------------- */
@@ -386,7 +537,7 @@ static bool wants_annotation(const struct imap_session *s, const struct watched_
         mailbox->path = STR("");
         return w->account_id == s->account_id && wants_server(s);
     }
-    if (!mailbox_watch_find(w->watch, s->arena, mailbox_id, mailbox))
+    if (!mailbox_watch_find(w->watch, s->arena, mailbox_id, mailbox) || !is_visible(w, mailbox_id))
         return false;
     event.mailbox = *mailbox;
     return (wanted_events(s, w->account_id, &event) & NOTIFY_METADATA) != 0;
@@ -423,7 +574,10 @@ static void add_account_annotations(const struct imap_session *s, struct buf *ou
         for (end = i + 1; end < count && v[end].mailbox_id == v[i].mailbox_id;)
             end++;
         if (wants_annotation(s, w, v[i].mailbox_id, &mailbox))
-            add_annotations(s, out, w->account_id, mailbox.path, v + i, end - i);
+            add_annotations(
+                s, out, w->account_id,
+                arena_printf(s->arena, "%.*s%.*s", STR_ARG(w->prefix), STR_ARG(mailbox.path)),
+                v + i, end - i);
     }
 }
 
@@ -450,7 +604,9 @@ static PARKS int send_account(struct imap_session *s, struct watched_account *w,
     if (mailbox_watch_take(w->watch, s->arena, &events, &count, err) < 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
-        add_event(s, out, w->account_id, &events[i]);
+        if (take_rights(s, w, &events[i], err) < 0)
+            return -1;
+        add_event(s, out, w, &events[i]);
         if (out->n > WRITE_SIZE)
             imap_write_buf(s, out);
     }
@@ -576,7 +732,7 @@ static size_t packed_size(const struct notify_request *r)
     for (size_t i = 0; i < r->group_count; i++) {
         size += r->groups[i].place_count * sizeof(struct imap_place) + slack;
         for (size_t j = 0; j < r->groups[i].place_count; j++)
-            size += r->groups[i].places[j].path.n + 1 + slack;
+            size += r->groups[i].places[j].path.n + r->groups[i].places[j].name.n + 2 + 2 * slack;
     }
     return size;
 }
@@ -597,6 +753,7 @@ static void keep_request(struct imap_notify *n, const struct notify_request *r)
         for (size_t j = 0; j < from->place_count; j++) {
             to->places[j] = from->places[j];
             to->places[j].path = take_text(&at, from->places[j].path);
+            to->places[j].name = take_text(&at, from->places[j].name);
         }
     }
     n->items = take_text(&at, r->items);
@@ -610,7 +767,7 @@ static PARKS int watch_all(struct imap_notify *n, struct error *err)
     bool has_metadata = (n->session->enabled & IMAP_ENABLED_METADATA) != 0;
 
     if (has_metadata &&
-        (watch_account(n, n->session->account_id, err) < 0 || watch_server(n, err) < 0))
+        (watch_account(n, n->session->account_id, NULL, err) < 0 || watch_server(n, err) < 0))
         return -1;
     for (size_t i = 0; i < n->group_count; i++)
         if (watch_group(n, &n->groups[i], err) < 0)
@@ -631,12 +788,13 @@ static PARKS void tell_statuses(struct imap_session *s, const struct watched_acc
     for (size_t i = 0; i < count; i++) {
         unsigned wanted;
 
+        if (!is_visible(w, v[i].mailbox_id))
+            continue;
         event.mailbox = v[i];
         wanted = wanted_events(s, w->account_id, &event);
         if (wanted & (NOTIFY_MESSAGES | NOTIFY_FLAGS))
-            imap_add_status(s, &out, &v[i],
-                            imap_status_items_of_news((wanted & NOTIFY_FLAGS) ||
-                                                      (s->enabled & IMAP_ENABLED_CONDSTORE)));
+            add_status(s, &out, w, &v[i],
+                       (wanted & NOTIFY_FLAGS) || (s->enabled & IMAP_ENABLED_CONDSTORE));
         if (out.n > WRITE_SIZE)
             imap_write_buf(s, &out);
     }
@@ -650,13 +808,15 @@ static PARKS void tell_statuses(struct imap_session *s, const struct watched_acc
 static PARKS int notify_set(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct notify_request request;
+    struct shared_mailbox *foreign = NULL;
     struct imap_notify *n;
+    size_t foreign_count = 0;
 
     if (imap_parse_notify(s, c, &request, err) < 0)
         return -1;
     n = notify_new(s);
     keep_request(n, &request);
-    if (watch_all(n, err) < 0) {
+    if (watch_all(n, err) < 0 || find_visible(s, n, &foreign, &foreign_count, err) < 0) {
         if (err->kind == ERR_LIMIT)
             c->refusal = "NOTIFICATIONOVERFLOW";
         notify_free(&n);
@@ -666,6 +826,7 @@ static PARKS int notify_set(struct imap_session *s, struct imap_command *c, stru
     notify_free(&s->notify);
     s->notify = n;
     imap_notify_watch_view(s);
+    tell_no_access(s, foreign, foreign_count);
     if (request.wants_modseq)
         imap_enable_condstore(s);
     imap_updates_send_all(s);

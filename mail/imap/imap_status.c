@@ -65,10 +65,10 @@ bool imap_status_wants_modseq(unsigned items)
     return (items & 1u << STATUS_HIGHESTMODSEQ) != 0;
 }
 
-unsigned imap_status_items_of_news(bool with_modseq)
+unsigned imap_status_items_of_news(bool with_modseq, bool with_unseen)
 {
     return 1u << STATUS_MESSAGES | 1u << STATUS_UIDNEXT | 1u << STATUS_UIDVALIDITY |
-           1u << STATUS_UNSEEN | (with_modseq ? 1u << STATUS_HIGHESTMODSEQ : 0);
+           (with_unseen ? 1u << STATUS_UNSEEN : 0) | (with_modseq ? 1u << STATUS_HIGHESTMODSEQ : 0);
 }
 
 bool imap_status_wants_deleted_bytes(unsigned items)

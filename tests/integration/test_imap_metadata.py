@@ -142,6 +142,25 @@ class MetadataTest(ServerTest):
             both[i % 2].ok(f'SETMETADATA INBOX (/private/comment "{i}")')
             self.assertIn(b'"%d"' % i, both[1 - i % 2].ok("GETMETADATA INBOX /private/comment")[0])
 
+    def test_mailboxes_of_others_by_rights(self):
+        owner, guest = self.session("frank"), self.session("carol")
+        owner.ok("CREATE Team")
+        name = '"Other Users/frank@example.test/Team"'
+        self.refused(guest, f"GETMETADATA {name} /shared/comment", b"NO [NONEXISTENT]")
+        owner.ok('SETMETADATA Team (/shared/comment "ours" /private/comment "of the owner")')
+        owner.ok("SETACL Team carol@example.test lr")
+        self.assertEqual(guest.ok(f"GETMETADATA {name} (/shared/comment /private/comment /private/specialuse)"),
+                         [f'* METADATA {name} (/shared/comment "ours" /private/comment NIL /private/specialuse NIL)\r\n'.encode()])
+        self.refused(guest, f'SETMETADATA {name} (/shared/comment "mine")', b"NO [NOPERM]")
+        self.refused(guest, f'SETMETADATA {name} (/private/specialuse "\\\\Junk")', b"NO [NOPERM]")
+        guest.ok(f'SETMETADATA {name} (/private/comment "of the guest")')
+        self.assertIn(b"of the owner", owner.ok("GETMETADATA Team /private/comment")[0])
+        owner.ok("SETACL Team carol@example.test +w")
+        guest.ok(f'SETMETADATA {name} (/shared/comment "theirs")')
+        self.assertIn(b'"theirs"', owner.ok("GETMETADATA Team /shared/comment")[0])
+        self.assertIn(f'* METADATA {name} (/private/comment "of the guest")\r\n'.encode(),
+                      guest.ok('LIST "" "Other Users/*" RETURN (METADATA (/private/comment))'))
+
     # ---- special use -------------------------------------------------------------------------------
     def test_the_special_use_is_the_mailboxes_role(self):
         s = self.session("gina")

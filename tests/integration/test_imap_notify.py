@@ -222,6 +222,41 @@ class NotifyTest(ServerTest):
         doer.append("Drafts", MESSAGE % b"heard")
         self.assertTrue(self.next(s).startswith(b'* STATUS "Drafts" (MESSAGES 2'))
 
+    # ---- mailboxes of others -----------------------------------------------------------------------
+    def test_granted_mailboxes_of_others(self):
+        user, owner = self.user(), self.user()
+        s = self.session(user)
+        doer = self.session(owner)
+        for name, rights in (("Team", "lr"), ("Team/Sub", "lr"), ("Team/Listed", "l"), ("Team/Secret", "")):
+            doer.ok(f"CREATE {name}")
+            doer.ok(f'SETACL {name} {user}@example.test "{rights}"')
+        top = f"Other Users/{owner}@example.test/Team"
+        told = s.ok(f'NOTIFY SET STATUS (subtree "{top}" ({MESSAGES} FlagChange MailboxName MailboxMetadataChange))')
+        named = {re.search(rb'"(Other Users/.*?)"', r)[1].decode(): r for r in told}
+        self.assertEqual(sorted(named), [top, top + "/Listed", top + "/Sub"])
+        self.assertTrue(named[top + "/Listed"].startswith(b"* LIST (\\NoAccess) "))
+        self.assertNotIn(b"UNSEEN", named[top])                 # that count is the owner's
+        doer.append("Team/Secret", MESSAGE % b"hidden")
+        doer.append("Team/Listed", MESSAGE % b"hidden")
+        doer.ok("SETMETADATA Team/Secret (/shared/comment \"hidden\")")
+        doer.append("INBOX", MESSAGE % b"not asked for")
+        doer.append("Team", MESSAGE % b"heard")
+        self.assertTrue(self.next(s).startswith(b'* STATUS "%s" (MESSAGES 1' % top.encode()))
+        doer.ok('SETMETADATA Team (/shared/comment "for all" /private/comment "own")')
+        self.assertEqual(self.next(s), b'* METADATA "%s" /shared/comment\r\n' % top.encode())
+        doer.ok("RENAME Team/Sub Team/Below")
+        self.assertEqual(self.next(s), f'* LIST () "/" "{top}/Below" ("OLDNAME" ("{top}/Sub"))\r\n'.encode())
+        doer.ok(f"SETACL Team/Secret {user}@example.test lr")    # granting makes, revoking removes
+        self.assertEqual(self.next(s), f'* LIST () "/" "{top}/Secret"\r\n'.encode())
+        self.assertTrue(self.next(s).startswith(f'* STATUS "{top}/Secret" (MESSAGES 1'.encode()))
+        doer.ok(f"DELETEACL Team/Secret {user}@example.test")
+        self.assertEqual(self.next(s), f'* LIST (\\NonExistent) "/" "{top}/Secret"\r\n'.encode())
+        doer.append("Team/Secret", MESSAGE % b"hidden again")
+        doer.ok("DELETE Team/Below")
+        self.assertEqual(self.next(s), f'* LIST (\\NonExistent) "/" "{top}/Below"\r\n'.encode())
+        stranger = self.session(self.user())
+        self.assertEqual(stranger.ok(f'NOTIFY SET STATUS (mailboxes "{top}" ({MESSAGES}))'), [])
+
     # ---- annotations -------------------------------------------------------------------------------
     def test_annotations_of_mailboxes_and_of_the_server(self):
         user = self.user()

@@ -70,6 +70,16 @@ class QuotaTest(ServerTest):
             self.assertTrue(s.refused(text).startswith(b"NO [NOPERM]"), text)
         self.assertEqual(self.server.cli_json("account", "show", "alice@example.test")["quota"], None)
 
+    def test_the_root_of_another_s_mailbox_needs_the_right_to_read(self):
+        owner, guest = self.session("alice"), self.session("dave")
+        owner.ok("CREATE Team")
+        owner.ok("SETACL Team dave@example.test l")
+        name = '"Other Users/alice@example.test/Team"'
+        self.assertTrue(guest.refused(f"GETQUOTAROOT {name}").startswith(b"NO [NOPERM]"))
+        owner.ok("SETACL Team dave@example.test +r")
+        self.assertEqual(guest.ok(f"GETQUOTAROOT {name}"),
+                         [f'* QUOTAROOT {name} "alice@example.test"\r\n'.encode(), b'* QUOTA "alice@example.test" ()\r\n'])
+
     def test_an_administrator_is_told_what_is_missing_or_impossible(self):
         s = self.session("root")
         for text, code in (("GETQUOTA nobody@example.test", b"NO [NONEXISTENT]"),
