@@ -82,10 +82,9 @@ static PARKS int ask(struct questions *q, struct search_key *key, struct error *
             return 0;
         question = &q->v[q->n++];
         *question = (struct question){text, places, key->fuzzy != NULL, {0}};
-        if (key->fuzzy != NULL
-                ? ask_fuzzily(q, key->fuzzy, places, &question->candidates, err) < 0
-                : text_index_candidates(q->a, q->account_id, text, places,
-                                        &question->candidates, err) < 0)
+        if (key->fuzzy != NULL ? ask_fuzzily(q, key->fuzzy, places, &question->candidates, err) < 0
+                               : text_index_candidates(q->a, q->account_id, text, places,
+                                                       &question->candidates, err) < 0)
             return -1;
     }
     if (!question->candidates.is_everything)

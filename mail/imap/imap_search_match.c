@@ -164,8 +164,7 @@ static bool is_text(const struct search_key *key)
 }
 
 /* What the index rules out needs no reading. */
-static enum search_answer matches_text(const struct search_key *key,
-                                       struct search_subject *subject)
+static enum search_answer matches_text(const struct search_key *key, struct search_subject *subject)
 {
     if (key->candidates != NULL &&
         !text_candidates_contain(key->candidates, subject->entry.message_id))

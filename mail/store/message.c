@@ -48,7 +48,7 @@ struct batch {
     struct blob_columns blob_columns;
     struct blob_columns text_columns;
     struct buf text_room; /* the text given out */
-    bool has_texts; /* of all its messages, read ahead with the rows */
+    bool has_texts;       /* of all its messages, read ahead with the rows */
 };
 
 static bool wants(const struct message_reader *r, unsigned columns)

@@ -9,7 +9,7 @@
 #include "server/base/error.h"
 #include "server/run/fiber.h"
 
-#define TEXT_CLAIM_S       60
+#define TEXT_CLAIM_S       30
 #define TEXT_WAITING_BYTES ((int64_t)1 << 20)
 
 struct text_claim {

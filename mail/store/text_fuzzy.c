@@ -12,6 +12,7 @@
 #include "server/base/utf8.h"
 
 #define STEM_SIZE_MIN 4
+#define ENDING_MAX    3 /* letters */
 #define SCORE_WHOLE   100
 #define SCORE_WORD    90
 #define SCORE_PIECE   75 /* inside another word */
@@ -96,10 +97,9 @@ static bool cut_start(struct str *word, const char *const *prefixes)
 
 static struct str stem_english(struct str word)
 {
-    static const char *const endings[] = {"ations", "ation", "ments", "ment", "ingly", "ness",
-                                          "ings",   "ing",   "edly",  "ies",  "ied",   "ions",
-                                          "ion",    "ers",   "er",    "ed",   "es",    "ly",
-                                          "s",      "e",     "y",     NULL};
+    static const char *const endings[] = {
+        "ations", "ation", "ments", "ment", "ingly", "ness", "ings", "ing", "edly", "ies", "ied",
+        "ions",   "ion",   "ers",   "er",   "ed",    "es",   "ly",   "s",   "e",    "y",   NULL};
     struct str stem = word;
 
     if (!cut_end(&stem, endings))
@@ -117,10 +117,9 @@ static struct str stem_indonesian(struct str word)
     static const char *const particles[] = {"lah", "kah", "pun", "tah", NULL};
     static const char *const possessives[] = {"nya", "ku", "mu", NULL};
     static const char *const endings[] = {"kan", "an", "i", NULL};
-    static const char *const prefixes[] = {"memper", "diper", "meng", "meny", "peng", "peny",
-                                           "mem",    "men",   "pem",  "pen",  "ber",  "bel",
-                                           "ter",    "per",   "pel",  "me",   "pe",   "di",
-                                           "ke",     "se",    NULL};
+    static const char *const prefixes[] = {"memper", "diper", "meng", "meny", "peng", "peny", "mem",
+                                           "men",    "pem",   "pen",  "ber",  "bel",  "ter",  "per",
+                                           "pel",    "me",    "pe",   "di",   "ke",   "se",   NULL};
     struct str stem = word;
     bool is_cut = cut_end(&stem, particles);
 
@@ -200,10 +199,10 @@ void fuzzy_parse(struct arena *a, struct str folded, struct fuzzy_text *out)
 
 /* ---- mistakes -------------------------------------------------------------------------------- */
 
-/* Optimal string alignment distance, three rows at a time. */
+/* Optimal string alignment distance, three rows at a time; an ending of b costs nothing. */
 static unsigned distance(const uint32_t *a, unsigned n, const uint32_t *b, unsigned m)
 {
-    unsigned rows[3][FUZZY_WORD_SIZE_MAX + 1];
+    unsigned rows[3][FUZZY_WORD_SIZE_MAX + 1], least;
 
     for (unsigned j = 0; j <= m; j++)
         rows[0][j] = j;
@@ -211,13 +210,16 @@ static unsigned distance(const uint32_t *a, unsigned n, const uint32_t *b, unsig
         unsigned *row = rows[i % 3], *before = rows[(i + 2) % 3], *two_before = rows[(i + 1) % 3];
         row[0] = i;
         for (unsigned j = 1; j <= m; j++) {
-            row[j] = smaller(smaller(before[j], row[j - 1]) + 1,
-                             before[j - 1] + (a[i - 1] != b[j - 1]));
+            row[j] =
+                smaller(smaller(before[j], row[j - 1]) + 1, before[j - 1] + (a[i - 1] != b[j - 1]));
             if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
                 row[j] = smaller(row[j], two_before[j - 2] + 1);
         }
     }
-    return rows[n % 3][m];
+    least = rows[n % 3][m];
+    for (unsigned j = m > ENDING_MAX ? m - ENDING_MAX : 0; j < m; j++)
+        least = smaller(least, rows[n % 3][j]);
+    return least;
 }
 
 static uint64_t letter_mask(const uint32_t *letters, unsigned n)
@@ -273,8 +275,9 @@ static unsigned mistakes_in(const struct fuzzy_word *w, uint64_t mask, struct st
     uint32_t letters[FUZZY_WORD_SIZE_MAX];
     unsigned n = letters_of(word, letters);
 
-    if (n + w->mistakes_max < w->letter_count || n > w->letter_count + w->mistakes_max ||
-        (unsigned)__builtin_popcountll(mask ^ letter_mask(letters, n)) > 2 * w->mistakes_max)
+    if (n + w->mistakes_max < w->letter_count || n > w->letter_count + w->mistakes_max + ENDING_MAX ||
+        (unsigned)__builtin_popcountll(mask ^ letter_mask(letters, n)) >
+            2 * w->mistakes_max + ENDING_MAX)
         return w->mistakes_max + 1;
     return smaller(w->mistakes_max + 1, distance(w->letters, w->letter_count, letters, n));
 }

@@ -4,7 +4,8 @@
  *   itself, also inside another word                                  full score
  *   its stem: without English or Indonesian endings and prefixes      less
  *   a word with a typing mistake or two (an inserted, left out, replaced or
- *   swapped character), of which it shares a trigram at least         little
+ *   swapped character), of which it shares a trigram at least; up to
+ *   three letters more may follow                                     little
  * Pure: safe on a helper thread. */
 #pragma once
 #include <stddef.h>

@@ -65,7 +65,8 @@ static void try_kept(struct str bytes)
     struct buf room;
 
     buf_init(&room, SIZE_MAX);
-    if (kept_text_unpack(bytes, &room, &kept) && kept.header.n + kept.parts.n + kept.body.n > room.cap)
+    if (kept_text_unpack(bytes, &room, &kept) &&
+        kept.header.n + kept.parts.n + kept.body.n > room.cap)
         abort();
     buf_fini(&room);
 }

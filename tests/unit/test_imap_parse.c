@@ -329,8 +329,25 @@ static void search_keys_become_a_tree(void **state)
     assert_int_equal(or->kind, KEY_OR);
     assert_int_equal(or->first_child->kind, KEY_AND);
     assert_true(or->first_child->next->is_negated);
-    assert_str(or->first_child->next->first_child->text, STR("gr\xc3\xbc\xc3\x9f"));
+    assert_str(or->first_child->next->first_child->text, STR("gru\xcc\x88\xc3\x9f"));
     assert_int_equal(or->next->kind, KEY_SEQUENCE);
+}
+
+static void fuzzy_is_for_the_key_behind_it(void **state)
+{
+    struct search_request r;
+    const struct search_key *key;
+
+    (void)state;
+    assert_int_equal(parse_search("FUZZY (SUBJECT one NOT FROM two) BODY three", &r), 0);
+    assert_true(r.has_fuzzy);
+    key = r.root->first_child->first_child;
+    assert_int_equal(key->kind, KEY_AND);
+    assert_non_null(key->first_child->fuzzy);
+    assert_non_null(key->first_child->next->first_child->fuzzy);
+    assert_null(r.root->first_child->next->fuzzy);
+    assert_int_equal(parse_search("SUBJECT one", &r), 0);
+    assert_false(r.has_fuzzy);
 }
 
 static void malformed_searches_are_refused(void **state)
@@ -356,6 +373,9 @@ static void malformed_searches_are_refused(void **state)
         "KEYWORD \\Seen",
         "RETURN (MIN)",
         "()",
+        "FUZZY",
+        "FUZZY FUZZY",
+        "FUZZYTEXT x",
     };
     struct search_request r;
 
@@ -537,6 +557,7 @@ int main(void)
         cmocka_unit_test(malformed_fetches_are_refused),
         cmocka_unit_test(body_is_bodystructure_without_extensions),
         cmocka_unit_test(search_keys_become_a_tree),
+        cmocka_unit_test(fuzzy_is_for_the_key_behind_it),
         cmocka_unit_test(malformed_searches_are_refused),
         cmocka_unit_test(deep_nesting_of_search_keys_is_refused),
         cmocka_unit_test(list_options_are_understood),

@@ -28,12 +28,15 @@ static void texts_that_differ_in_case_or_form_fold_alike(void **state)
         {"Hello World 123", "hello world 123"},
         {"\xC3\x89t\xC3\xA9", "e\xCC\x81te\xCC\x81"},             /* É é */
         {"E\xCC\x81te\xCC\x81", "e\xCC\x81te\xCC\x81"},           /* taken apart already */
-        {"\xC2\xA0", " "},                                         /* no-break space */
-        {"\xEF\xBC\xA1\xEF\xBD\x82", "ab"},                        /* full-width letters */
-        {"\xEF\xAC\x81n", "fin"},                                  /* the ligature fi */
-        {"\xE2\x84\xAB", "a\xCC\x8A"},                             /* the angstrom sign */
-        {"\xEA\xB0\x80\xEB\x82\x98", "\xEA\xB0\x80\xEB\x82\x98"},  /* Hangul stays whole */
-        {"a\xFF" "b", "a\xEF\xBF\xBD" "b"},
+        {"\xC2\xA0", " "},                                        /* no-break space */
+        {"\xEF\xBC\xA1\xEF\xBD\x82", "ab"},                       /* full-width letters */
+        {"\xEF\xAC\x81n", "fin"},                                 /* the ligature fi */
+        {"\xE2\x84\xAB", "a\xCC\x8A"},                            /* the angstrom sign */
+        {"\xEA\xB0\x80\xEB\x82\x98", "\xEA\xB0\x80\xEB\x82\x98"}, /* Hangul stays whole */
+        {"a\xFF"
+         "b",
+         "a\xEF\xBF\xBD"
+         "b"},
         {"", ""},
     };
     struct arena *a = arena_new();
@@ -51,7 +54,8 @@ static void accents_can_be_dropped(void **state)
     struct buf out;
 
     buf_init(&out, SIZE_MAX);
-    text_drop_accents(&out, STR("e\xCC\x81" "a\xCD\xAF\xCD\xB0z\xCC\x80"));
+    text_drop_accents(&out, STR("e\xCC\x81"
+                                "a\xCD\xAF\xCD\xB0z\xCC\x80"));
     assert_text(buf_str(&out), "ea\xCD\xB0z");
     buf_fini(&out);
 }
@@ -123,7 +127,8 @@ static void each_text_stands_in_its_place(void **state)
 
     message_text_init(&t);
     message_text_extract(&t, mime_parse(a, STR(message)), STR(message));
-    assert_text(buf_str(&t.header), "subject: gru\xCC\x88\xC3\x9F" "e an alle\n"
+    assert_text(buf_str(&t.header), "subject: gru\xCC\x88\xC3\x9F"
+                                    "e an alle\n"
                                     "from: ani <ani@example.org>\n"
                                     "content-type: multipart/mixed; boundary=b\n");
     assert_text(buf_str(&t.body), "cafe\xCC\x81 am\nmorgen\nonly html\n\nsubject: enclosed\n"

@@ -27,20 +27,22 @@ static void what_is_near_is_found(void **state)
         const char *sought, *text;
     } cases[] = {
         {"meeting room", "Meeting room 3 is free"},
-        {"room meeting", "Meeting room 3 is free"},    /* any order */
-        {"cafe", "Caf\xC3\xA9 am Morgen"},             /* accents */
+        {"room meeting", "Meeting room 3 is free"}, /* any order */
+        {"cafe", "Caf\xC3\xA9 am Morgen"},          /* accents */
         {"caf\xC3\xA9", "cafe"},
-        {"meetings", "one meeting"},                   /* English forms */
+        {"meetings", "one meeting"}, /* English forms */
         {"planning", "we plan"},
         {"invoices", "the invoiced amount"},
-        {"mengirimkan", "kiriman dikirim hari ini"},   /* Indonesian forms */
+        {"mengirimkan", "kiriman dikirim hari ini"}, /* Indonesian forms */
         {"pembayaran", "sudah dibayar"},
         {"suratnya", "surat itu"},
-        {"Helo", "hello"},                             /* RFC 6203, 4 */
+        {"Helo", "hello"}, /* RFC 6203, 4 */
         {"Helo", "help"},
-        {"recieve", "please receive"},                 /* swapped */
+        {"recieve", "please receive"}, /* swapped */
         {"tommorow", "until tomorrow"},
-        {"\xD0\xBF\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82\xD1\x81", "\xD0\x9F\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82!"},
+        {"invoce", "Invoices"}, /* and an ending */
+        {"\xD0\xBF\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82\xD1\x81",
+         "\xD0\x9F\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82!"},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -72,8 +74,9 @@ static void what_is_not_near_is_not(void **state)
 
 static void nearer_scores_higher(void **state)
 {
-    static const char *const texts[] = {"the project plan", "plan of the project", "projects planned",
-                                        "the projectile plan b", "projekt plan"};
+    static const char *const texts[] = {"the project plan", "plan of the project",
+                                        "projects planned", "the projectile plan b",
+                                        "projekt plan"};
     unsigned phrase = score("project plan", texts[0]), words = score("project plan", texts[1]),
              pieces = score("project plan", texts[2]), mistake = score("project plan", texts[4]);
 
@@ -86,9 +89,10 @@ static void nearer_scores_higher(void **state)
 
 static void a_stem_is_a_piece_of_its_word(void **state)
 {
-    static const char *const words[] = {"meetings", "planning",  "mengirimkannya", "stories",
-                                        "berkeluarga", "diperbaiki", "running",    "nationalisations",
-                                        "a", "ab", "abcd", "pelajaran"};
+    static const char *const words[] = {
+        "meetings",    "planning",   "mengirimkannya", "stories",
+        "berkeluarga", "diperbaiki", "running",        "nationalisations",
+        "a",           "ab",         "abcd",           "pelajaran"};
     struct arena *a = arena_new();
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
@@ -122,10 +126,8 @@ static void many_words_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_near_is_found),
-        cmocka_unit_test(what_is_not_near_is_not),
-        cmocka_unit_test(nearer_scores_higher),
-        cmocka_unit_test(a_stem_is_a_piece_of_its_word),
+        cmocka_unit_test(what_is_near_is_found),  cmocka_unit_test(what_is_not_near_is_not),
+        cmocka_unit_test(nearer_scores_higher),   cmocka_unit_test(a_stem_is_a_piece_of_its_word),
         cmocka_unit_test(many_words_are_bounded),
     };
 

@@ -48,8 +48,8 @@ static struct text_candidates ask(const char *text, unsigned places)
 {
     struct text_candidates c;
 
-    assert_done(text_index_candidates(store_arena, ACCOUNT, text_fold_arena(store_arena, str_c(text)),
-                                      places, &c, &err));
+    assert_done(text_index_candidates(store_arena, ACCOUNT,
+                                      text_fold_arena(store_arena, str_c(text)), places, &c, &err));
     return c;
 }
 
@@ -254,7 +254,8 @@ CASE(odd_messages_do_not_stop_the_queue)
     static char huge[3 << 20];
 
     store_append(ACCOUNT, INBOX, 0, "");
-    store_append(ACCOUNT, INBOX, 0, "Content-Type: multipart/mixed; boundary=\r\n\r\n--\r\n--\r\n--");
+    store_append(ACCOUNT, INBOX, 0,
+                 "Content-Type: multipart/mixed; boundary=\r\n\r\n--\r\n--\r\n--");
     store_append(ACCOUNT, INBOX, 0, "\xFF\xFE no header at all \x01\x02");
     memset(huge, 'x', sizeof huge - 1);
     memcpy(huge, "Subject: huge\r\n\r\n", 17);
@@ -303,9 +304,11 @@ CASE(words_that_are_near_are_candidates)
 
     append_texts(0, 40);
     index_all();
-    assert_done(text_index_similar(store_arena, ACCOUNT, STR("everibody"), 4, PLACES_ALL, &c, &err));
+    assert_done(
+        text_index_similar(store_arena, ACCOUNT, STR("everibody"), 4, PLACES_ALL, &c, &err));
     assert_int_equal(c.count, 40);
-    assert_done(text_index_similar(store_arena, ACCOUNT, STR("zzzqqqyyy"), 4, PLACES_ALL, &c, &err));
+    assert_done(
+        text_index_similar(store_arena, ACCOUNT, STR("zzzqqqyyy"), 4, PLACES_ALL, &c, &err));
     assert_int_equal(c.count, 0);
     assert_done(text_index_similar(store_arena, ACCOUNT, STR("abcd"), 2, PLACES_ALL, &c, &err));
     assert_true(c.is_everything);

@@ -50,8 +50,7 @@ static void make_text(struct text *t, int64_t id)
     t->is_opaque = any(40) == 0;
 }
 
-static void build(struct arena *a, struct model *m, uint32_t from, uint32_t to,
-                  struct segment *out)
+static void build(struct arena *a, struct model *m, uint32_t from, uint32_t to, struct segment *out)
 {
     struct segment_builder *b = segment_builder_new();
 
@@ -287,7 +286,10 @@ static void accents_do_not_come_between_letters(void **state)
 {
     struct seen s = {.wanted = 'a' << 16 | 'b' << 8 | 'c'};
 
-    text_trigrams(STR("xa\xCC\x81" "b\xCD\xAF" "c"), see, &s);
+    text_trigrams(STR("xa\xCC\x81"
+                      "b\xCD\xAF"
+                      "c"),
+                  see, &s);
     assert_true(s.found);
     s = (struct seen){.wanted = 'a' << 16 | 0xCD << 8 | 0xB0}; /* a Greek letter, no accent */
     text_trigrams(STR("xa\xCD\xB0"), see, &s);
@@ -314,9 +316,9 @@ static void damaged_bytes_are_refused_or_harmless(void **state)
         ((char *)bucket.p)[any((uint32_t)bucket.n)] ^= (char)(1 << any(8));
         bucket.n -= any(3) == 0 ? any((uint32_t)bucket.n) : 0;
         memset(found, 0, sizeof found);
-        refused += segment_find(bucket, s.bits, number,
-                                (number << (TERM_BITS - s.bits)) | term >> s.bits, s.message_count,
-                                found, &err) < 0;
+        refused +=
+            segment_find(bucket, s.bits, number, (number << (TERM_BITS - s.bits)) | term >> s.bits,
+                         s.message_count, found, &err) < 0;
         for (uint32_t i = s.message_count; i < sizeof found * 8; i++)
             assert_false(found[i / 64] >> i % 64 & 1);
         ((char *)messages.p)[any((uint32_t)messages.n)] ^= (char)(1 << any(8));
