@@ -31,7 +31,7 @@ static void fold_run(struct buf *out, struct str run)
         return;
     for (size_t i = 0; i < run.n; i++) {
         unsigned char c = (unsigned char)run.p[i];
-        to[i] = (char)(c | ((unsigned char)(c - 'A') < 26) << 5);
+        to[i] = (char)(c | ((unsigned char)(c - 'A') < 26 || c == 0) << 5);
     }
     buf_commit(out, run.n);
 }
@@ -40,6 +40,15 @@ static void fold_run(struct buf *out, struct str run)
 static utf8proc_int32_t title_of(utf8proc_int32_t code_point)
 {
     return code_point == 0xDF || code_point == 0x1E9E ? 0xDF : utf8proc_totitle(code_point);
+}
+
+/* Parts can be small again, as that of a raised alpha is. */
+static void add_part(struct buf *out, utf8proc_int32_t part)
+{
+    if (part < 128)
+        buf_addc(out, ascii_lower((char)part));
+    else
+        utf8_add(out, (uint32_t)title_of(part));
 }
 
 static void fold_one(struct buf *out, uint32_t code_point)
@@ -55,8 +64,7 @@ static void fold_one(struct buf *out, uint32_t code_point)
     if (n < 1 || n > DECOMPOSED_MAX)
         utf8_add(out, (uint32_t)title);
     for (utf8proc_ssize_t i = 0; i < n && n <= DECOMPOSED_MAX; i++)
-        utf8_add(out,
-                 parts[i] >= 'A' && parts[i] <= 'Z' ? (uint32_t)parts[i] + 32 : (uint32_t)parts[i]);
+        add_part(out, parts[i]);
 }
 
 void text_fold(struct buf *out, struct str utf8)

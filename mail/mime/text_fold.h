@@ -8,7 +8,8 @@
 #include "server/base/buf.h"
 #include "server/base/str.h"
 
-/* Bytes that are no UTF-8 become U+FFFD. The result may be several times as long. */
+/* Bytes that are no UTF-8 become U+FFFD, NUL a space. Folding twice changes nothing. The result may be
+ * several times as long. */
 void text_fold(struct buf *out, struct str utf8);
 struct str text_fold_arena(struct arena *a, struct str utf8);
 

@@ -104,8 +104,9 @@ static const unsigned char *read_bytes(struct reader *r, uint64_t n)
 
 static struct reader reader_of(struct str s)
 {
-    return (struct reader){.at = (const unsigned char *)s.p,
-                           .end = (const unsigned char *)s.p + s.n};
+    const unsigned char *at = (const unsigned char *)(s.n > 0 ? s.p : "");
+
+    return (struct reader){.at = at, .end = at + s.n};
 }
 
 static int fail_damaged(struct error *err)

@@ -6,7 +6,9 @@
 #include "mail/mime/header.h"
 #include "mail/mime/binary.h"
 #include "mail/mime/imap_form.h"
+#include "mail/mime/message_text.h"
 #include "mail/mime/preview.h"
+#include "mail/mime/text_fold.h"
 #include "server/base/encode.h"
 #include "server/base/utf8.h"
 
@@ -124,6 +126,36 @@ static void try_encode_nul(struct arena *a, const struct mime_part *root, struct
     buf_fini(&out);
 }
 
+static bool is_folded(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] >= 'A' && s.p[i] <= 'Z')
+            return false;
+    return true;
+}
+
+/* Small letters only, and folding again changes nothing. */
+static void expect_folded(struct arena *a, const struct buf *b)
+{
+    expect_text(buf_str(b));
+    expect(is_folded(buf_str(b)) ? NULL : "a capital letter");
+    expect(!buf_ok(b) || str_eq(text_fold_arena(a, buf_str(b)), buf_str(b))
+               ? NULL
+               : "folding twice makes a difference");
+}
+
+static void try_message_text(struct arena *a, const struct mime_part *root, struct str message)
+{
+    struct message_text t;
+
+    message_text_init(&t);
+    message_text_extract(&t, root, message);
+    expect_folded(a, &t.header);
+    expect_folded(a, &t.parts);
+    expect_folded(a, &t.body);
+    message_text_fini(&t);
+}
+
 static void try_numbers(const struct mime_part *root)
 {
     uint32_t numbers[4];
@@ -148,6 +180,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     try_numbers(root);
     try_preview(root, message);
     try_encode_nul(a, root, message);
+    try_message_text(a, root, message);
     for (const struct mime_part *part = root; part != NULL; part = next_part(part)) {
         try_header(a, mime_part_header(part, message));
         if (part->first_child == NULL)
