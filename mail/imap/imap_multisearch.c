@@ -16,7 +16,7 @@
 
 struct scope {
     struct mailbox_key key;
-    struct str path;
+    struct str name; /* as this user sees it */
     struct scope *next;
 };
 
@@ -27,15 +27,16 @@ struct multisearch {
     struct map *seen; /* mailboxes in the list, by key */
     struct scope *first, **last;
     size_t count;
-    struct mailbox *own; /* the user's mailboxes, when they were needed */
-    size_t own_count;
-    bool has_own;
+    struct mailbox *own; /* mailboxes that the user can see, when a source needs them */
+    struct shared_mailbox *foreign;
+    size_t own_count, foreign_count;
+    bool is_listed;
     struct arena *a; /* of one mailbox */
 };
 
 /* --- which mailboxes -------------------------------------------------------------------------- */
 
-static int add_scope(struct multisearch *ms, struct mailbox_key key, struct str path,
+static int add_scope(struct multisearch *ms, struct mailbox_key key, struct str name,
                      struct error *err)
 {
     struct scope *scope;
@@ -45,123 +46,150 @@ static int add_scope(struct multisearch *ms, struct mailbox_key key, struct str 
     if (ms->count++ == MAILBOXES_MAX)
         return fail(err, ERR_LIMIT, "more than %d mailboxes", MAILBOXES_MAX);
     scope = ARENA_NEW(ms->s->arena, struct scope);
-    *scope = (struct scope){.key = key, .path = path};
+    *scope = (struct scope){.key = key, .name = name};
     *ms->last = scope;
     ms->last = &scope->next;
     return 0;
 }
 
-static PARKS int list_own(struct multisearch *ms, struct error *err)
+static PARKS int list_all(struct multisearch *ms, struct error *err)
 {
-    if (ms->has_own)
+    if (ms->is_listed)
         return 0;
-    ms->has_own = true;
-    return mailbox_list(ms->s->arena, ms->s->account_id, &ms->own, &ms->own_count, err);
+    ms->is_listed = true;
+    return access_list_all(ms->s->arena, ms->s->account_id, &ms->own, &ms->own_count, &ms->foreign,
+                           &ms->foreign_count, err);
 }
 
-static bool is_of_kind(const struct mailbox *m, enum source_kind kind)
-{
-    return kind == SOURCE_PERSONAL || (kind == SOURCE_SUBSCRIBED && m->is_subscribed) ||
-           (kind == SOURCE_INBOXES && str_eq(m->role, STR("inbox")));
-}
-
-static PARKS int add_own(struct multisearch *ms, enum source_kind kind, struct error *err)
-{
-    if (list_own(ms, err) < 0)
-        return -1;
-    for (size_t i = 0; i < ms->own_count; i++)
-        if (is_of_kind(&ms->own[i], kind) &&
-            add_scope(ms, (struct mailbox_key){ms->s->account_id, ms->own[i].mailbox_id},
-                      ms->own[i].path, err) < 0)
-            return -1;
-    return 0;
-}
-
-/* Is `path` the mailbox itself, or as far below it as the source wants? */
-static bool is_below(struct str path, struct str top, enum source_kind kind)
+/* Is `name` the mailbox itself, or as far below it as the source wants? */
+static bool is_below(struct str name, struct str top, enum source_kind kind)
 {
     struct str rest;
 
-    if (!str_starts(path, top))
+    if (!str_starts(name, top))
         return false;
-    rest = str_from(path, top.n);
+    rest = str_from(name, top.n);
     if (rest.n == 0)
         return true;
-    if (kind == SOURCE_MAILBOXES || rest.p[0] != '/')
-        return false;
-    return kind == SOURCE_SUBTREE || str_index(str_from(rest, 1), '/') < 0;
+    return rest.p[0] == '/' && (kind == SOURCE_SUBTREE || str_index(str_from(rest, 1), '/') < 0);
 }
 
-/* A name that leads nowhere, or where the user has no right, is passed over. */
-static PARKS bool may_search(struct multisearch *ms, const struct imap_place *place,
-                             unsigned rights, struct mailbox *out)
+static bool is_meant(const struct mailbox *m, bool is_own, struct str name, enum source_kind kind,
+                     struct str top)
 {
-    bool may = imap_find_mailbox(ms->s, ms->c, place, rights, out, NULL) == 0;
-
-    ms->c->refusal = NULL;
-    return may;
+    switch (kind) {
+    case SOURCE_PERSONAL:
+        return is_own;
+    case SOURCE_INBOXES:
+        return is_own && str_eq(m->role, STR("inbox"));
+    case SOURCE_SUBSCRIBED:
+        return m->is_subscribed;
+    case SOURCE_SUBTREE:
+    case SOURCE_SUBTREE_ONE:
+        return is_below(name, top, kind);
+    case SOURCE_SELECTED:
+    case SOURCE_MAILBOXES:
+        break;
+    }
+    return false;
 }
 
-static PARKS int add_below(struct multisearch *ms, const struct imap_place *top,
-                           enum source_kind kind, struct error *err)
+/* Of those that the user sees in a LIST, and may read. */
+static PARKS int add_listed(struct multisearch *ms, enum source_kind kind, struct str top,
+                            struct error *err)
 {
-    bool is_own = imap_place_is_own(ms->s, top);
-    struct mailbox *v, found;
-    size_t count;
-
-    if (is_own && list_own(ms, err) < 0)
+    if (list_all(ms, err) < 0)
         return -1;
-    v = ms->own;
-    count = ms->own_count;
-    if (!is_own && mailbox_list(ms->s->arena, top->account_id, &v, &count, err) < 0)
-        return -1;
-    for (size_t i = 0; i < count; i++) {
-        struct imap_place place = {.account_id = top->account_id, .path = v[i].path};
-        if (!is_below(v[i].path, top->path, kind) ||
-            (!is_own && !may_search(ms, &place, RIGHT_LOOKUP | RIGHT_READ, &found)))
-            continue;
-        if (add_scope(ms, (struct mailbox_key){top->account_id, v[i].mailbox_id}, v[i].path, err) <
-            0)
+    for (size_t i = 0; i < ms->own_count; i++) {
+        const struct mailbox *m = &ms->own[i];
+        if (is_meant(m, true, m->path, kind, top) &&
+            add_scope(ms, (struct mailbox_key){m->account_id, m->mailbox_id}, m->path, err) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < ms->foreign_count; i++) {
+        const struct shared_mailbox *f = &ms->foreign[i];
+        if ((f->mailbox->rights & RIGHT_READ) && is_meant(f->mailbox, false, f->name, kind, top) &&
+            add_scope(ms, (struct mailbox_key){f->account_id, f->mailbox->mailbox_id}, f->name,
+                      err) < 0)
             return -1;
     }
     return 0;
 }
 
+/* A name that leads nowhere, or where the user has no right, is passed over. */
+static int pass_over(const struct error *refused, struct error *err)
+{
+    switch (refused->kind) {
+    case ERR_SYNTAX:
+    case ERR_NOT_FOUND:
+    case ERR_DENIED:
+        return 0;
+    default:
+        return fail(err, refused->kind, "%s", refused->text);
+    }
+}
+
+static PARKS int add_one(struct multisearch *ms, struct imap_command *name, struct error *err)
+{
+    struct error refused = {0};
+    struct imap_place place;
+    struct mailbox found;
+
+    if (imap_parse_mailbox(ms->s, name, &place, &refused) < 0 ||
+        imap_find_mailbox(ms->s, name, &place, RIGHT_READ, &found, &refused) < 0)
+        return pass_over(&refused, err);
+    return add_scope(ms, imap_mailbox_key(&place, &found), place.name, err);
+}
+
+/* Names are read once more, each as the argument of a command of its own. */
 static PARKS int add_named(struct multisearch *ms, const struct search_source *source,
                            struct error *err)
 {
-    struct imap_parser p;
     struct imap_command name = {.tag = ms->c->tag, .verb = ms->c->verb};
-    struct imap_place place;
-    struct mailbox found;
+    struct error refused = {0};
     struct buf quoted;
-    int rc;
+    struct str top;
 
     buf_init(&quoted, SIZE_MAX);
     imap_add_string(&quoted, source->name);
-    imap_parser_init(&p, arena_str(ms->s->arena, buf_str(&quoted)));
+    imap_parser_init(&name.args, arena_str(ms->s->arena, buf_str(&quoted)));
     buf_fini(&quoted);
-    name.args = p;
-    rc = imap_parse_mailbox(ms->s, &name, &place, NULL);
-    if (rc < 0)
-        return 0;
-    if (source->kind != SOURCE_MAILBOXES)
-        return add_below(ms, &place, source->kind, err);
-    if (!may_search(ms, &place, RIGHT_READ, &found))
-        return 0;
-    return add_scope(ms, imap_mailbox_key(&place, &found), found.path, err);
+    if (source->kind == SOURCE_MAILBOXES)
+        return add_one(ms, &name, err);
+    if (imap_parse_mailbox_name(ms->s, &name, &top, &refused) < 0)
+        return pass_over(&refused, err);
+    return add_listed(ms, source->kind, top, err);
+}
+
+static PARKS int add_foreign_selected(struct multisearch *ms, struct error *err)
+{
+    const struct mailbox_key *key = &ms->s->selected;
+    struct mailbox found;
+
+    if (list_all(ms, err) < 0)
+        return -1;
+    for (size_t i = 0; i < ms->foreign_count; i++)
+        if (ms->foreign[i].account_id == key->account_id &&
+            ms->foreign[i].mailbox->mailbox_id == key->mailbox_id)
+            return add_scope(ms, *key, ms->foreign[i].name, err);
+    /* Readable, but in no list. */
+    if (mailbox_get(ms->s->arena, key->account_id, key->mailbox_id, &found, err) < 0)
+        return -1;
+    return add_scope(ms, *key, found.path, err);
 }
 
 static PARKS int add_selected(struct multisearch *ms, struct error *err)
 {
+    const struct mailbox_key *key = &ms->s->selected;
     struct mailbox found;
 
     if (ms->s->view == NULL)
         return fail(err, ERR_SYNTAX, "no mailbox is selected");
-    if (mailbox_get(ms->s->arena, ms->s->selected.account_id, ms->s->selected.mailbox_id, &found,
-                    err) < 0)
+    if (key->account_id != ms->s->account_id)
+        return add_foreign_selected(ms, err);
+    if (mailbox_get(ms->s->arena, key->account_id, key->mailbox_id, &found, err) < 0)
         return -1;
-    return add_scope(ms, ms->s->selected, found.path, err);
+    return add_scope(ms, *key, found.path, err);
 }
 
 static PARKS int add_source(struct multisearch *ms, const struct search_source *source,
@@ -173,7 +201,7 @@ static PARKS int add_source(struct multisearch *ms, const struct search_source *
     case SOURCE_INBOXES:
     case SOURCE_PERSONAL:
     case SOURCE_SUBSCRIBED:
-        return add_own(ms, source->kind, err);
+        return add_listed(ms, source->kind, STR(""), err);
     case SOURCE_SUBTREE:
     case SOURCE_SUBTREE_ONE:
     case SOURCE_MAILBOXES:
@@ -209,7 +237,7 @@ static struct str correlator_of(struct multisearch *ms, const struct scope *scop
     buf_init(&out, SIZE_MAX);
     imap_add_tag_correlator(&out, ms->c->tag);
     buf_adds(&out, " MAILBOX ");
-    imap_add_mailbox(ms->s, &out, scope->path);
+    imap_add_mailbox(ms->s, &out, scope->name);
     buf_adds(&out, " UIDVALIDITY ");
     buf_add_u64(&out, view_uid_validity(view));
     text = arena_str(ms->a, buf_str(&out));

@@ -83,6 +83,21 @@ class MultisearchTest(ServerTest):
         self.assertEqual(told[-1][:16], b"* NO [NOUPDATE \"")
         s.ok("STORE 1 -FLAGS.SILENT (\\Flagged)")
 
+    def test_mailboxes_of_others(self):
+        alice, bob = Session(self.server, "alice"), Session(self.server, "bob")
+        top = "Other Users/alice@example.test/"
+        for path, rights in {"Work": "lr", "Work/2023": "l", "Work/2024": "lr", "Workshop": "r"}.items():
+            alice.ok(f"SETACL {path} bob@example.test {rights}")
+        for source, wanted in {f'subtree "{top}Work"': [top + "Work", top + "Work/2024"], 'subtree "Other Users"': [top + "Work", top + "Work/2024"],
+                               f'mailboxes ("{top}Work" "{top}Work/2023" "{top}Workshop" "{top}Empty" "Other Users/nobody@example.test/INBOX")': [top + "Work", top + "Workshop"],
+                               "personal": ["INBOX"], "inboxes": ["INBOX"]}.items():
+            self.assertEqual(self.names(bob, f"IN ({source}) ALL"), wanted, source)
+        bob.ok(f'SELECT "{top}Work"')
+        self.assertEqual(self.names(bob, "ALL"), [top + "Work"])
+        self.assertEqual(self.names(bob, "IN (selected personal) ALL"), ["INBOX", top + "Work"])
+        for path in ("Work", "Work/2023", "Work/2024", "Workshop"):
+            alice.ok(f"DELETEACL {path} bob@example.test")
+
     def test_refusals(self):
         s = Session(self.server, "alice", "INBOX")
         for text in ("", "IN", "IN () ALL", "IN (nonsense) ALL", "IN (selected-delayed) ALL", "IN (mailboxes) ALL", "IN (mailboxes ()) ALL", "IN (subtree (a) ALL", "IN (personal)",
