@@ -12,6 +12,7 @@
 #include "mail/imap/imap_command.h"
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_notify.h"
+#include "mail/imap/imap_progress.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
@@ -373,12 +374,17 @@ static PARKS int store_messages(struct append *ap, struct error *err)
     struct message_prepared *prepared =
         ARENA_ARRAY(ap->s->arena, ap->count, struct message_prepared);
     struct delivery *v = ARENA_ARRAY(ap->s->arena, ap->count, struct delivery);
+    struct imap_progress progress;
+    int status;
 
     if (prepare_messages(ap, prepared, v, err) < 0)
         return -1;
     if (ap->is_replace)
         return replace_message(ap, prepared, v, err);
-    if (mail_append(prepared, v, ap->count, err) < 0)
+    imap_progress_begin(&progress, ap->s, ap->c);
+    status = mail_append(prepared, v, ap->count, err);
+    imap_progress_end(&progress);
+    if (status < 0)
         return -1;
     ap->c->code = appenduid(ap, v);
     imap_notify_did_add(ap->s, (struct mailbox_key){ap->place.account_id, ap->mailbox_id}, v[0].uid,

@@ -42,6 +42,7 @@ static void logged_in(struct imap_session *s, struct imap_command *c, const stru
     s->phase = IMAP_AUTHENTICATED;
     s->has_quota = account->quota_bytes > 0 || account->quota_messages > 0;
     s->is_over_quota = false;
+    conn_set_output_max(s->conn, SIZE_MAX);
     log_add(conn_log(s->conn), KV("account", account->account_id));
     buf_init(&code, SIZE_MAX);
     imap_add_capabilities(s, &code);
@@ -64,6 +65,7 @@ int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, stru
     s->language = LANGUAGE_DEFAULT;
     s->opened_ms = loop_now_ms();
     s->phase = IMAP_NEW;
+    conn_set_output_max(s->conn, IMAP_NEW_OUTPUT_MAX);
     c->done = "Logged out, the connection stays";
     return 0;
 }

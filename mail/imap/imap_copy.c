@@ -3,6 +3,7 @@
  * All messages or none: the store does each in one transaction. */
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_notify.h"
+#include "mail/imap/imap_progress.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
@@ -57,6 +58,8 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
     struct imap_place place;
     size_t count, pair_count = 0;
     uint32_t *uids, uid_validity = 0;
+    struct imap_progress progress;
+    int status = 0;
 
     if (parse_copy(s, c, &set, &place, err) < 0 ||
         imap_find_mailbox(s, c, &place, RIGHT_INSERT, &target, err) < 0)
@@ -64,9 +67,13 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
     if (imap_target_check_saved(c, s->arena, &set, err) < 0)
         return -1;
     uids = imap_target_uids(s, &set, &count);
-    if (count > 0 &&
-        run(s->arena, s->selected, imap_mailbox_key(&place, &target), s->account_id,
-            rights_flags(target.rights), uids, count, &pairs, &pair_count, &uid_validity, err) < 0)
+    imap_progress_begin(&progress, s, c);
+    if (count > 0)
+        status =
+            run(s->arena, s->selected, imap_mailbox_key(&place, &target), s->account_id,
+                rights_flags(target.rights), uids, count, &pairs, &pair_count, &uid_validity, err);
+    imap_progress_end(&progress);
+    if (status < 0)
         return -1;
     if (pair_count > 0)
         imap_notify_did_add(s, imap_mailbox_key(&place, &target), pairs[0].to,

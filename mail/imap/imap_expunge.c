@@ -1,6 +1,7 @@
 /* imap_expunge.c - EXPUNGE and UID EXPUNGE (RFC 9051, 6.4.3 and 6.4.9).
  *
  * The removal is committed here; the EXPUNGE answers are the updates that precede the tagged OK. */
+#include "mail/imap/imap_progress.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
 #include "mail/imap/imap_session.h"
@@ -12,12 +13,17 @@ static PARKS int expunge(struct imap_session *s, struct imap_command *c, const u
 {
     uint32_t *removed;
     size_t removed_count = 0;
+    struct imap_progress progress;
     uint64_t modseq = 0;
+    int status;
 
     if (imap_require(s, c, RIGHT_EXPUNGE, err) < 0)
         return -1;
-    if (message_expunge(s->arena, s->selected, uids, count, true, &removed, &removed_count, &modseq,
-                        err) < 0)
+    imap_progress_begin(&progress, s, c);
+    status = message_expunge(s->arena, s->selected, uids, count, true, &removed, &removed_count,
+                             &modseq, err);
+    imap_progress_end(&progress);
+    if (status < 0)
         return -1;
     c->tells_modseq = removed_count > 0;
     return 0;

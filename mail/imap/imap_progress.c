@@ -3,6 +3,7 @@
 #include "mail/imap/imap_progress.h"
 
 #include "mail/imap/imap_reply.h"
+#include "server/base/list.h"
 #include "server/run/config.h"
 #include "server/run/loop.h"
 
@@ -30,4 +31,49 @@ void imap_tell_progress(struct imap_session *s, struct imap_command *c, uint64_t
     imap_write_buf(s, &out);
     buf_fini(&out);
     (void)conn_flush(s->conn, NULL);
+}
+
+/* --- without numbers -------------------------------------------------------------------------- */
+
+static PARKS void tell(void *arg)
+{
+    struct imap_progress *p = arg;
+    struct buf out;
+
+    buf_init(&out, SIZE_MAX);
+    buf_adds(&out, "* OK [INPROGRESS (");
+    imap_add_quoted(&out, p->c->tag);
+    buf_adds(&out, " NIL NIL)] Still working\r\n");
+    imap_write_buf(p->s, &out);
+    buf_fini(&out);
+    (void)conn_flush(p->s->conn, NULL);
+    p->is_telling = false;
+    wait_queue_wake_all(&p->told);
+    timer_set(&p->timer, loop_now_ms() + config.imap_progress_interval);
+}
+
+/* On the loop, where nothing may park. */
+static void time_passed(struct timer *timer)
+{
+    struct imap_progress *p = CONTAINER_OF(timer, struct imap_progress, timer);
+
+    p->is_telling = true;
+    fiber_start("imap_progress", tell, p);
+}
+
+void imap_progress_begin(struct imap_progress *p, struct imap_session *s, struct imap_command *c)
+{
+    *p = (struct imap_progress){.timer.fire = time_passed, .s = s, .c = c};
+    wait_queue_init(&p->told);
+    timer_set(&p->timer, loop_now_ms() + config.imap_progress_interval);
+}
+
+/* A client that does not read is not waited for longer than the connection allows: conn_flush ends
+ * then. */
+void imap_progress_end(struct imap_progress *p)
+{
+    while (p->is_telling)
+        if (wait_queue_wait(&p->told, NO_DEADLINE) != WAKE_READY)
+            fiber_yield(); /* cancelled ourselves; the other one still holds p */
+    timer_clear(&p->timer);
 }

@@ -237,6 +237,7 @@ static PARKS void *imap_open(struct conn *conn, int tag)
     s->conn = conn;
     s->listener = (uint8_t)tag;
     s->opened_ms = loop_now_ms();
+    conn_set_output_max(conn, IMAP_NEW_OUTPUT_MAX);
     buf_init(&out, SIZE_MAX);
     buf_add(&out, STR("* OK ["));
     imap_add_capabilities(s, &out);

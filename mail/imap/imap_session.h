@@ -18,6 +18,8 @@
 #include "server/run/conn.h"
 #include "server/run/fiber.h"
 
+#define IMAP_NEW_OUTPUT_MAX 16384 /* answers that may pend before log-in */
+
 enum imap_phase { IMAP_NEW, IMAP_AUTHENTICATED, IMAP_SELECTED, IMAP_LOGOUT };
 
 enum imap_enabled { /* by ENABLE or by using it (RFC 5161, 7162) */

@@ -3,6 +3,7 @@
 
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_mailbox_name.h"
+#include "mail/imap/imap_progress.h"
 #include "mail/imap/imap_reply.h"
 #include "mail/imap/imap_rights.h"
 #include "mail/imap/imap_sequence.h"
@@ -231,8 +232,10 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
 {
     struct store_request r = {0};
     struct store_result result = {0};
+    struct imap_progress progress;
     uint32_t *uids;
     size_t count;
+    int status;
 
     if (parse_store(s, c, &r, err) < 0)
         return -1;
@@ -246,9 +249,12 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
         return 0;
     if (r.is_silent)
         note_states_before(s, &result, uids, count);
-    if (message_store_masked(s->arena, s->selected, s->account_id, r.may, uids, count, r.change,
-                             r.flags, r.keywords, r.unchanged_since, &result.states, &result.count,
-                             &result.conflicts, &result.conflict_count, err) < 0)
+    imap_progress_begin(&progress, s, c);
+    status = message_store_masked(s->arena, s->selected, s->account_id, r.may, uids, count, r.change,
+                                  r.flags, r.keywords, r.unchanged_since, &result.states,
+                                  &result.count, &result.conflicts, &result.conflict_count, err);
+    imap_progress_end(&progress);
+    if (status < 0)
         return -1;
     tell_keywords(s, &result);
     tell_states(s, c, &r, &result);

@@ -17,6 +17,7 @@
     500 /* what PostgreSQL's socket holds while we are busy with the batch before */
 #define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
 #define BATCH_TEXT_BYTES ((uint64_t)8 << 20)
+#define READERS_AT_EASE  16 /* more of them at once get smaller batches each */
 #define TEXT_SIZE_USUAL  ((uint64_t)512 << 10)
 #define MESSAGE_META     (MESSAGE_ENVELOPE | MESSAGE_STRUCTURE | MESSAGE_HEADERS | MESSAGE_PREVIEW)
 
@@ -50,6 +51,21 @@ struct batch {
     struct buf text_room; /* the text given out */
     bool has_texts;       /* of all its messages, read ahead with the rows */
 };
+
+/* Reads going on in this worker. Their clients may be slow, and hold what was read for them. */
+static unsigned reader_count;
+
+static uint64_t share_of(uint64_t all, uint64_t at_least)
+{
+    uint64_t share = reader_count <= READERS_AT_EASE ? all : all * READERS_AT_EASE / reader_count;
+
+    return share > at_least ? share : at_least;
+}
+
+static uint64_t batch_bytes_max(void)
+{
+    return share_of(BATCH_BLOB_BYTES, 64 * 1024);
+}
 
 static bool wants(const struct message_reader *r, unsigned columns)
 {
@@ -298,7 +314,7 @@ static uint64_t blob_size_read(const struct batch *b, const struct slot *s)
 /* As many messages from `from` on as their sizes allow, at least one. */
 static size_t portion_end(const struct batch *b, size_t from)
 {
-    uint64_t bytes_max = wants(&b->reader, MESSAGE_BLOB) ? BATCH_BLOB_BYTES : BATCH_TEXT_BYTES;
+    uint64_t bytes_max = wants(&b->reader, MESSAGE_BLOB) ? batch_bytes_max() : BATCH_TEXT_BYTES;
     uint64_t bytes = 0;
     size_t to = from;
 
@@ -428,13 +444,14 @@ static int give_out_with_blobs(struct batch *b, struct error *err)
 static size_t batch_count(const struct message_reader *r, size_t from)
 {
     size_t left = r->count - from;
-    size_t count_max = left < BATCH_ROWS_MAX ? left : BATCH_ROWS_MAX;
+    size_t rows_max = (size_t)share_of(BATCH_ROWS_MAX, 20);
+    size_t count_max = left < rows_max ? left : rows_max;
     uint64_t bytes = 0;
     size_t count = 0;
 
     if (r->sizes == NULL || !wants(r, MESSAGE_BLOB))
         return count_max;
-    while (count < count_max && (count == 0 || bytes < BATCH_BLOB_BYTES))
+    while (count < count_max && (count == 0 || bytes < batch_bytes_max()))
         bytes += r->sizes[from + count++];
     return count;
 }
@@ -530,6 +547,7 @@ int message_read(const struct message_reader *r, struct error *err)
 
     if (r->count == 0)
         return 0;
+    reader_count++;
     now = fetch_new(r, 0);
     next = fetch_start(r, now->batch.count);
     rc = batch_fetch(&now->batch, err);
@@ -545,6 +563,7 @@ int message_read(const struct message_reader *r, struct error *err)
         rc = fetch_await(now, err);
     }
     fetch_drop(next);
+    reader_count--;
     return rc;
 }
 

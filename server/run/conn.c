@@ -26,15 +26,15 @@
 #include "server/run/metrics.h"
 #include "server/run/tls.h"
 
-#define INPUT_MAX       (17u << 20)  /* the longest line a setting allows, and its end */
-#define OUTPUT_MAX      (256u << 10) /* beyond, the writer waits ... */
-#define OUTPUT_LOW      (64u << 10)  /* ... until this little is left */
-#define OUTPUT_BATCH    (64u << 10)  /* so much is sent without waiting for the end of a batch */
-#define DISCARD_MAX     (16u << 20)
-#define TLS_RECORD_MAX  16384
-#define HANDSHAKE_MS    30000
-#define DURATION_MAX_MS (365 * 86400000LL)
-#define DIRECT_MIN      4096 /* a read of so much goes past the buffer */
+#define INPUT_MAX        (17u << 20)  /* the longest line a setting allows, and its end */
+#define OUTPUT_MAX       (256u << 10) /* beyond, the writer waits ... */
+#define OUTPUT_LOW_SHARE 4            /* ... until only this share of it is left */
+#define OUTPUT_BATCH     (64u << 10)  /* so much is sent without waiting for the end of a batch */
+#define DISCARD_MAX      (16u << 20)
+#define TLS_RECORD_MAX   16384
+#define HANDSHAKE_MS     30000
+#define DURATION_MAX_MS  (365 * 86400000LL)
+#define DIRECT_MIN       4096 /* a read of so much goes past the buffer */
 
 /* What an attempt to read or write came to. */
 enum io {
@@ -536,9 +536,9 @@ PARKS void conn_write(struct conn *c, struct str s)
             conn_send_pending(c);
             fiber_pause();
         }
-        if (c->out.n >= OUTPUT_MAX)
-            send_down_to(c, OUTPUT_LOW);
-        room = conn_buffer_room(&c->out, OUTPUT_MAX);
+        if (c->out.n >= c->output_max)
+            send_down_to(c, c->output_max / OUTPUT_LOW_SHARE);
+        room = conn_buffer_room(&c->out, c->output_max);
         if (room > s.n)
             room = s.n;
         memcpy(conn_buffer_end(&c->out), s.p, room);
@@ -573,6 +573,11 @@ PARKS int conn_flush(struct conn *c, struct error *err)
 {
     send_down_to(c, 0);
     return c->failure == ERR_NONE ? 0 : failed_conn(c, err);
+}
+
+void conn_set_output_max(struct conn *c, size_t size_max)
+{
+    c->output_max = size_max < OUTPUT_MAX ? size_max : OUTPUT_MAX;
 }
 
 bool conn_failed(const struct conn *c)

@@ -43,6 +43,8 @@ bool conn_has_input(const struct conn *c);
 PARKS void conn_write(struct conn *c, struct str s);
 PARKS void conn_printf(struct conn *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 PARKS int conn_flush(struct conn *c, struct error *err);
+/* Less may pend: for clients that nobody knows yet. SIZE_MAX: as at first. */
+void conn_set_output_max(struct conn *c, size_t size_max);
 bool conn_failed(const struct conn *c);                 /* closed, reset or timed out: nothing more will go out */
 
 /* --- time ------------------------------------------------------------------------------------ */

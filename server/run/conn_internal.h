@@ -59,6 +59,7 @@ struct conn {
     struct conn_buffer ahead;                           /* of the TLS handshake, what came in one packet with a PROXY header */
     size_t in_seen;                                     /* of `in`: shown by the last conn_fill() */
     int64_t deadline_ms, deadline_duration_ms;
+    size_t output_max; /* bytes that may pend */
     int64_t rest_since_ms, rest_timeout_ms;
 
     struct sockaddr_storage peer, local;

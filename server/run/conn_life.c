@@ -157,6 +157,7 @@ struct conn *conn_new(int fd, const struct endpoint *endpoint, bool expects_prox
     c->rest_timer.fire = rest_time_passed;
     c->may_read = c->may_write = true;
     c->rest_timeout_ms = REST_MS;
+    conn_set_output_max(c, SIZE_MAX);
     conn_set_deadline(c, STEP_MS);
     random_text(c->session_id, SESSION_ID_SIZE);
     read_addresses(c);

@@ -1,6 +1,8 @@
 """Extensions of the session and of FETCH: object ids, batches of UIDs, UIDONLY, LANGUAGE, UNAUTHENTICATE and the like."""
 
 import re
+import socket
+import threading
 import unittest
 
 from harness import ServerTest, eventually
@@ -282,6 +284,36 @@ class LimitTest(ServerTest):
                     self.assertEqual(rest[:len(wanted)], wanted, (section, offset, size))
             told = s.ok(b"FETCH 1:* (BODY.PEEK[3]<0.5> BODY.PEEK[1.1]<0.5>)")
             self.assertEqual([b"BODY[3]<0> NIL" in line for line in told], [True] * 6)
+
+
+class ProgressTest(ServerTest):
+    settings = {"imap_progress_interval": "1ms"}
+    accounts = ("alice",)
+
+    # ---- INPROGRESS (RFC 9585) --------------------------------------------------------------------
+    def test_long_commands_tell_that_they_are_at_work(self):
+        s = Session(self.server, "alice")
+        self.addCleanup(s.close)
+        self.assertIn(b" INPROGRESS", s.ok("CAPABILITY")[0])
+        part = b" {%d+}\r\n" % len(PLAIN) + PLAIN
+        told = s.ok(b"APPEND INBOX" + part * 800)
+        self.assertRegex(told[0], rb'^\* OK \[INPROGRESS \("t\d+" NIL NIL\)\] .')
+        s.ok("SELECT INBOX")
+        for command in ("COPY 1:800 Sent", "STORE 1:800 +FLAGS.SILENT (\\Deleted)", "MOVE 1:400 Archive", "EXPUNGE"):
+            untagged = s.ok(command)
+            self.assertRegex(b"".join(untagged), rb'\* OK \[INPROGRESS \("t%d" NIL NIL\)\] .' % s.number, command)
+        self.assertIn(b"MESSAGES 0", s.ok("STATUS INBOX (MESSAGES)")[0])
+
+    def test_answers_wait_for_a_client_that_does_not_read_before_log_in(self):
+        s = Session(self.server)
+        self.addCleanup(s.close)
+        s.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        writer = threading.Thread(target=lambda: s.send(b"".join(b"c%d CAPABILITY\r\n" % i for i in range(20000))))
+        writer.start()
+        for i in range(20000):
+            self.assertRegex(s.line(), rb"^\* CAPABILITY ")
+            self.assertEqual(s.line(), b"c%d OK CAPABILITY completed\r\n" % i)
+        writer.join()
 
 
 class NoJmapTest(ServerTest):
