@@ -52,19 +52,20 @@ static void set_tag(struct imap_session *s, struct imap_command *c, struct str t
     struct imap_parser p;
 
     imap_parser_init(&p, text);
-    if (imap_parse_tag(&p, &c->tag, NULL) < 0 || c->tag.n > 200)
+    if (imap_parse_tag(&p, &c->tag, NULL) < 0 || c->tag.n > 200 || !imap_parse_peek(&p, ' '))
         c->tag = STR("*");
     c->tag = arena_str(s->arena, c->tag);
 }
 
 /* --- refusing by size ------------------------------------------------------------------------- */
 
-static enum imap_read refuse_line(struct imap_session *s, struct imap_command *c)
+/* `line` begins with what was too long; only of the first line it is the tag's place. */
+static enum imap_read refuse_line(struct imap_session *s, struct imap_command *c, struct str line)
 {
     struct error refused = {0};
 
     if (c->tag.p == NULL)
-        c->tag = STR("*");
+        set_tag(s, c, line);
     fail(&refused, ERR_SYNTAX, "the command line is longer than %zu bytes", line_size_max(s));
     imap_reply_error(s, c, &refused);
     return IMAP_READ_REFUSED;
@@ -95,7 +96,7 @@ static enum imap_read refuse_lines(struct imap_session *s, struct imap_command *
     if (imap_literal_at_end(line, &literal) && !literal.is_sync &&
         imap_discard_command(s, literal, err) < 0)
         return IMAP_READ_ENDED;
-    return refuse_line(s, c);
+    return refuse_line(s, c, line);
 }
 
 static enum imap_read refuse_literal(struct imap_session *s, struct imap_command *c,
@@ -159,7 +160,7 @@ static enum imap_read read_more(struct imap_session *s, struct imap_command *c, 
             return IMAP_READ_ENDED;
         imap_renew_deadline(s);
         if (conn_read_line(s->conn, line_size_max(s), &line, err) < 0)
-            return err->kind == ERR_TOO_BIG ? refuse_line(s, c) : IMAP_READ_ENDED;
+            return err->kind == ERR_TOO_BIG ? refuse_line(s, c, line) : IMAP_READ_ENDED;
     }
 }
 
@@ -226,7 +227,7 @@ enum imap_read imap_command_read(struct imap_session *s, struct imap_command *c,
 
     imap_renew_deadline(s);
     if (conn_read_line(s->conn, line_size_max(s), &line, err) < 0)
-        return err->kind == ERR_TOO_BIG ? refuse_line(s, c) : IMAP_READ_ENDED;
+        return err->kind == ERR_TOO_BIG ? refuse_line(s, c, line) : IMAP_READ_ENDED;
     if (!imap_literal_at_end(line, &literal))
         return parse_start(s, c, without_blanks(line));
     status = read_more(s, c, line, err);

@@ -393,17 +393,29 @@ static void take(struct conn *c, size_t size)
     c->in_seen = c->in_seen > size ? c->in_seen - size : 0;
 }
 
-static int discard_line(struct conn *c, size_t size_max, struct error *err)
+/* The head of a line that is thrown away. One for all connections: nobody reads it after a park. */
+static char long_line_head[CONN_LONG_LINE_HEAD];
+
+static int refuse_line(const char *head, size_t size_max, struct str *line, struct error *err)
 {
+    memcpy(long_line_head, head, sizeof long_line_head);
+    *line = str_of(long_line_head, sizeof long_line_head);
+    return fail(err, ERR_TOO_BIG, "the line is longer than %zu bytes", size_max);
+}
+
+static int discard_line(struct conn *c, size_t size_max, struct str *line, struct error *err)
+{
+    char head[CONN_LONG_LINE_HEAD] = {0};
     size_t discarded = 0;
 
+    memcpy(head, conn_buffer_str(&c->in).p, c->in.n < sizeof head ? c->in.n : sizeof head);
     while (discarded <= DISCARD_MAX) {
         struct str s = conn_buffer_str(&c->in);
         ptrdiff_t end = str_index(s, '\n');
 
         take(c, end < 0 ? s.n : (size_t)end + 1);
         if (end >= 0)
-            return fail(err, ERR_TOO_BIG, "the line is longer than %zu bytes", size_max);
+            return refuse_line(head, size_max, line, err);
         discarded += s.n;
         if (conn_more(c, err) < 0)
             return -1;
@@ -443,7 +455,7 @@ PARKS int conn_read_line(struct conn *c, size_t size_max, struct str *line, stru
         if (end >= 0)
             return take_line(c, scanned + (size_t)end, size_max, line, err);
         if (s.n > size_max + 1) /* one more may be the CR */
-            return discard_line(c, size_max, err);
+            return discard_line(c, size_max, line, err);
         scanned = s.n;
         if (conn_more(c, err) < 0)
             return -1;

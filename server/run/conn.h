@@ -23,7 +23,9 @@ struct conn;
 
 /* A line without its end. It ends at LF; a CR before that is dropped too, and conn_line_had_cr() says
  * whether there was one. Longer than size_max: the rest of the line is read and thrown away (up to
- * 16 MiB, then ERR_CLOSED), and ERR_TOO_BIG is the answer; the connection stays usable. */
+ * 16 MiB, then ERR_CLOSED), and ERR_TOO_BIG is the answer, with at least the line's first
+ * CONN_LONG_LINE_HEAD bytes in `line` (NULs behind a shorter one) until the next park; the connection stays usable. */
+#define CONN_LONG_LINE_HEAD 128
 PARKS int conn_read_line(struct conn *c, size_t size_max, struct str *line, struct error *err);
 bool conn_line_had_cr(const struct conn *c);
 

@@ -337,7 +337,8 @@ class Ledger:
                 raise Broken(f"{key} is gone, but nobody deleted or moved it; first told to {who}")
         passed = {row.ident for row in self.rows.values()} | set(self.seen_ids.values())
         unseen = [(ident, box) for ident, box in self.delivered.items() if ident not in passed]
-        nameless = sum(1 for key in self.gone.keys() | self.moved if key not in self.seen_ids and key not in self.rows)
+        nameless = sum(1 for box in boxes for uid in range(box.used_up_to + 1, box.uid_next)
+                       if (box, uid) not in self.rows and (box, uid) not in self.seen_ids and self.is_accounted_for((box, uid)))
         if len(unseen) > nameless:
             raise Broken(f"deliveries are lost: {unseen[:5]}")
         for ident, _ in unseen:

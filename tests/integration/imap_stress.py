@@ -492,6 +492,7 @@ class Truth:
                 self.take(r)
         status = self.ask(b"STATUS %s (MESSAGES UNSEEN UIDNEXT UIDVALIDITY SIZE DELETED HIGHESTMODSEQ)" % name)
         numbers = {k: int(v) for k, v in re.findall(rb"([A-Z]+) (\d+)", b"".join(status).rpartition(b"(")[2])}
+        world.ledger.number_told(self.box, numbers[b"UIDNEXT"], numbers[b"HIGHESTMODSEQ"])
         return self.compare(told, numbers)
 
     def take(self, r):
