@@ -44,6 +44,8 @@ void imap_add_capabilities(const struct imap_session *s, struct buf *out)
         buf_add_u64(out, (uint64_t)config.imap_append_max);
         buf_adds(out, CAPABILITIES_OF_MESSAGES CAPABILITIES_OF_SEARCH);
         add_settings(out);
+        if (!conn_is_compressed(s->conn))
+            buf_adds(out, " COMPRESS=DEFLATE");
         return;
     }
     if (s->listener == IMAP_STARTTLS && !conn_is_tls(s->conn))

@@ -117,6 +117,7 @@ imap_run imap_cmd_language;                                                   /*
 imap_run imap_cmd_starttls, imap_cmd_login, imap_cmd_authenticate;            /* imap_auth.c */
 imap_run imap_cmd_unauthenticate;                                             /* imap_auth.c */
 imap_run imap_cmd_uidbatches;                                                 /* imap_batches.c */
+imap_run imap_cmd_compress;                                                   /* imap_compress.c */
 imap_run imap_cmd_select, imap_cmd_examine, imap_cmd_close, imap_cmd_unselect;/* imap_select.c */
 imap_run imap_cmd_create, imap_cmd_delete, imap_cmd_rename;                   /* imap_mailbox.c */
 imap_run imap_cmd_subscribe, imap_cmd_unsubscribe;                            /* imap_mailbox.c */

@@ -69,6 +69,7 @@ static const struct imap_verb verbs[] = {
     {"UNAUTHENTICATE",imap_cmd_unauthenticate, LOGGED_IN,     VERB_NO_UPDATES},
     {"CAPABILITY",    imap_cmd_capability,   ANY_PHASE,       0},
     {"ID",            imap_cmd_id,           ANY_PHASE,       0},
+    {"COMPRESS",      imap_cmd_compress,     LOGGED_IN,       VERB_READS | VERB_NO_UPDATES},
     {"LOGIN",         imap_cmd_login,        IN(NEW),         VERB_NO_UPDATES},
     {"AUTHENTICATE",  imap_cmd_authenticate, IN(NEW),         VERB_READS | VERB_NO_UPDATES},
     {"STARTTLS",      imap_cmd_starttls,     IN(NEW),         VERB_READS | VERB_NO_UPDATES},

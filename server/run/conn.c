@@ -229,7 +229,7 @@ static enum io plain_send(struct conn *c, struct str s, size_t *sent)
     return IO_BROKEN;
 }
 
-static enum io receive(struct conn *c, void *to, size_t size, size_t *got)
+static enum io receive_wire(struct conn *c, void *to, size_t size, size_t *got)
 {
     enum io io;
 
@@ -238,6 +238,34 @@ static enum io receive(struct conn *c, void *to, size_t size, size_t *got)
     io = c->ssl != NULL ? tls_receive(c, to, size, got) : plain_receive(c, to, size, got);
     c->is_eof = io == IO_END;
     return io;
+}
+
+static enum io receive_compressed(struct conn *c, void *to, size_t size, size_t *got)
+{
+    struct conn_zip *z = c->zip;
+    enum conn_zip_result result;
+
+    while ((result = conn_zip_read(z, to, size, got)) == CONN_ZIP_HUNGRY) {
+        size_t room = conn_buffer_room(&z->in, CONN_BLOCK_SIZE), received = 0;
+        enum io io = receive_wire(c, conn_buffer_end(&z->in), room, &received);
+
+        if (io != IO_DONE)
+            return io;
+        conn_buffer_added(&z->in, received);
+    }
+    if (result == CONN_ZIP_DONE)
+        return IO_DONE;
+    c->is_eof = true;
+    if (result == CONN_ZIP_END)
+        return IO_END;
+    log_info(&c->log, "compression_broken");
+    conn_break(c, ERR_CLOSED);
+    return IO_BROKEN;
+}
+
+static enum io receive(struct conn *c, void *to, size_t size, size_t *got)
+{
+    return c->zip != NULL ? receive_compressed(c, to, size, got) : receive_wire(c, to, size, got);
 }
 
 static enum io receive_into_buffer(struct conn *c)
@@ -257,10 +285,27 @@ bool conn_poll_input(struct conn *c)
     return c->failure == ERR_NONE && !c->is_detached && receive_into_buffer(c) == IO_DONE;
 }
 
+size_t conn_unsent(const struct conn *c)
+{
+    return c->out.n + (c->zip != NULL ? c->zip->out.n : 0);
+}
+
+/* What the wire gets next. More is compressed only when all before is out, so that a slow client
+ * makes the writer wait. */
+static struct conn_buffer *wire_out(struct conn *c)
+{
+    if (c->zip == NULL)
+        return &c->out;
+    if (c->zip->out.n == 0 && c->out.n > 0)
+        conn_zip_write(c->zip, &c->out);
+    return &c->zip->out;
+}
+
 unsigned conn_send_pending(struct conn *c)
 {
-    while (c->out.n > 0 && c->failure == ERR_NONE) {
-        struct str s = conn_buffer_str(&c->out);
+    while (conn_unsent(c) > 0 && c->failure == ERR_NONE) {
+        struct conn_buffer *out = wire_out(c);
+        struct str s = conn_buffer_str(out);
         size_t sent = 0;
         enum io io = c->ssl != NULL ? tls_send(c, s, &sent) : plain_send(c, s, &sent);
 
@@ -270,7 +315,7 @@ unsigned conn_send_pending(struct conn *c)
             return WAIT_WRITE;
         if (io != IO_DONE)
             conn_break(c, ERR_CLOSED);
-        conn_buffer_drop(&c->out, sent);
+        conn_buffer_drop(out, sent);
     }
     return 0;
 }
@@ -509,11 +554,19 @@ void conn_consume(struct conn *c, size_t size)
     take(c, size);
 }
 
-bool conn_has_input(const struct conn *c)
+/* Of compressed input only decompressing tells whether it is any. */
+static bool has_pending_input(struct conn *c)
 {
-    return c->in.n > 0 || (c->ssl != NULL && SSL_pending(c->ssl) > 0) || c->is_eof ||
-           c->failure != ERR_NONE || c->rest_timed_out ||
-           (conn_worker_is_draining() && !c->step_has_input);
+    bool has_tls = c->ssl != NULL && SSL_pending(c->ssl) > 0;
+
+    return c->zip == NULL ? has_tls
+                          : (has_tls || c->zip->in.n > 0 || c->zip->is_full) && conn_poll_input(c);
+}
+
+bool conn_has_input(struct conn *c)
+{
+    return c->in.n > 0 || has_pending_input(c) || c->is_eof || c->failure != ERR_NONE ||
+           c->rest_timed_out || (conn_worker_is_draining() && !c->step_has_input);
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -523,14 +576,14 @@ static void send_down_to(struct conn *c, size_t left_max)
 {
     int64_t deadline_ms = c->deadline_ms;
 
-    while (c->out.n > left_max && c->failure == ERR_NONE) {
-        size_t before = c->out.n;
+    while (conn_unsent(c) > left_max && c->failure == ERR_NONE) {
+        size_t before = conn_unsent(c);
         unsigned waits_for = conn_send_pending(c);
         enum wake wake;
 
-        if (c->out.n < before && deadline_ms < loop_deadline(c->deadline_duration_ms))
+        if (conn_unsent(c) < before && deadline_ms < loop_deadline(c->deadline_duration_ms))
             deadline_ms = loop_deadline(c->deadline_duration_ms);
-        if (c->out.n <= left_max || c->failure != ERR_NONE)
+        if (conn_unsent(c) <= left_max || c->failure != ERR_NONE)
             return;
         wake = conn_park(c, waits_for, deadline_ms);
         if (wake != WAKE_READY)
@@ -714,11 +767,31 @@ PARKS int conn_handshake(struct conn *c, struct error *err)
 PARKS int conn_start_tls(struct conn *c, struct error *err)
 {
     assert(c->ssl == NULL);
-    if (c->in.n > 0) /* or an attacker's line would be taken for the client's */
+    if (c->in.n > 0 ||
+        (c->zip != NULL &&
+         c->zip->in.n > 0)) /* or an attacker's line would be taken for the client's */
         return fail(err, ERR_SYNTAX, "nothing may be sent between STARTTLS and the handshake");
     if (conn_flush(c, err) < 0)
         return -1;
     return conn_handshake(c, err);
+}
+
+/* What the client sent ahead was compressed already, if the client knows what it is doing. */
+PARKS int conn_start_compression(struct conn *c, struct error *err)
+{
+    assert(c->zip == NULL);
+    if (conn_flush(c, err) < 0)
+        return -1;
+    c->zip = conn_zip_new();
+    c->zip->in = c->in;
+    c->in = (struct conn_buffer){0};
+    c->in_seen = 0;
+    return 0;
+}
+
+bool conn_is_compressed(const struct conn *c)
+{
+    return c->zip != NULL;
 }
 
 bool conn_is_tls(const struct conn *c)
@@ -811,7 +884,7 @@ PARKS int conn_detach_fd(struct conn *c)
 {
     int fd = c->io.fd;
 
-    if (c->ssl != NULL || c->in.n > 0 || c->out.n > 0 || c->failure != ERR_NONE)
+    if (c->ssl != NULL || c->zip != NULL || c->in.n > 0 || c->out.n > 0 || c->failure != ERR_NONE)
         return -1;
     loop_fd_set(&c->io, 0);
     c->io.fd = -1;

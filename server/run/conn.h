@@ -39,7 +39,7 @@ void conn_consume(struct conn *c, size_t size);
 /* A read would not wait: a pipelined command is buffered here or inside TLS. Also true when the next read will
  * fail: the client has closed, the rest timed out, the server drains. A step that was called for a wake asks
  * this before it reads. */
-bool conn_has_input(const struct conn *c);
+bool conn_has_input(struct conn *c);
 
 /* --- writing: PARKS because a slow reader makes the writer wait once 256 KiB are pending ------ */
 PARKS void conn_write(struct conn *c, struct str s);
@@ -76,6 +76,12 @@ struct str conn_tls_description(const struct conn *c);  /* "TLSv1.3 with cipher 
 struct str conn_tls_server_name(const struct conn *c);  /* SNI, or empty */
 /* Channel binding data (RFC 5929, 9266). false when there is none. type: "tls-exporter", "tls-server-end-point". */
 bool conn_tls_binding(const struct conn *c, const char *type, struct buf *out);
+
+/* --- compression (RFC 4978) ---------------------------------------------------------------------- */
+/* After its positive reply was written: flushes, then all bytes of both directions are DEFLATE, below TLS or STARTTLS to
+ * come. What was received behind the command counts as compressed. A corrupt stream closes the connection. */
+PARKS int conn_start_compression(struct conn *c, struct error *err);
+bool conn_is_compressed(const struct conn *c);
 
 /* --- who ----------------------------------------------------------------------------------------- */
 struct str conn_peer_text(const struct conn *c);        /* "192.0.2.7", "2001:db8::1", "unix"; of PROXY v2 where used */

@@ -4,6 +4,7 @@
 #include "server/base/list.h"
 #include "server/run/conn.h"
 #include "server/run/conn_buffer.h"
+#include "server/run/conn_zip.h"
 #include "server/run/loop.h"
 #include "server/run/service.h"
 
@@ -35,6 +36,7 @@ struct conn {
     struct fiber *waiter;                               /* the same, while it waits here for waits_for */
     SSL *ssl;
     char *tls_text;
+    struct conn_zip *zip;                               /* NULL: not compressed. `in` and `out` are plain always */
 
     unsigned waits_for;                                 /* WAIT_... */
     enum wake_mark wake;
@@ -88,6 +90,7 @@ PARKS enum wake conn_park(struct conn *c, unsigned waits_for, int64_t deadline_m
 bool conn_poll_input(struct conn *c);
 /* Sends until all is out or the socket is full; says what to wait for (0: nothing). */
 unsigned conn_send_pending(struct conn *c);
+size_t conn_unsent(const struct conn *c);               /* bytes that are still to be sent, compressed or not */
 /* Waits for more input in the buffer. */
 PARKS int conn_more(struct conn *c, struct error *err);
 /* One attempt at the socket itself: bytes, 0 at its end, -1 with errno. */

@@ -296,13 +296,13 @@ static bool has_to_step(struct conn *c)
  * may be one that sends all of them before it reads. */
 static void send_or_receive(struct conn *c)
 {
-    size_t before = c->out.n;
+    size_t before = conn_unsent(c);
     unsigned waits_for = conn_send_pending(c);
     enum wake wake;
 
-    if (c->out.n == 0 || c->failure != ERR_NONE)
+    if (conn_unsent(c) == 0 || c->failure != ERR_NONE)
         return;
-    if (c->out.n < before)
+    if (conn_unsent(c) < before)
         c->deadline_ms = loop_deadline(c->deadline_duration_ms);
     wake = conn_park(c, WAIT_READ | WAIT_EVENT | waits_for, c->deadline_ms);
     if (wake != WAKE_READY)
@@ -317,7 +317,7 @@ static bool conn_serve(struct conn *c)
             if (conn_step(c) == STEP_END)
                 return false;
             fiber_pause();
-        } else if (c->out.n > 0) {
+        } else if (conn_unsent(c) > 0) {
             send_or_receive(c);
         } else {
             return true;
@@ -331,6 +331,8 @@ static void conn_rest(struct conn *c)
     conn_buffer_release(&c->in);
     conn_buffer_release(&c->ahead);
     conn_buffer_release(&c->out);
+    if (c->zip != NULL)
+        conn_zip_rest(c->zip);
     c->in_seen = 0;
     c->fiber = NULL;
     timer_set(&c->rest_timer, conn_rest_deadline(c));
@@ -378,6 +380,7 @@ static void conn_free(struct conn *c)
     if (c->is_admitted)
         admission_leave(&c->peer);
     SSL_free(c->ssl);
+    conn_zip_free(&c->zip);
     free(c->tls_text);
     conn_buffer_release(&c->in);
     conn_buffer_release(&c->out);

@@ -519,4 +519,5 @@ void listener_fini(void)
     admission_fini();
     conn_buffer_pool_fini();
     conn_tls_fini();
+    conn_zip_pool_fini();
 }

@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <zlib.h>
 
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
@@ -147,7 +148,10 @@ static enum step obey(struct session *s, struct str line, struct error *err)
         do_big(c, number);
     else if (str_eq(verb, STR("wait")))
         do_wait(c, err);
-    else if (str_eq(verb, STR("line"))) {
+    else if (str_eq(verb, STR("zip"))) {
+        conn_write(c, STR("zipped\r\n"));
+        conn_start_compression(c, err);
+    } else if (str_eq(verb, STR("line"))) {
         conn_write(c, STR("go\r\n"));
         if (conn_read_line(c, LINE_MAX_SIZE, &line, err) == 0)
             conn_printf(c, "line %.*s\r\n", STR_ARG(line));
@@ -424,6 +428,173 @@ static void body_blocks(void *arg)
 static void blocks_show_each_byte_once_and_keep_what_is_not_consumed(void **state)
 {
     loop_run_fiber("client", body_blocks, NULL);
+}
+
+/* ---- compression ---------------------------------------------------------------------------------- */
+
+static struct {
+    z_stream out, in;
+} zip;
+
+static void say_zipped(int fd, struct str text, int flush)
+{
+    char wire[4096];
+
+    zip.out.next_in = (unsigned char *)(uintptr_t)text.p;
+    zip.out.avail_in = (unsigned)text.n;
+    do {
+        zip.out.next_out = (unsigned char *)wire;
+        zip.out.avail_out = sizeof wire;
+        deflate(&zip.out, flush);
+        say(fd, wire, sizeof wire - zip.out.avail_out);
+    } while (zip.out.avail_out == 0);
+}
+
+/* Reads byte by byte, so as not to read more than is wanted; size bytes into `to`, which may be NULL. */
+static void hear_zipped(int fd, char *to, size_t size)
+{
+    char byte, scrap[1000];
+
+    while (size > 0) {
+        size_t room = to != NULL ? size : size < sizeof scrap ? size : sizeof scrap;
+
+        zip.in.next_out = (unsigned char *)(to != NULL ? to : scrap);
+        zip.in.avail_out = (unsigned)room;
+        if (inflate(&zip.in, Z_SYNC_FLUSH) == Z_BUF_ERROR && zip.in.avail_out == room) {
+            assert_int_equal(hear(fd, &byte, 1), 1);
+            zip.in.next_in = (unsigned char *)&byte;
+            zip.in.avail_in = 1;
+            inflate(&zip.in, Z_SYNC_FLUSH);
+        }
+        size -= room - zip.in.avail_out;
+        if (to != NULL)
+            to += room - zip.in.avail_out;
+    }
+}
+
+static void expect_zipped(int fd, const char *wanted)
+{
+    char got[512] = {0};
+
+    hear_zipped(fd, got, strlen(wanted));
+    assert_string_equal(got, wanted);
+}
+
+static int connect_zipped(void)
+{
+    int fd = connect_pair();
+
+    zip.out = zip.in = (z_stream){0};
+    deflateInit2(&zip.out, 6, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY);
+    inflateInit2(&zip.in, -15);
+    say_c(fd, "zip\r\n");
+    expect(fd, "zipped\r\n");
+    return fd;
+}
+
+/* The end of the flush may still be on its way, or last words. */
+static void zip_end(int fd)
+{
+    char scrap[100];
+
+    while (hear(fd, scrap, sizeof scrap) > 0)
+        ;
+    close(fd);
+    deflateEnd(&zip.out);
+    inflateEnd(&zip.in);
+    wait_all_closed();
+}
+
+static void body_zipped(void *arg)
+{
+    int fd = connect_zipped();
+
+    for (int i = 0; i < 20; i++) {
+        say_zipped(fd, STR("one\r\ntwo\r\nliteral 5\r\nab"), Z_SYNC_FLUSH);
+        expect_zipped(fd, "one\r\ntwo\r\n");
+        say_zipped(fd, STR("cdethree\r\n"), Z_PARTIAL_FLUSH);
+        expect_zipped(fd, "sum 495\r\nthree\r\n");
+    }
+    say_zipped(fd, STR("literal 3000000\r\n"), Z_NO_FLUSH);
+    for (int i = 0; i < 30000; i++)
+        say_zipped(fd,
+                   str_of("x1x2x3x4x5x6x7x8x9x0x1x2x3x4x5x6x7x8x9x0x1x2x3x4x5x6x7x8x9x0x1x2x3x4x5x6"
+                          "x7x8x9x0x1x2x3x4x5x6x7x8x9x0",
+                          100),
+                   Z_NO_FLUSH);
+    say_zipped(fd, STR("quit\r\n"), Z_SYNC_FLUSH);
+    expect_zipped(fd, "sum 258750000\r\nbye\r\n");
+    zip_end(fd);
+}
+
+static void compressed_commands_are_answered_compressed(void **state)
+{
+    loop_run_fiber("client", body_zipped, NULL);
+}
+
+static void body_zipped_rest(void *arg)
+{
+    int fd = connect_zipped();
+
+    for (int i = 0; i < 3; i++) {
+        say_zipped(fd, STR("x\r\n"), Z_SYNC_FLUSH);
+        expect_zipped(fd, "x\r\n");
+        fiber_sleep(2);
+        assert_null(served->fiber);
+        assert_null(served->in.p);
+        assert_null(served->zip->in.p);
+        assert_null(served->zip->out.p);
+        assert_null(served->zip->inflater);
+    }
+    conn_wake(served);
+    expect_zipped(fd, "* news\r\n");
+    say_zipped(fd, STR(""), Z_FULL_FLUSH); /* bytes, but no input */
+    fiber_sleep(2);
+    say_zipped(fd, STR("quit\r\n"), Z_SYNC_FLUSH);
+    expect_zipped(fd, "bye\r\n");
+    zip_end(fd);
+}
+
+static void a_compressed_connection_at_rest_keeps_what_it_must_remember(void **state)
+{
+    loop_run_fiber("client", body_zipped_rest, NULL);
+}
+
+static void body_zipped_slowly_read(void *arg)
+{
+    int fd = connect_zipped();
+
+    say_zipped(fd, STR("big 30000000\r\nquit\r\n"), Z_SYNC_FLUSH);
+    fiber_sleep(20);
+    assert_true(conn_unsent(served) <= 600 * 1024);
+    hear_zipped(fd, NULL, 30000002);
+    expect_zipped(fd, "bye\r\n");
+    zip_end(fd);
+}
+
+static void a_slow_reader_of_compressed_answers_makes_the_writer_wait(void **state)
+{
+    loop_run_fiber("client", body_zipped_slowly_read, NULL);
+}
+
+static void body_zipped_broken(void *arg)
+{
+    static const char garbage[] = "\xff\xff\xff";
+
+    for (int i = 0; i < 2; i++) {
+        int fd = connect_zipped();
+
+        say_zipped(fd, STR("x\r\n"), i == 0 ? Z_SYNC_FLUSH : Z_FINISH);
+        expect_zipped(fd, "x\r\n");
+        if (i == 0)
+            say(fd, garbage, sizeof garbage - 1);
+        zip_end(fd);
+    }
+}
+
+static void a_broken_stream_closes_the_connection(void **state)
+{
+    loop_run_fiber("client", body_zipped_broken, NULL);
 }
 
 /* ---- rest ---------------------------------------------------------------------------------------- */
@@ -1090,6 +1261,10 @@ int main(void)
         CASE(a_line_without_end_closes_the_connection),
         CASE(a_literal_of_any_size_is_read_exactly),
         CASE(blocks_show_each_byte_once_and_keep_what_is_not_consumed),
+        CASE(compressed_commands_are_answered_compressed),
+        CASE(a_compressed_connection_at_rest_keeps_what_it_must_remember),
+        CASE(a_slow_reader_of_compressed_answers_makes_the_writer_wait),
+        CASE(a_broken_stream_closes_the_connection),
         CASE(a_connection_at_rest_owns_no_fiber_and_no_buffer),
         CASE(pipelined_commands_are_answered_in_order),
         CASE(a_rest_that_lasts_too_long_is_told_by_the_next_read),
