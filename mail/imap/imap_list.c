@@ -151,27 +151,59 @@ static PARKS int add_foreign(struct list_run *run, const struct shared_mailbox *
     return 0;
 }
 
+/* Own mailboxes say themselves whether they are subscribed. A name that leads nowhere, or nowhere any
+ * more, stays subscribed, and is listed among the subscribed (RFC 9051, 6.3.9.4). */
+static PARKS void add_subscriptions(struct list_run *run, const struct str *names, size_t count)
+{
+    struct map *places = map_new();
+
+    for (size_t i = 0; i < run->count; i++)
+        map_put(places, run->entries[i].name, &run->entries[i]);
+    for (size_t i = 0; i < count; i++) {
+        struct list_entry *e = map_get(places, names[i]);
+        if (e != NULL)
+            e->is_subscribed = true;
+        else if (run->request->select_subscribed)
+            run->entries[run->count++] = (struct list_entry){
+                .name = names[i], .is_subscribed = true, .is_own = !access_is_foreign_name(names[i])};
+        fiber_pause();
+    }
+    map_free(&places);
+}
+
+static PARKS int read_subscriptions(struct list_run *run, struct str **names, size_t *count,
+                                    struct error *err)
+{
+    *count = 0;
+    if (!run->request->select_subscribed && !run->request->return_subscribed)
+        return 0;
+    return mailbox_subscriptions(run->s->arena, run->s->account_id, names, count, err);
+}
+
 /* Others' mailboxes are asked for only when a pattern could name one. */
 static PARKS int collect(struct list_run *run, struct error *err)
 {
     struct imap_session *s = run->s;
     struct shared_mailbox *foreign = NULL;
-    size_t own_count, foreign_count = 0, count;
+    size_t own_count, foreign_count = 0, name_count, count;
     struct mailbox *own;
+    struct str *names;
 
+    if (read_subscriptions(run, &names, &name_count, err) < 0)
+        return -1;
     if ((may_match_foreign(run->request)
              ? access_list_all(s->arena, s->account_id, &own, &own_count, &foreign, &foreign_count,
                                err)
              : mailbox_list(s->arena, s->account_id, &own, &own_count, err)) < 0)
         return -1;
-    count = own_count;
+    count = own_count + name_count;
     for (size_t i = 0; i < foreign_count; i++)
         count += level_count(foreign[i].name);
     run->entries = ARENA_ARRAY(s->arena, count, struct list_entry);
-    return add_own(run, own, own_count, err) < 0 ||
-                   add_foreign(run, foreign, foreign_count, err) < 0
-               ? -1
-               : 0;
+    if (add_own(run, own, own_count, err) < 0 || add_foreign(run, foreign, foreign_count, err) < 0)
+        return -1;
+    add_subscriptions(run, names, name_count);
+    return 0;
 }
 
 /* --- choosing ----------------------------------------------------------------------------------- */

@@ -104,25 +104,69 @@ uint32_t *imap_target_uids(const struct imap_session *s, const struct imap_set *
     return uids;
 }
 
+static void print_range(struct buf *out, uint32_t first, uint32_t last)
+{
+    if (!str_ends(buf_str(out), STR(" ")))
+        buf_addc(out, ',');
+    buf_add_u64(out, first);
+    if (first < last) {
+        buf_addc(out, ':');
+        buf_add_u64(out, last);
+    }
+}
+
+/* A message that vanished a moment ago may still be in the view: it is told as expunged, later. */
+static void print_vanished(const struct imap_session *s, struct buf *out, uint32_t first,
+                           uint32_t last)
+{
+    uint32_t seq = view_seq_at_least(s->view, first);
+
+    for (; seq <= view_count(s->view) && view_uid(s->view, seq) <= last; seq++) {
+        uint32_t shown = view_uid(s->view, seq);
+        if (first < shown)
+            print_range(out, first, shown - 1);
+        first = shown + 1;
+        fiber_pause();
+    }
+    if (first <= last)
+        print_range(out, first, last);
+}
+
+/* Both ascend, so each is walked once. */
+static void print_known(const struct imap_session *s, struct buf *out, const struct imap_set *known,
+                        const struct uid_range *v, size_t count)
+{
+    for (size_t i = 0, k = 0; i < count && k < known->n;) {
+        uint32_t first = v[i].first > known->v[k].from ? v[i].first : known->v[k].from;
+        uint32_t last = v[i].last < known->v[k].to ? v[i].last : known->v[k].to;
+        if (first <= last)
+            print_vanished(s, out, first, last);
+        if (v[i].last <= known->v[k].to)
+            i++;
+        else
+            k++;
+    }
+}
+
 int imap_tell_vanished_earlier(struct imap_session *s, uint64_t modseq,
                                const struct imap_set *known, struct error *err)
 {
-    size_t count, kept = 0;
-    uint32_t *uids;
+    struct uid_range *v;
     struct buf out;
+    size_t count, empty;
 
-    if (mailbox_vanished_since(s->arena, s->selected, modseq, &uids, &count, err) < 0)
+    if (mailbox_vanished_since(s->arena, s->selected, modseq, &v, &count, err) < 0)
         return -1;
-    for (size_t i = 0; i < count; i++)
-        if ((known == NULL || imap_set_contains(known, uids[i])) && view_seq(s->view, uids[i]) == 0)
-            uids[kept++] = uids[i];
-    if (kept == 0)
-        return 0;
     buf_init(&out, SIZE_MAX);
     buf_adds(&out, "* VANISHED (EARLIER) ");
-    imap_set_print(&out, uids, kept);
+    empty = out.n;
+    if (known != NULL)
+        print_known(s, &out, known, v, count);
+    for (size_t i = 0; known == NULL && i < count; i++)
+        print_vanished(s, &out, v[i].first, v[i].last);
     buf_adds(&out, "\r\n");
-    imap_write_buf(s, &out);
+    if (out.n > empty + 2)
+        imap_write_buf(s, &out);
     buf_fini(&out);
     return 0;
 }

@@ -1,5 +1,5 @@
 /* delivery.c - messages go in: the blob, then a call of the SQL function for each account, in
- * one pipeline.
+ * one pipeline; of many messages to one mailbox the blobs and one call for each portion.
  *
  * Accounts are taken in ascending order, so that two deliveries to the same people cannot wait
  * for each other. What one account refuses (quota, no such mailbox) is its status and leaves the
@@ -22,6 +22,9 @@
 #define BLOB_SIZE_MAX       ((size_t)1000 << 20) /* PostgreSQL's limit of one value is 1 GB */
 #define DELIVER_PARAM_COUNT 17
 #define ATTEMPTS_MAX        3
+#define PORTION_SIZE_MAX    ((size_t)4 << 20)
+#define PORTION_COUNT_MAX   200
+#define APPEND_PARAM_COUNT  21
 
 /* ---- many statements, one transaction -------------------------------------------------------- */
 
@@ -165,8 +168,8 @@ static void add_delivery(struct work *w, const struct sql_query *query,
     args[8] = pg_bytea(m->envelope);
     args[9] = pg_bytea(m->structure);
     args[10] = m->headers.p != NULL ? pg_bytea(m->headers) : pg_null();
-    args[11] = pg_i64_array(m->refs, m->ref_count);
-    args[12] = pg_i64(m->subject_hash);
+    args[11] = pg_i64_array(m->thread.refs, m->thread.ref_count);
+    args[12] = pg_i64(m->thread.subject_hash);
     args[13] = pg_i64(d->may_exceed_quota ? -1 : config.quota_bytes);
     args[14] = pg_i64(d->may_exceed_quota ? -1 : config.quota_messages);
     args[15] = pg_bytea(m->sort_keys);
@@ -187,28 +190,49 @@ static void add_growth(struct work *w, const struct message_prepared *m, int64_t
     args[2] = pg_i64((int64_t)m->growth);
 }
 
-static void read_answer(const struct pg_rows *rows, struct delivery *d)
+static void read_answer(const struct pg_rows *rows, size_t row, struct delivery *d)
 {
-    d->status = (enum delivery_status)pg_get_i32(rows, 0, "status");
-    d->uid_validity = pg_get_u32(rows, 0, "uid_validity");
-    d->uid = pg_get_u32(rows, 0, "uid");
-    d->message_id = pg_get_i64(rows, 0, "message_id");
-    d->thread_id = pg_get_i64(rows, 0, "thread_id");
-    d->modseq = (uint64_t)pg_get_i64(rows, 0, "modseq");
+    d->status = (enum delivery_status)pg_get_i32(rows, row, "status");
+    d->uid_validity = pg_get_u32(rows, row, "uid_validity");
+    d->uid = pg_get_u32(rows, row, "uid");
+    d->message_id = pg_get_i64(rows, row, "message_id");
+    d->thread_id = pg_get_i64(rows, row, "thread_id");
+    d->modseq = (uint64_t)pg_get_i64(rows, row, "modseq");
+}
+
+static size_t find_row(const struct pg_rows *rows, int64_t blob_id)
+{
+    int column = pg_column(rows, "blob_id");
+    size_t low = 0, high = rows->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (pg_i64_at(rows, middle, column) < blob_id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < rows->count && pg_i64_at(rows, low, column) == blob_id ? low : SIZE_MAX;
 }
 
 /* What an earlier attempt did, when its answer was lost. */
-static int find_answer(int64_t blob_id, struct delivery *d, struct error *err)
+static int find_answers(const int64_t *blob_ids, struct delivery *v, size_t count,
+                        struct error *err)
 {
     struct pg_rows rows;
 
-    if (pg_run(pg_pool(), &sql_mail_delivery_find, PG_ARGS(pg_i64(d->account_id), pg_i64(blob_id)),
-               &rows, err) < 0)
+    if (pg_run(pg_pool(), &sql_mail_delivery_find,
+               PG_ARGS(pg_i64(v->account_id), pg_i64_array(blob_ids, count)), &rows, err) < 0)
         return -1;
-    if (rows.count > 0)
-        read_answer(&rows, d);
-    else
-        d->status = DELIVERY_OVER_QUOTA;
+    for (size_t i = 0; i < count; i++) {
+        size_t row = find_row(&rows, blob_ids[i]);
+
+        if (row != SIZE_MAX)
+            read_answer(&rows, row, &v[i]);
+        else
+            v[i].status = DELIVERY_OVER_QUOTA;
+    }
     pg_rows_free(&rows);
     return 0;
 }
@@ -217,8 +241,8 @@ static int take_answer(const struct work *w, size_t call, int64_t blob_id, struc
                        struct error *err)
 {
     if (w->was_done)
-        return find_answer(blob_id, d, err);
-    read_answer(&w->rows[call], d);
+        return find_answers(&blob_id, d, 1, err);
+    read_answer(&w->rows[call], 0, d);
     return 0;
 }
 
@@ -291,40 +315,267 @@ int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t co
 
 /* ---- many messages to one mailbox ------------------------------------------------------------ */
 
-static int add_append(struct work *w, const struct message_prepared *m, const struct delivery *d,
-                      int64_t *blob_id, struct error *err)
+static size_t portion_size(const struct message_prepared *m)
+{
+    return m->raw.n + m->envelope.n + m->structure.n + m->headers.n;
+}
+
+static bool have_one_target(const struct delivery *a, const struct delivery *b)
+{
+    return a->account_id == b->account_id && a->mailbox_id == b->mailbox_id &&
+           a->user_id == b->user_id && a->may_exceed_quota == b->may_exceed_quota;
+}
+
+/* As many messages as their sizes allow, at least one. */
+static size_t portion_count(const struct message_prepared *m, const struct delivery *v,
+                            size_t count)
+{
+    size_t size = portion_size(m);
+    size_t n = 1;
+
+    while (n < count && n < PORTION_COUNT_MAX && have_one_target(&v[0], &v[n]) &&
+           size + portion_size(&m[n]) <= PORTION_SIZE_MAX)
+        size += portion_size(&m[n++]);
+    return n;
+}
+
+static void add_blobs(struct work *w, const struct message_prepared *m, const int64_t *blob_ids,
+                      size_t count)
+{
+    struct str *data = ARENA_ARRAY(w->arena, count, struct str);
+    int64_t *sizes = ARENA_ARRAY(w->arena, count, int64_t);
+    size_t total = 0;
+    struct pg_arg *args;
+
+    for (size_t i = 0; i < count; i++) {
+        data[i] = m[i].raw;
+        sizes[i] = (int64_t)m[i].raw.n;
+        total += m[i].raw.n;
+    }
+    args = work_add(w, &sql_mail_blob_insert_many, 3, total);
+    args[0] = pg_i64_array(blob_ids, count);
+    args[1] = pg_i64_array(sizes, count);
+    args[2] = pg_bytea_array(data, count);
+}
+
+/* A portion turned on its side: one array for each column. */
+struct columns {
+    int32_t *flags, *without_headers, *keyword_of, *ref_of;
+    int64_t *received_us, *sizes, *sent_us, *refs, *ref_subjects;
+    struct str *envelopes, *structures, *headers, *sort_keys, *previews, *keywords;
+    size_t without_count, keyword_count, ref_count;
+    size_t bytes;
+};
+
+static struct columns columns_new(struct arena *a, const struct message_prepared *m,
+                                  const struct delivery *v, size_t count)
+{
+    size_t refs = 0, keywords = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        refs += m[i].thread.ref_count;
+        keywords += v[i].keywords.n;
+    }
+    return (struct columns){
+        .flags = ARENA_ARRAY(a, count, int32_t),
+        .without_headers = ARENA_ARRAY(a, count, int32_t),
+        .keyword_of = ARENA_ARRAY(a, keywords, int32_t),
+        .ref_of = ARENA_ARRAY(a, refs, int32_t),
+        .received_us = ARENA_ARRAY(a, count, int64_t),
+        .sizes = ARENA_ARRAY(a, count, int64_t),
+        .sent_us = ARENA_ARRAY(a, count, int64_t),
+        .refs = ARENA_ARRAY(a, refs, int64_t),
+        .ref_subjects = ARENA_ARRAY(a, refs, int64_t),
+        .envelopes = ARENA_ARRAY(a, count, struct str),
+        .structures = ARENA_ARRAY(a, count, struct str),
+        .headers = ARENA_ARRAY(a, count, struct str),
+        .sort_keys = ARENA_ARRAY(a, count, struct str),
+        .previews = ARENA_ARRAY(a, count, struct str),
+        .keywords = ARENA_ARRAY(a, keywords, struct str),
+    };
+}
+
+static void columns_add_lists(struct columns *c, size_t at, const struct message_prepared *m,
+                              const struct delivery *d)
+{
+    if (m->headers.p == NULL)
+        c->without_headers[c->without_count++] = (int32_t)at;
+    for (size_t i = 0; i < d->keywords.n; i++) {
+        c->keyword_of[c->keyword_count] = (int32_t)at;
+        c->keywords[c->keyword_count++] = d->keywords.v[i];
+    }
+    for (size_t i = 0; i < m->thread.ref_count; i++) {
+        c->ref_of[c->ref_count] = (int32_t)at;
+        c->refs[c->ref_count] = m->thread.refs[i];
+        c->ref_subjects[c->ref_count++] = m->thread.subject_hash;
+    }
+}
+
+static void columns_set(struct columns *c, size_t at, const struct message_prepared *m,
+                        const struct delivery *d)
+{
+    c->flags[at] = (int32_t)(d->flags & FLAG_SYSTEM_ALL);
+    c->received_us[at] = d->received_us;
+    c->sizes[at] = (int64_t)m->raw.n;
+    c->sent_us[at] = m->sent_us;
+    c->envelopes[at] = m->envelope;
+    c->structures[at] = m->structure;
+    c->headers[at] = m->headers;
+    c->sort_keys[at] = m->sort_keys;
+    c->previews[at] = m->preview;
+    c->bytes += m->envelope.n + m->structure.n + m->headers.n + m->sort_keys.n;
+    columns_add_lists(c, at, m, d);
+}
+
+static void columns_give(const struct columns *c, size_t count, struct pg_arg args[13])
+{
+    args[0] = pg_i32_array(c->flags, count);
+    args[1] = pg_i64_array(c->received_us, count);
+    args[3] = pg_i64_array(c->sizes, count);
+    args[4] = pg_i64_array(c->sent_us, count);
+    args[5] = pg_bytea_array(c->envelopes, count);
+    args[6] = pg_bytea_array(c->structures, count);
+    args[7] = pg_bytea_array(c->headers, count);
+    args[8] = pg_i32_array(c->without_headers, c->without_count);
+    args[9] = pg_i32_array(c->keyword_of, c->keyword_count);
+    args[10] = pg_text_array(c->keywords, c->keyword_count);
+    args[11] = pg_i32_array(c->ref_of, c->ref_count);
+    args[12] = pg_i64_array(c->refs, c->ref_count);
+}
+
+static void add_appends(struct work *w, const struct message_prepared *m, const struct delivery *v,
+                        const int64_t *blob_ids, size_t count)
+{
+    struct columns c = columns_new(w->arena, m, v, count);
+    struct pg_arg *args;
+
+    for (size_t i = 0; i < count; i++)
+        columns_set(&c, i, &m[i], &v[i]);
+    args = work_add(w, &sql_mail_append_many, APPEND_PARAM_COUNT, c.bytes);
+    args[0] = pg_i64(v->account_id);
+    args[1] = pg_i64(v->mailbox_id != 0 ? v->mailbox_id : INBOX_ID);
+    args[2] = pg_i64(v->user_id);
+    columns_give(&c, count, args + 3);
+    args[5] = pg_i64_array(blob_ids, count);
+    args[16] = pg_i64_array(c.ref_subjects, c.ref_count);
+    args[17] = pg_i64(v->may_exceed_quota ? -1 : config.quota_bytes);
+    args[18] = pg_i64(v->may_exceed_quota ? -1 : config.quota_messages);
+    args[19] = pg_bytea_array(c.sort_keys, count);
+    args[20] = pg_text_array(c.previews, count);
+}
+
+/* UIDs and ids follow one another within a portion. */
+static void read_append_answer(struct arena *a, const struct pg_rows *rows, struct delivery *v)
+{
+    uint32_t uid_validity = pg_get_u32(rows, 0, "uid_validity");
+    uint32_t first_uid = pg_get_u32(rows, 0, "first_uid");
+    int64_t first_message_id = pg_get_i64(rows, 0, "first_message_id");
+    uint64_t modseq = (uint64_t)pg_get_i64(rows, 0, "modseq");
+    int64_t *threads;
+    size_t count = pg_i64_array_at(a, rows, 0, pg_column(rows, "thread_ids"), &threads);
+
+    for (size_t i = 0; i < count; i++) {
+        v[i].status = DELIVERED;
+        v[i].uid_validity = uid_validity;
+        v[i].uid = first_uid + (uint32_t)i;
+        v[i].message_id = first_message_id + (int64_t)i;
+        v[i].thread_id = threads[i];
+        v[i].modseq = modseq;
+    }
+}
+
+static int append_many(const struct message_prepared *m, struct delivery *v,
+                       const int64_t *blob_ids, size_t count, struct error *err)
+{
+    struct work *w = work_new(3 * count);
+    int rc;
+
+    for (size_t at = 0, n; at < count; at += n) {
+        n = portion_count(m + at, v + at, count - at);
+        add_blobs(w, m + at, blob_ids + at, n);
+        add_appends(w, m + at, v + at, blob_ids + at, n);
+        fiber_pause();
+    }
+    for (size_t i = 0; i < count; i++)
+        add_growth(w, &m[i], blob_ids[i], v[i].account_id);
+    rc = work_run(w, err);
+    if (rc == 0 && w->was_done)
+        rc = find_answers(blob_ids, v, count, err);
+    for (size_t at = 0, call = 1; rc == 0 && !w->was_done && at < count; call += 2) {
+        read_append_answer(w->arena, &w->rows[call], v + at);
+        at += portion_count(m + at, v + at, count - at);
+    }
+    work_free(&w);
+    return rc;
+}
+
+/* ---- one message to one mailbox -------------------------------------------------------------- */
+
+static bool sets_seen_of_another(const struct delivery *d)
+{
+    return d->user_id != 0 && d->user_id != d->account_id && (d->flags & FLAG_SEEN) != 0;
+}
+
+static void add_append(struct work *w, const struct message_prepared *m, const struct delivery *d,
+                       const int64_t *blob_id)
+{
+    if (sets_seen_of_another(d))
+        add_appends(w, m, d, blob_id, 1);
+    else
+        add_delivery(w, &sql_mail_append, m, *blob_id, d);
+}
+
+static int take_append(struct work *w, size_t call, int64_t blob_id, struct delivery *d,
+                       struct error *err)
+{
+    if (w->was_done || !sets_seen_of_another(d))
+        return take_answer(w, call, blob_id, d, err);
+    read_append_answer(w->arena, &w->rows[call], d);
+    return 0;
+}
+
+static int append_one(const struct message_prepared *m, struct delivery *d, int64_t blob_id,
+                      struct error *err)
+{
+    struct work *w = work_new(3);
+    int rc;
+
+    add_blob(w, blob_id, 1, m->raw);
+    add_append(w, m, d, &blob_id);
+    add_growth(w, m, blob_id, d->account_id);
+    rc = work_run(w, err);
+    if (rc == 0)
+        rc = take_append(w, 1, blob_id, d, err);
+    work_free(&w);
+    return rc;
+}
+
+/* ---- both ------------------------------------------------------------------------------------ */
+
+static int take_blob_id(const struct message_prepared *m, const struct delivery *d,
+                        int64_t *blob_id, struct error *err)
 {
     if (d->keywords.n > KEYWORDS_PER_MESSAGE_MAX)
         return fail(err, ERR_LIMIT, "too many keywords on one message");
-    if (check_size(m, err) < 0 || blob_next_id(blob_id, err) < 0)
-        return -1;
-    add_blob(w, *blob_id, 1, m->raw);
-    add_delivery(w, &sql_mail_append, m, *blob_id, d);
-    return 0;
+    return check_size(m, err) < 0 ? -1 : blob_next_id(blob_id, err);
 }
 
 int mail_append(const struct message_prepared *m, struct delivery *v, size_t count,
                 struct error *err)
 {
-    int64_t *blob_ids;
-    struct work *w;
+    struct arena *a = arena_new();
+    int64_t *blob_ids = ARENA_ARRAY(a, count, int64_t);
     int rc = 0;
 
-    if (count == 0)
-        return 0;
-    w = work_new(3 * count);
-    blob_ids = ARENA_ARRAY(w->arena, count, int64_t);
     for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = add_append(w, &m[i], &v[i], &blob_ids[i], err);
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        add_growth(w, &m[i], blob_ids[i], v[i].account_id);
-    if (rc == 0)
-        rc = work_run(w, err);
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = take_answer(w, 2 * i + 1, blob_ids[i], &v[i], err);
-    work_free(&w);
+        rc = take_blob_id(&m[i], &v[i], &blob_ids[i], err);
+    if (rc == 0 && count == 1)
+        rc = append_one(m, v, blob_ids[0], err);
+    else if (rc == 0 && count > 0)
+        rc = append_many(m, v, blob_ids, count, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         note_delivered(&v[i], m[i].raw.n);
+    arena_free(&a);
     return rc;
 }
 
@@ -349,20 +600,19 @@ int mail_replace(const struct message_prepared *m, struct delivery *d,
     int64_t blob_id;
     int rc;
 
-    if (d->keywords.n > KEYWORDS_PER_MESSAGE_MAX)
-        return fail(err, ERR_LIMIT, "too many keywords on one message");
-    if (check_size(m, err) < 0 || blob_next_id(&blob_id, err) < 0)
+    if (take_blob_id(m, d, &blob_id, err) < 0)
         return -1;
-    w = work_new(3);
+    w = work_new(4);
     add_blob(w, blob_id, 1, m->raw);
     if (removes_first)
         add_removal(w, old_mailbox, old_uid);
-    add_delivery(w, &sql_mail_append, m, blob_id, d);
+    add_append(w, m, d, &blob_id);
     if (!removes_first)
         add_removal(w, old_mailbox, old_uid);
+    add_growth(w, m, blob_id, d->account_id);
     rc = work_run(w, err);
     if (rc == 0)
-        rc = take_answer(w, removes_first ? 2 : 1, blob_id, d, err);
+        rc = take_append(w, removes_first ? 2 : 1, blob_id, d, err);
     work_free(&w);
     if (rc == 0)
         note_delivered(d, m->raw.n);

@@ -10,6 +10,15 @@
 #include "server/base/str.h"
 #include "server/run/fiber.h"
 
+/* What a message must share with another one to be of its thread (RFC 8621, 3). */
+struct thread_marks {
+    int64_t *refs; /* hashes of Message-ID, In-Reply-To and References; sorted, without repeats */
+    size_t ref_count;
+    int64_t subject_hash;
+};
+/* From a header, or from the fields of it that are kept. Never fails. */
+void message_thread_marks(struct arena *a, struct str header, struct thread_marks *out);
+
 /* What is known of a message from reading it once. */
 struct message_prepared {
     struct str raw; /* borrowed: must outlive the delivery */
@@ -18,10 +27,8 @@ struct message_prepared {
     struct str sort_keys; /* see sort_keys.h */
     struct str preview;   /* see mail/mime/preview.h */
     int64_t sent_us;    /* INT64_MIN: none */
-    int64_t *refs;      /* hashes of Message-ID, In-Reply-To and References */
-    size_t ref_count;
-    int64_t subject_hash;
-    size_t growth;      /* bytes more when sent as lines that end in CR LF */
+    struct thread_marks thread;
+    size_t growth; /* bytes more when sent as lines that end in CR LF */
 };
 /* Large messages are parsed on a helper thread. Never fails. */
 PARKS void message_prepare(struct arena *a, struct str raw, struct message_prepared *out);

@@ -8,9 +8,9 @@
 #include <utf8proc.h>
 #include "mail/store/access.h"
 #include "mail/store/mailbox_internal.h"
+#include "mail/store/message_internal.h"
 #include "server/base/utf8.h"
 #include "server/pg/notify.h"
-#include "server/pg/pg.h"
 #include "server/run/config.h"
 #include "sql_queries.h"
 
@@ -224,6 +224,20 @@ int mail_usage(int64_t account_id, struct mail_usage *out, struct error *err)
     return 0;
 }
 
+int mailbox_unseen_count(struct mailbox_key mailbox, int64_t user_id, uint32_t *count,
+                         struct error *err)
+{
+    struct pg_rows rows = {0};
+
+    if (pg_run(pg_pool(), &sql_mailbox_unseen_count,
+               PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id), pg_i64(user_id)),
+               &rows, err) < 0)
+        return -1;
+    *count = pg_get_u32(&rows, 0, "unseen_count");
+    pg_rows_free(&rows);
+    return 0;
+}
+
 /* ---- writing --------------------------------------------------------------------------------- */
 
 static int change(int64_t account_id, const struct sql_query *query, struct pg_args args,
@@ -271,6 +285,37 @@ int mailbox_create(int64_t account_id, struct str path, struct str role, int64_t
     return rc;
 }
 
+/* The mailbox is gone with the first statement. Failures behind it are upkeep's to mend. */
+static void empty_removed(int64_t account_id, int64_t mailbox_id)
+{
+    bool is_emptied = false;
+
+    while (!is_emptied) {
+        struct pg_rows rows = {0};
+
+        if (pg_run(pg_pool(), &sql_mailbox_empty_removed,
+                   PG_ARGS(pg_i64(account_id), pg_i64(mailbox_id), pg_i32(MESSAGE_PORTION)), &rows,
+                   NULL) < 0)
+            return;
+        is_emptied = pg_get_bool(&rows, 0, "is_emptied");
+        pg_rows_free(&rows);
+    }
+}
+
+static int remove_at(int64_t account_id, struct str canonical, struct error *err)
+{
+    struct pg_rows rows = {0};
+
+    if (change(account_id, &sql_mailbox_remove,
+               PG_ARGS(pg_i64(account_id), pg_text(canonical), pg_i32(MESSAGE_PORTION)), &rows,
+               err) < 0)
+        return -1;
+    if (!pg_get_bool(&rows, 0, "is_emptied"))
+        empty_removed(account_id, pg_get_i64(&rows, 0, "mailbox_id"));
+    pg_rows_free(&rows);
+    return 0;
+}
+
 int mailbox_remove(int64_t account_id, struct str path, struct error *err)
 {
     struct arena *a = arena_new();
@@ -278,9 +323,46 @@ int mailbox_remove(int64_t account_id, struct str path, struct error *err)
     int rc = mailbox_path_canonical(a, path, &canonical, err);
 
     if (rc == 0)
-        rc = change(account_id, &sql_mailbox_remove,
-                    PG_ARGS(pg_i64(account_id), pg_text(canonical)), NULL, err);
+        rc = remove_at(account_id, canonical, err);
     arena_free(&a);
+    return rc;
+}
+
+/* What was in INBOX when it was renamed. Each portion is a transaction, so that mail can come in
+ * between. */
+static int move_inbox(int64_t account_id, int64_t to, int64_t uid_below, struct error *err)
+{
+    int64_t moved = MESSAGE_PORTION;
+
+    while (moved == MESSAGE_PORTION) {
+        struct pg_rows rows = {0};
+
+        if (pg_run(pg_pool(), &sql_mailbox_move_oldest,
+                   PG_ARGS(pg_i64(account_id), pg_i64(INBOX_ID), pg_i64(to),
+                           pg_i64(uid_below), pg_i32(MESSAGE_PORTION)),
+                   &rows, err) < 0)
+            return -1;
+        moved = pg_get_i64(&rows, 0, "moved");
+        pg_rows_free(&rows);
+    }
+    bus_publish((uint64_t)account_id);
+    return 0;
+}
+
+static int rename_to(int64_t account_id, struct str from, struct str to, struct error *err)
+{
+    struct pg_rows rows = {0};
+    int rc = 0;
+
+    if (change(account_id, &sql_mailbox_rename,
+               PG_ARGS(pg_i64(account_id), pg_text(from), pg_text(to),
+                       pg_i32(MAILBOX_PATH_SIZE_MAX), pg_i32(MAILBOX_DEPTH_MAX)),
+               &rows, err) < 0)
+        return -1;
+    if (!pg_is_null(&rows, 0, "mailbox_id"))
+        rc = move_inbox(account_id, pg_get_i64(&rows, 0, "mailbox_id"),
+                        pg_get_i64(&rows, 0, "uid_below"), err);
+    pg_rows_free(&rows);
     return rc;
 }
 
@@ -294,24 +376,39 @@ int mailbox_rename(int64_t account_id, struct str from, struct str to, struct er
         mailbox_path_canonical(a, to, &to_path, err) < 0 || check_free_name(to_path, err) < 0)
         rc = -1;
     if (rc == 0)
-        rc = change(account_id, &sql_mailbox_rename,
-                    PG_ARGS(pg_i64(account_id), pg_text(from_path), pg_text(to_path),
-                            pg_i32(MAILBOX_PATH_SIZE_MAX), pg_i32(MAILBOX_DEPTH_MAX)),
+        rc = rename_to(account_id, from_path, to_path, err);
+    arena_free(&a);
+    return rc;
+}
+
+/* ---- subscriptions --------------------------------------------------------------------------- */
+
+int mailbox_subscribe(int64_t account_id, struct str name, bool subscribed, struct error *err)
+{
+    struct arena *a = arena_new();
+    struct str canonical;
+    int rc = mailbox_path_canonical(a, name, &canonical, err);
+
+    if (rc == 0)
+        rc = change(account_id, &sql_mailbox_subscribe,
+                    PG_ARGS(pg_i64(account_id), pg_text(canonical), pg_bool(subscribed),
+                            pg_i32(MAILBOX_SUBSCRIPTIONS_MAX)),
                     NULL, err);
     arena_free(&a);
     return rc;
 }
 
-int mailbox_subscribe(int64_t account_id, struct str path, bool subscribed, struct error *err)
+int mailbox_subscriptions(struct arena *a, int64_t account_id, struct str **names, size_t *count,
+                          struct error *err)
 {
-    struct arena *a = arena_new();
-    struct str canonical;
-    int rc = mailbox_path_canonical(a, path, &canonical, err);
+    struct pg_rows rows = {0};
 
-    if (rc == 0)
-        rc =
-            change(account_id, &sql_mailbox_subscribe,
-                   PG_ARGS(pg_i64(account_id), pg_text(canonical), pg_bool(subscribed)), NULL, err);
-    arena_free(&a);
-    return rc;
+    if (pg_run(pg_pool(), &sql_mailbox_subscriptions, PG_ARGS(pg_i64(account_id)), &rows, err) < 0)
+        return -1;
+    *count = rows.count;
+    *names = ARENA_ARRAY(a, rows.count, struct str);
+    for (size_t i = 0; i < rows.count; i++)
+        (*names)[i] = arena_str(a, pg_get_str(&rows, i, "name"));
+    pg_rows_free(&rows);
+    return 0;
 }

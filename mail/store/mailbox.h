@@ -10,9 +10,11 @@
 #include "server/base/str.h"
 #include "server/run/fiber.h"
 
-#define MAILBOX_PATH_SIZE_MAX 1000
-#define MAILBOX_DEPTH_MAX     50
-#define INBOX_ID              1 /* mailbox_id of every account's INBOX */
+#define INBOX_ID 1 /* mailbox_id of every account's INBOX */
+
+#define MAILBOX_PATH_SIZE_MAX     1000
+#define MAILBOX_DEPTH_MAX         50
+#define MAILBOX_SUBSCRIPTIONS_MAX 10000
 
 /* A mailbox by its numbers, which no rename changes. */
 struct mailbox_key {
@@ -26,10 +28,10 @@ struct mailbox {
     struct str role; /* "inbox", "drafts", "sent", "archive", "junk", "trash" or empty */
     uint32_t uid_validity, uid_next;
     uint64_t modseq; /* highest of its messages and itself */
-    uint32_t message_count, unseen_count, deleted_count;
+    uint32_t message_count, unseen_count, deleted_count; /* unseen: by the owner */
     uint64_t bytes;
     uint64_t deleted_bytes; /* set by mailbox_count_deleted only */
-    bool is_subscribed;
+    bool is_subscribed; /* by the owner */
     bool has_children; /* set by mailbox_list only */
     unsigned rights;   /* of who asked (access.h): all of them unless access_find or access_list did */
 };
@@ -57,14 +59,25 @@ PARKS int mailbox_count_deleted(int64_t account_id, struct mailbox *v, size_t co
  * those of mailboxes of others (access.h). */
 PARKS int mailbox_create(int64_t account_id, struct str path, struct str role, int64_t *mailbox_id,
                          struct error *err);
-/* Its messages go to message_removed. ERR_DENIED for INBOX and roles, ERR_CONFLICT while it has
- * children. */
+/* Its messages go to message_removed, a portion at a time, but it is gone at once. Subscriptions of
+ * its name stay. ERR_DENIED for INBOX and roles, ERR_CONFLICT while it has children. */
 PARKS int mailbox_remove(int64_t account_id, struct str path, struct error *err);
-/* With everything below it. Renaming INBOX moves its messages into a new mailbox and leaves
- * INBOX empty (RFC 9051, 6.3.6). */
+/* With everything below it, and the owner's subscriptions. Renaming INBOX moves its messages into
+ * a new mailbox and leaves INBOX empty (RFC 9051, 6.3.6): a huge one in several transactions. */
 PARKS int mailbox_rename(int64_t account_id, struct str from, struct str to, struct error *err);
-PARKS int mailbox_subscribe(int64_t account_id, struct str path, bool subscribed,
+
+/* Messages without \Seen of this user; user_id 0 and the account itself: of the owner. */
+PARKS int mailbox_unseen_count(struct mailbox_key mailbox, int64_t user_id, uint32_t *count,
+                               struct error *err);
+
+/* Subscriptions are names as the user sees them, of own mailboxes their paths. A name need not lead
+ * anywhere: it stays when its mailbox goes (RFC 9051, 6.3.7), and whether to take one that leads
+ * nowhere is the caller's to decide. New mailboxes are subscribed by their owner. ERR_LIMIT. */
+PARKS int mailbox_subscribe(int64_t account_id, struct str name, bool subscribed,
                             struct error *err);
+/* In the order of mailbox_list, only that INBOX is not first. */
+PARKS int mailbox_subscriptions(struct arena *a, int64_t account_id, struct str **names,
+                                size_t *count, struct error *err);
 
 /* Quota counters of the account. limits 0: without. */
 struct mail_usage {

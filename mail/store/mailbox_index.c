@@ -1,10 +1,11 @@
 /* mailbox_index.c - follows a mailbox in the database; one index per worker, whoever looks.
  *
- * Loaded in slices from the covering index, then kept up by modseq: the mailbox's row is read
- * first, so whatever is committed while the rest is read is at worst read again by the next
- * refresh. One fiber of the index does the reading, apart from those who wait for it, so that
- * nobody's cancellation breaks it off. Nothing here parks between changing the list and changing
- * the rows. Unused indexes are kept for a while, unsubscribed, and caught up when opened again. */
+ * Loaded in slices, then kept up: what arrived has higher UIDs, what else happened is in the
+ * journal by modseq. The mailbox's row is read first, so whatever is committed while the rest is
+ * read is at worst read again by the next refresh. One fiber of the index does the reading, apart
+ * from those who wait for it, so that nobody's cancellation breaks it off. Nothing here parks
+ * between changing the list and changing the rows. Unused indexes are kept for a while,
+ * unsubscribed, and caught up when opened again. */
 #include <assert.h>
 #include <stdlib.h>
 #include "mail/store/mailbox_index_internal.h"
@@ -15,7 +16,8 @@
 
 #define SLICE_COUNT 20000 /* rows of one query */
 #define APPLY_COUNT_MAX                                                                            \
-    10000 /* changes that are applied in one go; with more the index is read anew */
+    10000 /* changes that are applied in one go; with more of one kind the index is read anew */
+#define REFRESH_CALLS   5
 #define CACHE_COUNT_MAX 256
 #define CACHE_BYTES_MAX ((size_t)32 << 20)
 #define CACHE_KEYWORD_SETS_MAX                                                                     \
@@ -93,14 +95,11 @@ struct index_columns {
     int uid, message_id, modseq, flags, keywords;
 };
 
-static struct index_columns find_columns(const struct pg_rows *rows, bool has_keywords)
+static struct index_columns find_columns(const struct pg_rows *rows)
 {
     return (struct index_columns){
-        pg_column(rows, "uid"),
-        pg_column(rows, "message_id"),
-        pg_column(rows, "modseq"),
-        pg_column(rows, "flags"),
-        has_keywords ? pg_column(rows, "keywords") : -1,
+        pg_column(rows, "uid"),   pg_column(rows, "message_id"), pg_column(rows, "modseq"),
+        pg_column(rows, "flags"), pg_column(rows, "keywords"),
     };
 }
 
@@ -112,7 +111,7 @@ static uint32_t intern_at(struct mailbox_index *x, const struct pg_rows *rows, s
     size_t n;
     uint32_t number;
 
-    if (column < 0 || pg_null_at(rows, row, column))
+    if (pg_null_at(rows, row, column))
         return 0;
     a = arena_new();
     n = pg_text_array_at(a, rows, row, column, &v);
@@ -132,26 +131,31 @@ static struct index_row read_row(struct mailbox_index *x, const struct pg_rows *
     };
 }
 
-static void apply_row(struct mailbox_index *x, uint32_t uid, const struct index_row *row)
+static void apply_arrived(struct mailbox_index *x, const struct pg_rows *rows)
 {
-    size_t at = uid_list_at_least(x->list, x->list->n, uid);
-
-    if (at == x->list->n) {
-        append_row(x, uid, row);
-    } else if (x->list->v[at] == uid && x->rows[at].modseq < row->modseq) {
-        x->rows[at] = *row;
-        note_change(x, uid);
-    }
-}
-
-static void apply_changed(struct mailbox_index *x, const struct pg_rows *rows)
-{
-    struct index_columns c = find_columns(rows, true);
+    struct index_columns c = find_columns(rows);
 
     for (size_t i = 0; i < rows->count; i++) {
         struct index_row row = read_row(x, rows, i, &c);
 
-        apply_row(x, (uint32_t)pg_i64_at(rows, i, c.uid), &row);
+        append_row(x, (uint32_t)pg_i64_at(rows, i, c.uid), &row);
+    }
+}
+
+/* What is not in the list arrived or vanished a moment ago, and comes with the next refresh. */
+static void apply_changed(struct mailbox_index *x, const struct pg_rows *rows)
+{
+    struct index_columns c = find_columns(rows);
+
+    for (size_t i = 0; i < rows->count; i++) {
+        uint32_t uid = (uint32_t)pg_i64_at(rows, i, c.uid);
+        struct index_row row = read_row(x, rows, i, &c);
+        size_t at = index_find(x, uid);
+
+        if (at == SIZE_MAX || x->rows[at].modseq >= row.modseq)
+            continue;
+        x->rows[at] = row;
+        note_change(x, uid);
     }
 }
 
@@ -166,31 +170,36 @@ static void own_the_list(struct mailbox_index *x)
     uid_list_unref(&shared);
 }
 
+static void close_gap(struct mailbox_index *x, size_t to, size_t from, size_t end)
+{
+    memmove(&x->rows[to], &x->rows[from], (end - from) * sizeof x->rows[0]);
+    memmove(&x->list->v[to], &x->list->v[from], (end - from) * sizeof x->list->v[0]);
+}
+
+/* Ranges come in ascending order. Rows below `kept` have their place, those from `next` on have
+ * not yet; SIZE_MAX: nothing was taken out. */
 static void apply_vanished(struct mailbox_index *x, const struct pg_rows *rows)
 {
-    size_t kept =
-        SIZE_MAX; /* rows below it have their place; SIZE_MAX: nothing was taken out yet */
-    size_t next = 0;
-    int column = rows->count > 0 ? pg_column(rows, "uid") : 0;
+    size_t kept = SIZE_MAX, next = 0;
+    int first = pg_column(rows, "first"), last = pg_column(rows, "last");
 
     for (size_t i = 0; i < rows->count; i++) {
-        size_t at = index_find(x, (uint32_t)pg_i64_at(rows, i, column));
+        size_t from = uid_list_at_least(x->list, x->list->n, (uint32_t)pg_i64_at(rows, i, first));
+        size_t to = uid_list_at_least(x->list, x->list->n, (uint32_t)pg_i64_at(rows, i, last) + 1);
 
-        if (at == SIZE_MAX)
+        if (from == to)
             continue;
         if (kept == SIZE_MAX) {
             own_the_list(x);
-            kept = next = at;
+            kept = next = from;
         }
-        memmove(&x->rows[kept], &x->rows[next], (at - next) * sizeof x->rows[0]);
-        memmove(&x->list->v[kept], &x->list->v[next], (at - next) * sizeof x->list->v[0]);
-        kept += at - next;
-        next = at + 1;
+        close_gap(x, kept, next, from);
+        kept += from - next;
+        next = to;
     }
     if (kept == SIZE_MAX)
         return;
-    memmove(&x->rows[kept], &x->rows[next], (x->list->n - next) * sizeof x->rows[0]);
-    memmove(&x->list->v[kept], &x->list->v[next], (x->list->n - next) * sizeof x->list->v[0]);
+    close_gap(x, kept, next, x->list->n);
     x->list->n = kept + x->list->n - next;
 }
 
@@ -203,11 +212,11 @@ static struct pg_args mailbox_args(const struct mailbox_index *x, struct pg_arg 
     return (struct pg_args){args, 2};
 }
 
-static struct pg_args set_args(const struct mailbox_index *x, int64_t after, size_t count_max,
+static struct pg_args set_args(const struct mailbox_index *x, int64_t from, size_t count_max,
                                struct pg_arg args[4])
 {
     mailbox_args(x, args);
-    args[2] = pg_i64(after);
+    args[2] = pg_i64(from);
     args[3] = pg_i64((int64_t)count_max);
     return (struct pg_args){args, 4};
 }
@@ -235,7 +244,7 @@ static void apply_mailbox(struct mailbox_index *x, const struct pg_rows *rows)
 /* A new state read while the old one, if any, is still looked at. */
 static void add_slice(struct mailbox_index *fresh, const struct pg_rows *rows)
 {
-    struct index_columns c = find_columns(rows, false);
+    struct index_columns c = find_columns(rows);
 
     for (size_t i = 0; i < rows->count; i++) {
         struct index_row row = read_row(fresh, rows, i, &c);
@@ -245,46 +254,20 @@ static void add_slice(struct mailbox_index *fresh, const struct pg_rows *rows)
     }
 }
 
-static void add_keywords(struct mailbox_index *fresh, const struct pg_rows *rows)
-{
-    int uid = pg_column(rows, "uid"), keywords = pg_column(rows, "keywords");
-
-    for (size_t i = 0; i < rows->count; i++) {
-        size_t at = index_find(fresh, (uint32_t)pg_i64_at(rows, i, uid));
-
-        if (at != SIZE_MAX)
-            fresh->rows[at].keywords = intern_at(fresh, rows, i, keywords);
-        fiber_pause();
-    }
-}
-
-static int64_t last_uid(const struct pg_rows *rows)
-{
-    return pg_i64_at(rows, rows->count - 1, pg_column(rows, "uid"));
-}
-
-/* The rest of a set whose first slice is in *rows; frees it. */
-static int read_slices(struct mailbox_index *fresh, const struct sql_query *query,
-                       struct pg_rows *rows,
-                       void (*add)(struct mailbox_index *, const struct pg_rows *),
-                       struct error *err)
+/* The rest of the messages, whose first slice is in *rows; frees it. */
+static int read_slices(struct mailbox_index *fresh, struct pg_rows *rows, struct error *err)
 {
     struct pg_arg args[4];
-    bool is_last;
-    int rc = 0;
 
     for (;;) {
-        int64_t after = 0;
+        bool is_last = rows->count < SLICE_COUNT;
 
-        add(fresh, rows);
-        is_last = rows->count < SLICE_COUNT;
-        if (!is_last)
-            after = last_uid(rows);
+        add_slice(fresh, rows);
         pg_rows_free(rows);
         if (is_last)
             return 0;
-        rc = pg_run(pg_pool(), query, set_args(fresh, after, SLICE_COUNT, args), rows, err);
-        if (rc < 0)
+        if (pg_run(pg_pool(), &sql_index_load, set_args(fresh, fresh->uid_next, SLICE_COUNT, args),
+                   rows, err) < 0)
             return -1;
     }
 }
@@ -295,20 +278,17 @@ static int read_all(struct mailbox_index *fresh, struct error *err)
     struct pg_call calls[] = {
         {&sql_index_mailbox, mailbox_args(fresh, of_mailbox)},
         {&sql_index_load, set_args(fresh, 0, SLICE_COUNT, of_set)},
-        {&sql_index_load_keywords, set_args(fresh, 0, SLICE_COUNT, of_set)},
     };
-    struct pg_rows rows[3] = {{0}};
-    int rc = -1;
+    struct pg_rows rows[2] = {{0}};
+    int rc;
 
-    if (pg_run_batch(pg_pool(), calls, 3, rows, err) < 0)
+    if (pg_run_batch(pg_pool(), calls, 2, rows, err) < 0)
         return -1;
+    rc = read_slices(fresh, &rows[1], err);
     fresh->is_gone = rows[0].count == 0;
     if (!fresh->is_gone)
         apply_mailbox(fresh, &rows[0]);
-    if (read_slices(fresh, &sql_index_load, &rows[1], add_slice, err) == 0)
-        rc = read_slices(fresh, &sql_index_load_keywords, &rows[2], add_keywords, err);
-    for (size_t i = 0; i < 3; i++)
-        pg_rows_free(&rows[i]);
+    pg_rows_free(&rows[0]);
     return rc;
 }
 
@@ -348,57 +328,98 @@ static void take_over(struct mailbox_index *x, struct mailbox_index *fresh)
     x->is_loaded = true;
 }
 
+/* What others than the owner have seen is read behind the rows, so that whatever those say was
+ * seen is not missing. */
 static int index_load(struct mailbox_index *x, struct error *err)
 {
     struct mailbox_index fresh = {.account_id = x->account_id, .mailbox_id = x->mailbox_id};
+    struct arena *a = arena_new();
+    struct pg_arg of_seen[4];
+    struct pg_args asked = index_seen_args(x, a, true, of_seen);
+    struct pg_rows seen = {0};
     int rc;
 
     keyword_sets_init(&fresh.sets);
     fresh.list = uid_list_new(0);
     rc = read_all(&fresh, err);
-    if (rc == 0 && fresh.is_gone)
+    if (rc == 0 && index_seen_count(&asked) > 0)
+        rc = pg_run(pg_pool(), &sql_index_seen, asked, &seen, err);
+    if (rc == 0 && fresh.is_gone) {
         mark_gone(x);
-    else if (rc == 0)
+    } else if (rc == 0) {
         take_over(x, &fresh);
+        index_seen_apply(x, &seen, &asked);
+    }
+    pg_rows_free(&seen);
     forget_rows(&fresh);
     keyword_sets_fini(&fresh.sets);
+    arena_free(&a);
     return rc;
 }
 
-enum refreshed { REFRESH_FAILED, REFRESH_DONE, REFRESH_TOO_MUCH };
+enum refreshed { REFRESH_FAILED, REFRESH_DONE, REFRESH_AGAIN, REFRESH_TOO_MUCH };
 
-/* An index may have waited unused for longer than tombstones are kept. */
-static bool misses_removals(const struct mailbox_index *x, const struct pg_rows *mailbox)
+/* An index may have waited unused for longer than the journal is kept. */
+static bool misses_changes(const struct mailbox_index *x, const struct pg_rows *mailbox)
 {
     return (uint64_t)pg_get_i64(mailbox, 0, "modseq") > x->modseq &&
-           (uint64_t)pg_get_i64(mailbox, 0, "forgotten_modseq") > x->modseq;
+           (uint64_t)pg_get_i64(mailbox, 0, "unlogged_modseq") > x->modseq;
+}
+
+/* rows: as refresh_by_modseq has them. Of very many arrivals the lowest are taken, and the rest
+ * is asked for again. */
+static enum refreshed apply_refresh(struct mailbox_index *x, const struct pg_rows *rows,
+                                    const struct pg_args *seen_asked)
+{
+    if (rows[0].count == 0) {
+        mark_gone(x);
+        return REFRESH_DONE;
+    }
+    if (rows[2].count == APPLY_COUNT_MAX || rows[3].count == APPLY_COUNT_MAX ||
+        misses_changes(x, &rows[0]))
+        return REFRESH_TOO_MUCH;
+    apply_arrived(x, &rows[1]);
+    if (rows[1].count == APPLY_COUNT_MAX)
+        return REFRESH_AGAIN;
+    apply_changed(x, &rows[2]);
+    apply_vanished(x, &rows[3]);
+    index_seen_apply(x, &rows[4], seen_asked);
+    apply_mailbox(x, &rows[0]);
+    return REFRESH_DONE;
 }
 
 static enum refreshed refresh_by_modseq(struct mailbox_index *x, struct error *err)
 {
-    struct pg_arg of_mailbox[2], of_set[4];
-    struct pg_call calls[] = {
+    struct arena *a = arena_new();
+    struct pg_arg of_mailbox[2], of_arrived[4], of_journal[4], of_seen[4];
+    struct pg_args seen = index_seen_args(x, a, false, of_seen);
+    struct pg_args journal = set_args(x, (int64_t)x->modseq, APPLY_COUNT_MAX, of_journal);
+    struct pg_call calls[REFRESH_CALLS] = {
         {&sql_index_mailbox, mailbox_args(x, of_mailbox)},
-        {&sql_index_changed, set_args(x, (int64_t)x->modseq, APPLY_COUNT_MAX, of_set)},
-        {&sql_index_vanished, set_args(x, (int64_t)x->modseq, APPLY_COUNT_MAX, of_set)},
+        {&sql_index_load, set_args(x, x->uid_next, APPLY_COUNT_MAX, of_arrived)},
+        {&sql_index_changed, journal},
+        {&sql_index_vanished, journal},
+        {&sql_index_seen, seen},
     };
-    struct pg_rows rows[3] = {{0}};
-    enum refreshed result = REFRESH_DONE;
+    size_t count = REFRESH_CALLS - (index_seen_count(&seen) == 0);
+    struct pg_rows rows[REFRESH_CALLS] = {{0}};
+    enum refreshed result = REFRESH_FAILED;
 
-    if (pg_run_batch(pg_pool(), calls, 3, rows, err) < 0)
-        return REFRESH_FAILED;
-    if (rows[0].count == 0) {
-        mark_gone(x);
-    } else if (rows[1].count == APPLY_COUNT_MAX || rows[2].count == APPLY_COUNT_MAX ||
-               misses_removals(x, &rows[0])) {
-        result = REFRESH_TOO_MUCH;
-    } else {
-        apply_changed(x, &rows[1]);
-        apply_vanished(x, &rows[2]);
-        apply_mailbox(x, &rows[0]);
-    }
-    for (size_t i = 0; i < 3; i++)
+    if (pg_run_batch(pg_pool(), calls, count, rows, err) == 0)
+        result = apply_refresh(x, rows, &seen);
+    for (size_t i = 0; i < count; i++)
         pg_rows_free(&rows[i]);
+    arena_free(&a);
+    return result;
+}
+
+static enum refreshed refresh_until_done(struct mailbox_index *x, struct error *err)
+{
+    enum refreshed result;
+
+    do
+        result = refresh_by_modseq(x, err);
+    while (result == REFRESH_AGAIN);
     return result;
 }
 
@@ -412,7 +433,7 @@ static int load_and_settle(struct mailbox_index *x, struct error *err)
             return -1;
         if (x->is_gone || x->list->n < SLICE_COUNT)
             return 0;
-        result = refresh_by_modseq(x, err);
+        result = refresh_until_done(x, err);
     } while (result == REFRESH_TOO_MUCH);
     return result == REFRESH_DONE ? 0 : -1;
 }
@@ -427,11 +448,12 @@ static enum refreshed look_and_refresh(struct mailbox_index *x, struct error *er
 
     if (pg_run(pg_pool(), &sql_index_mailbox, mailbox_args(x, args), &rows, err) < 0)
         return REFRESH_FAILED;
-    is_current = rows.count > 0 && (uint64_t)pg_get_i64(&rows, 0, "modseq") == x->modseq;
+    is_current = rows.count > 0 && (uint64_t)pg_get_i64(&rows, 0, "modseq") == x->modseq &&
+                 index_seen_is_loaded(x);
     if (rows.count == 0)
         mark_gone(x);
     pg_rows_free(&rows);
-    return is_current || x->is_gone ? REFRESH_DONE : refresh_by_modseq(x, err);
+    return is_current || x->is_gone ? REFRESH_DONE : refresh_until_done(x, err);
 }
 
 static int refresh(struct mailbox_index *x, struct error *err)
@@ -521,6 +543,7 @@ static void index_free(struct mailbox_index *x)
 {
     assert(list_is_empty(&x->views));
     assert(!x->is_refreshing);
+    assert(x->seen == NULL);
     forget_rows(x);
     keyword_sets_fini(&x->sets);
     free(x->changes);
@@ -567,7 +590,8 @@ static void drop_if_unused(struct mailbox_index *x)
 {
     if (!list_is_empty(&x->views) || x->is_refreshing || list_is_linked(&x->cache_link))
         return;
-    if (x->is_gone || !x->is_loaded || x->sets.n > CACHE_KEYWORD_SETS_MAX)
+    if (x->is_gone || !x->is_loaded || x->sets.n > CACHE_KEYWORD_SETS_MAX ||
+        index_size(x) > CACHE_BYTES_MAX)
         discard(x);
     else
         enter_cache(x);
@@ -613,108 +637,4 @@ void mailbox_index_cache_clear(void)
         discard(CONTAINER_OF(cached.next, struct mailbox_index, cache_link));
     if (map_count(indexes) == 0)
         map_free(&indexes);
-}
-
-/* ---- QRESYNC --------------------------------------------------------------------------------- */
-
-struct vanished {
-    int64_t account_id, mailbox_id;
-    struct uid_list *found;
-    uint32_t expected; /* the lowest UID not yet seen or called vanished */
-};
-
-static void add_vanished(struct vanished *v, const struct pg_rows *rows)
-{
-    int uid = pg_column(rows, "uid");
-
-    for (size_t i = 0; i < rows->count; i++) {
-        uid_list_append(v->found, (uint32_t)pg_i64_at(rows, i, uid));
-        fiber_pause();
-    }
-}
-
-/* Every UID between those that are there. */
-static void add_gap(struct vanished *v, uint32_t end)
-{
-    for (; v->expected < end; v->expected++) {
-        uid_list_append(v->found, v->expected);
-        fiber_pause();
-    }
-    v->expected = end + 1;
-}
-
-static void add_gaps(struct vanished *v, const struct pg_rows *rows)
-{
-    int uid = pg_column(rows, "uid");
-
-    for (size_t i = 0; i < rows->count; i++)
-        add_gap(v, (uint32_t)pg_i64_at(rows, i, uid));
-}
-
-static int read_vanished(struct vanished *v, const struct sql_query *query,
-                         const struct pg_arg *modseq,
-                         void (*add)(struct vanished *, const struct pg_rows *), struct error *err)
-{
-    struct pg_arg args[5] = {pg_i64(v->account_id), pg_i64(v->mailbox_id), pg_i64(0),
-                             pg_i64(SLICE_COUNT)};
-    size_t arg_count = modseq != NULL ? 5 : 4;
-    struct pg_rows rows = {0};
-    bool is_last = false;
-
-    if (modseq != NULL)
-        args[4] = *modseq;
-    while (!is_last) {
-        if (pg_run(pg_pool(), query, (struct pg_args){args, arg_count}, &rows, err) < 0)
-            return -1;
-        add(v, &rows);
-        is_last = rows.count < SLICE_COUNT;
-        if (!is_last)
-            args[2] = pg_i64(last_uid(&rows));
-        pg_rows_free(&rows);
-    }
-    return 0;
-}
-
-/* Where tombstones may have been forgotten, every UID that is not there counts as vanished (RFC
- * 7162, 3.2.5.2 allows it). Whether they were is asked after reading them, for it may happen
- * meanwhile. */
-static int find_vanished(struct vanished *v, uint64_t modseq, struct error *err)
-{
-    struct pg_rows rows = {0};
-    struct pg_arg since = pg_i64((int64_t)modseq);
-    uint64_t forgotten;
-    uint32_t uid_next;
-
-    if (read_vanished(v, &sql_mailbox_vanished, &since, add_vanished, err) < 0)
-        return -1;
-    if (pg_run(pg_pool(), &sql_mailbox_vanished_floor,
-               PG_ARGS(pg_i64(v->account_id), pg_i64(v->mailbox_id)), &rows, err) < 0)
-        return -1;
-    forgotten = (uint64_t)pg_get_i64(&rows, 0, "forgotten_modseq");
-    uid_next = pg_get_u32(&rows, 0, "uid_next");
-    pg_rows_free(&rows);
-    if (modseq >= forgotten)
-        return 0;
-    v->found->n = 0;
-    v->expected = 1;
-    if (read_vanished(v, &sql_mailbox_uids, NULL, add_gaps, err) < 0)
-        return -1;
-    add_gap(v, uid_next);
-    return 0;
-}
-
-int mailbox_vanished_since(struct arena *a, struct mailbox_key mailbox, uint64_t modseq,
-                           uint32_t **uids, size_t *count, struct error *err)
-{
-    struct vanished v = {.account_id = mailbox.account_id,
-                         .mailbox_id = mailbox.mailbox_id,
-                         .found = uid_list_new(0)};
-    int rc = modseq > INT64_MAX ? 0 : find_vanished(&v, modseq, err);
-
-    if (rc == 0) {
-        *count = v.found->n;
-        *uids = arena_copy(a, v.found->v, v.found->n * sizeof v.found->v[0]);
-    }
-    uid_list_unref(&v.found);
-    return rc;
 }

@@ -5,7 +5,8 @@
  * database by modseq. Each session has a view: which UIDs it was told of, in order, so that its
  * sequence numbers change only when it says so. A view is a reference to a shared list of UIDs
  * and a count; the list is copied only when messages vanish while others still look at the old
- * one. Per message: 4 bytes a list (shared), 24 bytes the index (shared). */
+ * one. Per message: 4 bytes a list (shared), 24 bytes the index (shared), while it is read anew
+ * both twice. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -91,7 +92,10 @@ bool view_is_ahead(const struct mailbox_view *v);
 void view_watch(struct mailbox_view *v, void (*changed)(void *arg), void *arg);
 void view_unwatch(struct mailbox_view *v);
 
-/* UIDs expunged since a modseq, for QRESYNC; ascending. */
+struct uid_range {
+    uint32_t first, last;
+};
+/* UIDs expunged since a modseq, for QRESYNC; ascending, apart from one another. */
 PARKS int mailbox_vanished_since(struct arena *a, struct mailbox_key mailbox, uint64_t modseq,
-                                 uint32_t **uids, size_t *count, struct error *err);
+                                 struct uid_range **ranges, size_t *count, struct error *err);
 void mailbox_index_cache_clear(void); /* unused indexes kept for quick re-opening; at exit */

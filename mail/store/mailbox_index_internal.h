@@ -2,6 +2,7 @@
  * (what sessions see) share.
  *
  *   PostgreSQL --index_catch_up--> rows, current list --view_take_changes--> view's list and count
+ *                                  others' \Seen
  *
  * rows[i] belongs to list->v[i]. A view looks at a list, the current one or an older one that
  * was current when the view last let messages go. UIDs are given out in ascending order and
@@ -15,6 +16,7 @@
 #include "server/base/list.h"
 #include "server/base/map.h"
 #include "server/pg/notify.h"
+#include "server/pg/pg.h"
 #include "server/run/channel.h"
 
 #define MAILBOX_INDEX_MAGIC  0x6d626978
@@ -36,6 +38,16 @@ struct keyword_sets {
     struct arena *arena;
 };
 
+/* \Seen of one user who is not the owner. */
+struct index_seen {
+    struct index_seen *next;
+    int64_t user_id;
+    unsigned refs; /* views */
+    bool is_loaded;
+    struct uid_range *v; /* ascending */
+    size_t n;
+};
+
 struct mailbox_index {
     unsigned magic;
     int64_t account_id, mailbox_id;
@@ -44,6 +56,7 @@ struct mailbox_index {
     struct index_row *rows;
     size_t rows_cap;
     struct keyword_sets sets;
+    struct index_seen *seen; /* of users whose views are open */
     uint64_t modseq; /* everything up to here is known */
     uint64_t changed_modseq;
     uint32_t uid_next, uid_validity;
@@ -68,6 +81,7 @@ struct mailbox_index {
 struct mailbox_view {
     unsigned magic;
     struct mailbox_index *index;
+    struct index_seen *seen; /* NULL: the owner's view */
     struct list link;
     struct uid_list *list;
     size_t count;
@@ -92,6 +106,18 @@ PARKS int index_catch_up(struct mailbox_index *x, struct error *err);
 /* Position of a UID in the current list, or SIZE_MAX. */
 size_t index_find(const struct mailbox_index *x, uint32_t uid);
 void index_entry_at(const struct mailbox_index *x, size_t at, struct index_entry *out);
+
+/* mailbox_seen.c */
+struct index_seen *index_seen_acquire(struct mailbox_index *x, int64_t user_id); /* NULL: owner */
+void index_seen_release(struct mailbox_index *x, struct index_seen *seen);
+bool index_seen_is_loaded(const struct mailbox_index *x);
+bool index_seen_has(const struct index_seen *seen, uint32_t uid);
+/* Arguments of the query index_seen; from_start: all that was seen, not only what changed. */
+struct pg_args index_seen_args(const struct mailbox_index *x, struct arena *a, bool from_start,
+                               struct pg_arg args[4]);
+size_t index_seen_count(const struct pg_args *asked); /* users asked about */
+void index_seen_apply(struct mailbox_index *x, const struct pg_rows *rows,
+                      const struct pg_args *asked);
 
 /* keyword_sets.c */
 void keyword_sets_init(struct keyword_sets *s);

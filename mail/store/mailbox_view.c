@@ -31,6 +31,7 @@ struct mailbox_view *mailbox_view_open(struct mailbox_key mailbox, int64_t user_
     v->magic = MAILBOX_VIEW_MAGIC;
     v->index = index_acquire(mailbox.account_id, mailbox.mailbox_id);
     list_append(&v->index->views, &v->link);
+    v->seen = index_seen_acquire(v->index, user_id);
     rc = index_catch_up(v->index, err);
     if (rc == 0 && v->index->is_gone)
         rc = fail(err, ERR_NOT_FOUND, "no such mailbox");
@@ -51,6 +52,7 @@ void mailbox_view_close(struct mailbox_view **view)
     CHECK_OBJ(v, MAILBOX_VIEW_MAGIC);
     list_remove(&v->link);
     uid_list_unref(&v->list);
+    index_seen_release(v->index, v->seen);
     index_release(v->index);
     free(v->own);
     v->magic = 0;
@@ -88,13 +90,21 @@ uint32_t view_uid_max(const struct mailbox_view *v)
     return v->count > 0 ? v->list->v[v->count - 1] : 0;
 }
 
+static void entry_of_row(const struct mailbox_view *v, size_t at, struct index_entry *out)
+{
+    index_entry_at(v->index, at, out);
+    if (v->seen != NULL)
+        out->flags = (out->flags & ~(uint32_t)FLAG_SEEN) |
+                     (index_seen_has(v->seen, out->uid) ? FLAG_SEEN : 0);
+}
+
 bool view_entry(const struct mailbox_view *v, uint32_t uid, struct index_entry *out)
 {
     size_t at = uid <= view_uid_max(v) ? index_find(v->index, uid) : SIZE_MAX;
 
     if (at == SIZE_MAX)
         return false;
-    index_entry_at(v->index, at, out);
+    entry_of_row(v, at, out);
     return true;
 }
 
@@ -102,7 +112,7 @@ bool view_entry_at(const struct mailbox_view *v, uint32_t seq, struct index_entr
 {
     if (v->list != v->index->list)
         return view_entry(v, view_uid(v, seq), out);
-    index_entry_at(v->index, seq - 1, out);
+    entry_of_row(v, seq - 1, out);
     return true;
 }
 
@@ -360,7 +370,7 @@ static void add_flags(const struct mailbox_view *v, uint32_t uid, struct view_ch
 
     if (at == SIZE_MAX || is_own_change(v, uid, v->index->rows[at].modseq))
         return;
-    index_entry_at(v->index, at, &out->flags[out->flag_count]);
+    entry_of_row(v, at, &out->flags[out->flag_count]);
     out->flag_seqs[out->flag_count] = view_seq(v, uid);
     out->flag_count++;
 }

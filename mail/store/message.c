@@ -122,10 +122,12 @@ static bool batch_is_dense(const struct batch *b)
 static struct pg_arg ids_arg(const struct batch *b)
 {
     int64_t *ids = ARENA_ARRAY(b->arena, b->count, int64_t);
+    size_t n = 0;
 
     for (size_t i = 0; i < b->count; i++)
-        ids[i] = b->sorted[i].id;
-    return pg_i64_array(ids, b->count);
+        if (n == 0 || ids[n - 1] != b->sorted[i].id)
+            ids[n++] = b->sorted[i].id;
+    return pg_i64_array(ids, n);
 }
 
 static size_t add_args(struct batch *b, struct pg_arg *args)

@@ -1,60 +1,11 @@
-/* message_change.c - flags, copies, moves and removals, in sets.
+/* message_change.c - flags and removals, in sets.
  *
  * The rules are in the SQL functions. Here sets are sorted and cut into portions, so that no
- * statement runs for long: flags and removals of a huge set are several transactions, one a
- * portion; copies and moves are all or nothing and therefore one transaction of several
- * statements. */
+ * statement runs for long: each portion is a transaction. */
 #include <stdlib.h>
-#include "mail/store/message.h"
-#include "mail/store/text_indexer.h"
+#include "mail/store/message_internal.h"
 #include "server/pg/notify.h"
-#include "server/pg/pg.h"
-#include "server/run/config.h"
 #include "sql_queries.h"
-
-#define PORTION_COUNT 10000
-
-/* ---- sets of UIDs ---------------------------------------------------------------------------- */
-
-struct uid_set {
-    int64_t *v;
-    size_t n;
-};
-
-static int compare_i64(const void *a, const void *b)
-{
-    const int64_t *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-/* Sorted and without repeats, in the form that PostgreSQL is given. */
-static struct uid_set uid_set_make(struct arena *a, const uint32_t *uids, size_t count)
-{
-    struct uid_set set = {ARENA_ARRAY(a, count, int64_t), 0};
-    bool is_sorted = true;
-
-    for (size_t i = 0; i < count; i++) {
-        set.v[i] = uids[i];
-        is_sorted = is_sorted && (i == 0 || uids[i - 1] < uids[i]);
-    }
-    if (!is_sorted)
-        qsort(set.v, count, sizeof set.v[0], compare_i64);
-    for (size_t i = 0; i < count; i++)
-        if (set.n == 0 || set.v[i] != set.v[set.n - 1])
-            set.v[set.n++] = set.v[i];
-    return set;
-}
-
-static size_t portion_count(const struct uid_set *set, size_t from)
-{
-    return set->n - from < PORTION_COUNT ? set->n - from : PORTION_COUNT;
-}
-
-static struct pg_arg portion_arg(const struct uid_set *set, size_t from)
-{
-    return pg_i64_array(set->v + from, portion_count(set, from));
-}
 
 /* ---- flags ----------------------------------------------------------------------------------- */
 
@@ -65,6 +16,7 @@ struct flags_answer {
     uint32_t *conflicts;
     size_t conflict_count;
     bool is_changed;
+    bool is_sorted;
 };
 
 static struct keywords read_keywords(struct arena *a, const struct pg_rows *rows, size_t row,
@@ -95,11 +47,19 @@ static void read_states(struct flags_answer *answer, const struct pg_rows *rows)
         s->flags = (uint32_t)pg_i64_at(rows, row, flags);
         s->modseq = (uint64_t)pg_i64_at(rows, row, modseq);
         s->keywords = read_keywords(answer->arena, rows, row, keywords);
+        answer->is_sorted = answer->is_sorted && (answer->state_count < 2 || s[-1].uid < s->uid);
         if (pg_i64_at(rows, row, is_conflict))
             answer->conflicts[answer->conflict_count++] = s->uid;
         answer->is_changed = answer->is_changed || pg_i64_at(rows, row, is_changed);
         fiber_pause();
     }
+}
+
+static int compare_states(const void *a, const void *b)
+{
+    const struct message_state *x = a, *y = b;
+
+    return (x->uid > y->uid) - (x->uid < y->uid);
 }
 
 static int check_keywords(struct keywords keywords, struct error *err)
@@ -119,27 +79,32 @@ int message_store_masked(struct arena *a, struct mailbox_key mailbox, int64_t us
                          size_t *conflict_count, struct error *err)
 {
     struct uid_set set = uid_set_make(a, uids, count);
-    struct flags_answer answer = {.arena = a};
+    struct flags_answer answer = {.arena = a, .is_sorted = true};
     int64_t since = unchanged_since < INT64_MAX ? (int64_t)unchanged_since : INT64_MAX;
     int rc = check_keywords(keywords, err);
 
     answer.states = ARENA_ARRAY(a, set.n, struct message_state);
     answer.conflicts = ARENA_ARRAY(a, set.n, uint32_t);
-    for (size_t from = 0; rc == 0 && from < set.n; from += PORTION_COUNT) {
+    for (size_t from = 0; rc == 0 && from < set.n; from += MESSAGE_PORTION) {
         struct pg_rows rows = {0};
+        struct pg_arg ranges[2];
 
-        rc = pg_run(
-            pg_pool(), &sql_message_store_flags,
-            PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id), portion_arg(&set, from),
-                    pg_i32((int32_t)change), pg_i32((int32_t)(flags & may & FLAG_SYSTEM_ALL)),
-                    pg_text_array(keywords.v, keywords.n), pg_i64(since), pg_i32((int32_t)may)),
-            &rows, err);
+        uid_set_portion(a, &set, from, ranges);
+        rc = pg_run(pg_pool(), &sql_message_store_flags,
+                    PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id), pg_i64(user_id),
+                            ranges[0], ranges[1], pg_i32((int32_t)change),
+                            pg_i32((int32_t)(flags & may & FLAG_SYSTEM_ALL)),
+                            pg_text_array(keywords.v, keywords.n), pg_i64(since),
+                            pg_i32((int32_t)may)),
+                    &rows, err);
         if (rc == 0)
             read_states(&answer, &rows);
         pg_rows_free(&rows);
     }
     if (answer.is_changed)
         bus_publish((uint64_t)mailbox.account_id);
+    if (!answer.is_sorted)
+        qsort(answer.states, answer.state_count, sizeof answer.states[0], compare_states);
     *out = answer.states;
     *out_count = answer.state_count;
     *conflicts = answer.conflicts;
@@ -155,130 +120,6 @@ int message_store_flags(struct arena *a, struct mailbox_key mailbox, int64_t use
 {
     return message_store_masked(a, mailbox, user_id, FLAG_ALL, uids, count, change, flags, keywords,
                                 unchanged_since, out, out_count, conflicts, conflict_count, err);
-}
-
-/* ---- copies and moves ------------------------------------------------------------------------ */
-
-struct transfer {
-    struct arena *arena;
-    const struct sql_query *query;
-    struct pg_arg args[7]; /* args[3] is the portion */
-    size_t arg_count;
-    struct uid_set set;
-    struct uid_pair *pairs;
-    size_t pair_count;
-    uint32_t to_uid_validity;
-};
-
-/* The new UIDs follow one another in the order of the old ones. */
-static void read_pairs(struct transfer *t, const struct pg_rows *rows)
-{
-    uint32_t first_uid = pg_get_u32(rows, 0, "first_uid");
-    int64_t *uids;
-    size_t count = pg_i64_array_at(t->arena, rows, 0, pg_column(rows, "uids"), &uids);
-
-    for (size_t i = 0; i < count; i++)
-        t->pairs[t->pair_count++] = (struct uid_pair){(uint32_t)uids[i], first_uid + (uint32_t)i};
-    t->to_uid_validity = pg_get_u32(rows, 0, "uid_validity");
-}
-
-static int transfer_portion(struct transfer *t, struct pg *db, size_t from, struct error *err)
-{
-    struct pg_rows rows = {0};
-
-    t->args[3] = portion_arg(&t->set, from);
-    if (pg_run(db, t->query, (struct pg_args){t->args, t->arg_count}, &rows, err) < 0)
-        return -1;
-    read_pairs(t, &rows);
-    pg_rows_free(&rows);
-    return 0;
-}
-
-static int transfer_all(struct transfer *t, struct error *err)
-{
-    struct pg *tx = pg_begin(err);
-
-    if (tx == NULL)
-        return -1;
-    for (size_t from = 0; from < t->set.n; from += PORTION_COUNT)
-        if (transfer_portion(t, tx, from, err) < 0) {
-            pg_rollback(&tx);
-            return -1;
-        }
-    return pg_commit(&tx, err);
-}
-
-static int transfer_run(struct transfer *t, struct error *err)
-{
-    int rc;
-
-    t->pairs = ARENA_ARRAY(t->arena, t->set.n, struct uid_pair);
-    rc = t->set.n <= PORTION_COUNT ? transfer_portion(t, pg_pool(), 0, err) : transfer_all(t, err);
-    if (rc == 0 && t->pair_count > 0)
-        bus_publish((uint64_t)t->args[0].i);
-    if (rc == 0 && t->pair_count > 0)
-        text_indexer_note(t->args[0].i); /* copies are new messages */
-    return rc;
-}
-
-int message_copy_masked(struct arena *a, struct mailbox_key from, struct mailbox_key to,
-                        int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
-                        struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
-                        struct error *err)
-{
-    struct transfer t = {
-        .arena = a,
-        .query = &sql_message_copy,
-        .args = {pg_i64(from.account_id), pg_i64(from.mailbox_id), pg_i64(to.mailbox_id), pg_null(),
-                 pg_i64(config.quota_bytes), pg_i64(config.quota_messages), pg_i32((int32_t)may)},
-        .arg_count = 7,
-        .set = uid_set_make(a, uids, count),
-    };
-
-    if (transfer_run(&t, err) < 0)
-        return -1;
-    *pairs = t.pairs;
-    *pair_count = t.pair_count;
-    *to_uid_validity = t.to_uid_validity;
-    return 0;
-}
-
-int message_move_masked(struct arena *a, struct mailbox_key from, struct mailbox_key to,
-                        int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
-                        struct uid_pair **pairs, size_t *pair_count, uint32_t *to_uid_validity,
-                        struct error *err)
-{
-    struct transfer t = {
-        .arena = a,
-        .query = &sql_message_move,
-        .args = {pg_i64(from.account_id), pg_i64(from.mailbox_id), pg_i64(to.mailbox_id), pg_null(),
-                 pg_i32((int32_t)may)},
-        .arg_count = 5,
-        .set = uid_set_make(a, uids, count),
-    };
-
-    if (transfer_run(&t, err) < 0)
-        return -1;
-    *pairs = t.pairs;
-    *pair_count = t.pair_count;
-    *to_uid_validity = t.to_uid_validity;
-    return 0;
-}
-
-int message_copy(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
-                 const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
-                 uint32_t *to_uid_validity, struct error *err)
-{
-    return message_copy_masked(a, from, to, user_id, FLAG_ALL, uids, count, pairs, pair_count,
-                               to_uid_validity, err);
-}
-
-int message_move(struct arena *a, struct mailbox_key from, struct mailbox_key to, int64_t user_id,
-                 const uint32_t *uids, size_t count, struct uid_pair **pairs, size_t *pair_count,
-                 uint32_t *to_uid_validity, struct error *err)
-{
-    return message_move_masked(a, from, to, user_id, FLAG_ALL, uids, count, pairs, pair_count,
-                               to_uid_validity, err);
 }
 
 /* ---- removals -------------------------------------------------------------------------------- */
@@ -312,14 +153,15 @@ static void read_removed(struct removal *r, const struct pg_rows *rows)
 }
 
 /* Adds what one call removed; *count says how many. */
-static int remove_portion(struct removal *r, struct pg_arg uids, size_t *count, struct error *err)
+static int remove_portion(struct removal *r, const struct pg_arg ranges[2], size_t *count,
+                          struct error *err)
 {
     size_t before = r->removed_count;
     struct pg_rows rows = {0};
 
     if (pg_run(pg_pool(), &sql_message_expunge,
-               PG_ARGS(pg_i64(r->account_id), pg_i64(r->mailbox_id), uids, pg_bool(r->only_deleted),
-                       pg_i32(PORTION_COUNT)),
+               PG_ARGS(pg_i64(r->account_id), pg_i64(r->mailbox_id), ranges[0], ranges[1],
+                       pg_bool(r->only_deleted), pg_i32(MESSAGE_PORTION)),
                &rows, err) < 0)
         return -1;
     read_removed(r, &rows);
@@ -333,18 +175,23 @@ static int remove_set(struct removal *r, const uint32_t *uids, size_t uid_count,
     struct uid_set set = uid_set_make(r->arena, uids, uid_count);
     size_t count;
 
-    for (size_t from = 0; from < set.n; from += PORTION_COUNT)
-        if (remove_portion(r, portion_arg(&set, from), &count, err) < 0)
+    for (size_t from = 0; from < set.n; from += MESSAGE_PORTION) {
+        struct pg_arg ranges[2];
+
+        uid_set_portion(r->arena, &set, from, ranges);
+        if (remove_portion(r, ranges, &count, err) < 0)
             return -1;
+    }
     return 0;
 }
 
 static int remove_everywhere(struct removal *r, struct error *err)
 {
-    size_t count = PORTION_COUNT;
+    const struct pg_arg none[2] = {pg_null(), pg_null()};
+    size_t count = MESSAGE_PORTION;
 
-    while (count == PORTION_COUNT)
-        if (remove_portion(r, pg_null(), &count, err) < 0)
+    while (count == MESSAGE_PORTION)
+        if (remove_portion(r, none, &count, err) < 0)
             return -1;
     return 0;
 }

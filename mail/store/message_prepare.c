@@ -47,9 +47,7 @@ struct preparation {
     struct str header;
     struct buf envelope, structure, headers, sort_keys, preview;
     int64_t sent_us;
-    int64_t *refs;
-    size_t ref_count;
-    int64_t subject_hash;
+    struct thread_marks thread;
     size_t growth;
 };
 
@@ -139,25 +137,26 @@ static int64_t hash_msgid(struct str msgid)
     return (int64_t)fnv1a_64(msgid);
 }
 
-static void add_ref(struct preparation *p, struct str msgid)
+static void add_ref(struct thread_marks *marks, struct str msgid)
 {
-    p->refs[p->ref_count++] = hash_msgid(msgid);
+    marks->refs[marks->ref_count++] = hash_msgid(msgid);
 }
 
 /* Of an endless References field its ends say most: where the thread began and what is answered. */
-static void add_refs_of(struct preparation *p, struct str field_name)
+static void add_refs_of(struct arena *a, struct str header, struct str field_name,
+                        struct thread_marks *marks)
 {
     struct header_field field;
     struct str *msgids;
     size_t count;
 
-    if (!header_find(p->header, field_name, &field))
+    if (!header_find(header, field_name, &field))
         return;
-    msgids = ARENA_ARRAY(p->arena, MSGIDS_READ_MAX, struct str);
-    count = header_parse_msgids(p->arena, field.value, msgids, MSGIDS_READ_MAX);
+    msgids = ARENA_ARRAY(a, MSGIDS_READ_MAX, struct str);
+    count = header_parse_msgids(a, field.value, msgids, MSGIDS_READ_MAX);
     for (size_t i = 0; i < count; i++)
         if (i < REFERENCES_KEPT_EACH_END || i + REFERENCES_KEPT_EACH_END >= count)
-            add_ref(p, msgids[i]);
+            add_ref(marks, msgids[i]);
 }
 
 static int compare_i64(const void *a, const void *b)
@@ -167,34 +166,33 @@ static int compare_i64(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-static void sort_refs(struct preparation *p)
+static void sort_refs(struct thread_marks *marks)
 {
     size_t kept = 0;
 
-    qsort(p->refs, p->ref_count, sizeof p->refs[0], compare_i64);
-    for (size_t i = 0; i < p->ref_count; i++)
-        if (kept == 0 || p->refs[i] != p->refs[kept - 1])
-            p->refs[kept++] = p->refs[i];
-    p->ref_count = kept;
+    qsort(marks->refs, marks->ref_count, sizeof marks->refs[0], compare_i64);
+    for (size_t i = 0; i < marks->ref_count; i++)
+        if (kept == 0 || marks->refs[i] != marks->refs[kept - 1])
+            marks->refs[kept++] = marks->refs[i];
+    marks->ref_count = kept;
 }
 
-/* What a message must share with another one to be of its thread (RFC 8621, 3). */
-static void find_thread_marks(struct preparation *p)
+void message_thread_marks(struct arena *a, struct str header, struct thread_marks *out)
 {
     struct header_field field;
     struct str subject = STR("");
     bool is_reply;
 
-    p->refs = ARENA_ARRAY(p->arena, (size_t)6 * REFERENCES_KEPT_EACH_END, int64_t);
-    add_refs_of(p, STR("Message-ID"));
-    add_refs_of(p, STR("In-Reply-To"));
-    add_refs_of(p, STR("References"));
-    sort_refs(p);
+    out->refs = ARENA_ARRAY(a, (size_t)6 * REFERENCES_KEPT_EACH_END, int64_t);
+    out->ref_count = 0;
+    add_refs_of(a, header, STR("Message-ID"), out);
+    add_refs_of(a, header, STR("In-Reply-To"), out);
+    add_refs_of(a, header, STR("References"), out);
+    sort_refs(out);
 
-    if (header_find(p->header, STR("Subject"), &field))
-        subject =
-            header_base_subject(p->arena, header_decode_text(p->arena, field.value), &is_reply);
-    p->subject_hash = (int64_t)fnv1a_64(arena_lower(p->arena, subject));
+    if (header_find(header, STR("Subject"), &field))
+        subject = header_base_subject(a, header_decode_text(a, field.value), &is_reply);
+    out->subject_hash = (int64_t)fnv1a_64(arena_lower(a, subject));
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -209,7 +207,7 @@ static void prepare(void *arg)
     form_structure(p, root);
     keep_headers(p);
     p->sent_us = find_date(p);
-    find_thread_marks(p);
+    message_thread_marks(p->arena, p->header, &p->thread);
     p->growth = mime_lines_growth(p->raw);
     sort_keys_add(&p->sort_keys, p->arena, p->header);
     mime_preview(&p->preview, root, p->raw);
@@ -252,10 +250,9 @@ void message_prepare(struct arena *a, struct str raw, struct message_prepared *o
         .sort_keys = arena_str(a, buf_str(&p.sort_keys)),
         .preview = arena_str(a, buf_str(&p.preview)),
         .sent_us = p.sent_us,
-        .refs = arena_copy(a, p.refs, p.ref_count * sizeof p.refs[0]),
-        .ref_count = p.ref_count,
-        .subject_hash = p.subject_hash,
+        .thread = p.thread,
         .growth = p.growth,
     };
+    out->thread.refs = arena_copy(a, p.thread.refs, p.thread.ref_count * sizeof p.thread.refs[0]);
     preparation_fini(&p);
 }

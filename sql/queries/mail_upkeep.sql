@@ -14,37 +14,40 @@ SELECT DISTINCT account_id
 -- name: upkeep_purge_account :one
 SELECT mail_purge_removed($1, $2, $3) AS purged;
 
--- name: upkeep_collect_blobs :exec
--- Nobody can begin to use a blob without uses; the hour is caution.
-WITH due AS MATERIALIZED (
-    SELECT blob_id FROM blob
-     WHERE uses <= 0 AND created_at < now() - interval '1 hour'
-     ORDER BY created_at LIMIT $1::integer
-), texts AS (
-    DELETE FROM blob_text WHERE blob_id = ANY (ARRAY(SELECT blob_id FROM due))
-)
-DELETE FROM blob WHERE blob_id = ANY (ARRAY(SELECT blob_id FROM due)) AND uses <= 0;
+-- name: upkeep_collect_blobs :one
+SELECT mail_collect_blobs($1, $2) AS collected;
+
+-- name: upkeep_mailboxes_to_empty :many
+SELECT account_id, mailbox_id FROM mailbox_removed WHERE NOT is_emptied ORDER BY account_id, mailbox_id LIMIT 1000;
 
 -- name: upkeep_accounts_to_forget :many
-SELECT account_id, max(modseq) AS modseq
-  FROM message_vanished
- WHERE vanished_at < $1
- GROUP BY account_id;
+-- Removals before $1, other changes before $2, which is not earlier.
+SELECT account_id, coalesce(max(modseq) FILTER (WHERE changed_at < $1), 0) AS removed_modseq, max(modseq) AS changed_modseq
+  FROM mailbox_change
+ WHERE changed_at < $2
+ GROUP BY account_id
+HAVING bool_or(changed_at < $1 OR NOT is_vanished);
 
--- name: upkeep_forget :exec
-SELECT mail_forget_tombstones($1, $2);
+-- name: upkeep_forget :one
+SELECT mail_forget_tombstones($1, $2, $3, $4) AS is_done;
+
+-- name: upkeep_snapshot :exec
+-- First in its transaction: from here on everything is read as it is now.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+
+-- name: upkeep_tally_accounts :many
+SELECT account_id FROM account_state WHERE account_id > $1 ORDER BY account_id LIMIT $2::integer;
+
+-- name: upkeep_tally :one
+SELECT mail_tally_blobs($1, $2, $3) AS last_message_id;
 
 -- name: upkeep_miscounted_blobs :many
--- All of one snapshot, so the difference stays right however the counts move meanwhile.
-SELECT b.blob_id, coalesce(c.n, 0)::integer - b.uses AS difference
-  FROM blob b
-  LEFT JOIN (SELECT blob_id, count(*) AS n
-               FROM (SELECT blob_id FROM message
-                     UNION ALL
-                     SELECT blob_id FROM message_removed WHERE blob_id IS NOT NULL) AS used
-              GROUP BY blob_id) AS c ON c.blob_id = b.blob_id
- WHERE b.uses <> coalesce(c.n, 0)
- LIMIT 1000;
+-- The next blobs by number, and how far each count is off.
+SELECT b.blob_id, coalesce(t.n, 0)::integer - b.uses - coalesce(u.extra, 0) AS difference
+  FROM (SELECT blob_id, uses FROM blob WHERE blob_id > $1 ORDER BY blob_id LIMIT $2::integer) AS b
+  LEFT JOIN blob_use u ON u.blob_id = b.blob_id
+  LEFT JOIN LATERAL (SELECT sum(uses) AS n FROM blob_tally WHERE blob_id = b.blob_id) AS t ON true
+ ORDER BY b.blob_id;
 
 -- name: upkeep_correct_blob :exec
-UPDATE blob SET uses = uses + $2 WHERE blob_id = $1;
+SELECT mail_use_blobs(ARRAY[$1::bigint], $2);

@@ -45,7 +45,8 @@ static void store_run_case(void *arg)
 static void store_in_fiber(void (*body)(void))
 {
     fixture_sql("SET client_min_messages = warning; TRUNCATE account, blob, message, message_meta, "
-                "message_vanished, message_removed, thread_ref, annotation, text_bucket, blob_text "
+                "message_removed, mailbox_change, mailbox_seen, thread_ref, blob_use, blob_unused, "
+                "annotation, text_bucket, blob_text "
                 "RESTART IDENTITY CASCADE");
     fixture_sql("INSERT INTO account (kind) SELECT 'person' FROM generate_series(1, 12);"
                 "SELECT mail_account_prepare(account_id) FROM account");
@@ -139,9 +140,13 @@ static inline void assert_store_is_consistent(void)
          "SELECT count(*) FROM account_state s WHERE (message_count, bytes_used) IS DISTINCT FROM "
          "(SELECT (count(*), coalesce(sum(size), 0)::bigint) FROM message m WHERE m.account_id = "
          "s.account_id)"},
-        {"blob uses", "SELECT count(*) FROM blob b WHERE uses <> (SELECT count(*) FROM message m "
+        {"blob uses", "SELECT count(*) FROM blob b LEFT JOIN blob_use u USING (blob_id) WHERE uses "
+                      "+ coalesce(extra, 0) <> (SELECT count(*) FROM message m "
                       "WHERE m.blob_id = b.blob_id) + "
                       "(SELECT count(*) FROM message_removed m WHERE m.blob_id = b.blob_id)"},
+        {"unused blobs", "SELECT count(*) FROM blob b LEFT JOIN blob_use u USING (blob_id) WHERE "
+                         "uses + coalesce(extra, 0) <= 0 AND NOT EXISTS (SELECT FROM blob_unused n "
+                         "WHERE n.blob_id = b.blob_id)"},
         {"messages of no mailbox", "SELECT count(*) FROM message m WHERE NOT EXISTS (SELECT FROM "
                                    "mailbox b WHERE b.account_id = m.account_id AND "
                                    "b.mailbox_id = m.mailbox_id)"},
@@ -153,13 +158,26 @@ static inline void assert_store_is_consistent(void)
                                          "JOIN message_meta t USING (account_id, message_id) WHERE "
                                          "t.envelope IS NULL OR m.* IS NULL"},
         {"UIDs both there and vanished",
-         "SELECT count(*) FROM message JOIN message_vanished USING (account_id, mailbox_id, uid)"},
+         "SELECT count(*) FROM message m JOIN mailbox_change c USING (account_id, mailbox_id) WHERE "
+         "is_vanished AND uids @> uid"},
         {"UIDs neither there nor vanished",
          "SELECT count(*) FROM mailbox b WHERE uid_next - 1 <> (SELECT count(*) FROM message m "
          "WHERE m.account_id = "
-         "b.account_id AND m.mailbox_id = b.mailbox_id) + (SELECT count(*) FROM message_vanished v "
+         "b.account_id AND m.mailbox_id = b.mailbox_id) + (SELECT "
+         "coalesce(sum(mail_range_count(uids)), 0) FROM mailbox_change v "
          "WHERE v.account_id = "
-         "b.account_id AND v.mailbox_id = b.mailbox_id)"},
+         "b.account_id AND v.mailbox_id = b.mailbox_id AND is_vanished)"},
+        {"changes that the journal lacks",
+         "SELECT count(*) FROM message m WHERE modseq <> created_modseq AND NOT EXISTS (SELECT FROM "
+         "mailbox_change c WHERE c.account_id = m.account_id AND c.mailbox_id = m.mailbox_id AND "
+         "c.modseq = m.modseq AND NOT is_vanished AND uids @> uid)"},
+        {"journal of a mailbox that is gone",
+         "SELECT count(*) FROM mailbox_change c WHERE NOT EXISTS (SELECT FROM mailbox b WHERE "
+         "b.account_id = c.account_id AND b.mailbox_id = c.mailbox_id AND b.modseq >= c.modseq)"},
+        {"what others have seen is there",
+         "SELECT count(*) FROM mailbox_seen s WHERE mail_range_count(uids) <> (SELECT count(*) FROM "
+         "message m WHERE m.account_id = s.account_id AND m.mailbox_id = s.mailbox_id AND s.uids "
+         "@> uid) OR user_id IN (0, account_id)"},
     };
 
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)

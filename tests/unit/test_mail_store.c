@@ -24,7 +24,7 @@ CASE(preparing_keeps_the_fields_that_clients_ask_for)
                STR("Message-ID: <1@example.test>\r\nSubject: Lunch\r\nFrom: ani@example.test\r\n"
                    "Date: Mon, 23 Nov 2026 10:00:00 +0700\r\n"));
     assert_int_equal(m.sent_us, INT64_C(1795402800) * 1000000);
-    assert_int_equal(m.ref_count, 1);
+    assert_int_equal(m.thread.ref_count, 1);
     assert_true(m.envelope.n > 0 && m.envelope.p[0] == '(');
     assert_true(m.structure.n > 0 && m.structure.p[0] == '(');
 }
@@ -79,7 +79,7 @@ CASE(a_message_of_anything_can_be_prepared)
         struct message_prepared m = store_message(odd[i]);
 
         assert_int_equal(m.sent_us, INT64_MIN);
-        assert_true(m.ref_count <= 1);
+        assert_true(m.thread.ref_count <= 1);
         assert_true(m.structure.n > 0);
     }
     assert_str(store_message("Subject: x").headers, STR("Subject: x\r\n"));
@@ -94,7 +94,7 @@ CASE(a_large_message_is_prepared_on_a_helper_thread)
     memset(text, 'x', size);
     memcpy(text, letter, sizeof letter - 1);
     m = store_message(text);
-    assert_int_equal(m.ref_count, 1);
+    assert_int_equal(m.thread.ref_count, 1);
     assert_int_equal(m.raw.n, size);
 }
 
@@ -203,12 +203,14 @@ CASE(a_message_that_nobody_could_have_is_collected)
     struct delivery d = {.account_id = 999};
 
     assert_done(mail_deliver(&m, &d, 1, &err));
-    assert_int_equal(fixture_sql("SELECT uses FROM blob"), 0);
+    assert_int_equal(fixture_sql("SELECT uses + extra FROM blob JOIN blob_use USING (blob_id)"), 0);
     assert_done(store_purge(0, &err));
     assert_int_equal(fixture_sql("SELECT count(*) FROM blob"), 1);
-    fixture_sql("UPDATE blob SET created_at = now() - interval '2 hours'");
+    fixture_sql("UPDATE blob_unused SET since = now() - interval '2 hours'");
     assert_done(store_purge(0, &err));
     assert_int_equal(fixture_sql("SELECT count(*) FROM blob"), 0);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob_use"), 0);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob_unused"), 0);
 }
 
 CASE(an_append_is_all_or_nothing)
@@ -221,7 +223,7 @@ CASE(an_append_is_all_or_nothing)
     assert_done(mail_append(m, v, 2, &err));
     assert_int_equal(v[0].uid, 1);
     assert_int_equal(v[1].uid, 2);
-    assert_true(v[1].modseq > v[0].modseq);
+    assert_true(v[1].modseq >= v[0].modseq);
 
     config.quota_messages = 3;
     assert_refused(mail_append(m, v, 2, &err), ERR_OVER_QUOTA);
@@ -576,7 +578,7 @@ CASE(a_copy_is_a_new_message_with_the_same_blob)
         uid_validity,
         fixture_sql("SELECT uid_validity FROM mailbox WHERE account_id = 1 AND mailbox_id = 3"));
     assert_int_equal(fixture_sql("SELECT count(DISTINCT message_id) FROM message"), 5);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM blob WHERE uses = 2"), 2);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob_use WHERE extra = 1"), 2);
     assert_store_is_consistent();
 
     config.quota_messages = 6;
@@ -604,7 +606,9 @@ CASE(a_moved_message_stays_the_same_message)
     assert_int_equal(pair_count, 2);
     assert_int_equal(pairs[1].to, 2);
     assert_int_equal(fixture_sql("SELECT sum(message_id) FROM message"), before);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM message_vanished WHERE mailbox_id = 1"), 2);
+    assert_int_equal(fixture_sql("SELECT sum(mail_range_count(uids)) FROM mailbox_change WHERE "
+                                 "mailbox_id = 1 AND is_vanished"),
+                     2);
     assert_store_is_consistent();
 
     assert_done(message_move(store_arena, (struct mailbox_key){1, INBOX},
@@ -668,7 +672,7 @@ CASE(after_the_retention_only_tombstones_are_left)
                      2);
     assert_done(store_purge(-1000, &err));
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed WHERE blob_id IS NULL"), 2);
-    assert_int_equal(fixture_sql("SELECT count(*) FROM blob WHERE uses = 0"), 2);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob_unused"), 2);
     assert_store_is_consistent();
 }
 
@@ -677,9 +681,10 @@ CASE(a_miscounted_blob_is_corrected)
     int64_t count;
 
     append_numbered(3);
-    fixture_sql("UPDATE blob SET uses = 5 WHERE blob_id = (SELECT min(blob_id) FROM blob)");
+    fixture_sql("UPDATE blob SET uses = 5 WHERE blob_id = (SELECT min(blob_id) FROM blob);"
+                "INSERT INTO blob_use SELECT max(blob_id), -3 FROM blob");
     assert_done(store_audit_blobs(&count, &err));
-    assert_int_equal(count, 1);
+    assert_int_equal(count, 2);
     assert_store_is_consistent();
     assert_done(store_audit_blobs(&count, &err));
     assert_int_equal(count, 0);
@@ -832,7 +837,53 @@ CASE(subscriptions_are_kept)
     assert_done(mailbox_subscribe(1, STR("Sent"), false, &err));
     assert_done(mailbox_find(store_arena, 1, STR("Sent"), &box, &err));
     assert_false(box.is_subscribed);
-    assert_refused(mailbox_subscribe(1, STR("nope"), true, &err), ERR_NOT_FOUND);
+    assert_done(mailbox_subscribe(1, STR("sent"), true, &err));
+    assert_done(mailbox_find(store_arena, 1, STR("Sent"), &box, &err));
+    assert_false(box.is_subscribed);
+    assert_refused(mailbox_subscribe(1, STR("a*b"), true, &err), ERR_SYNTAX);
+}
+
+static bool is_subscribed(int64_t account_id, struct str name)
+{
+    struct str *names;
+    size_t count;
+
+    assert_done(mailbox_subscriptions(store_arena, account_id, &names, &count, &err));
+    for (size_t i = 0; i < count; i++)
+        if (str_eq(names[i], name))
+            return true;
+    return false;
+}
+
+CASE(a_subscription_survives_its_mailbox_and_follows_a_rename)
+{
+    int64_t id;
+
+    assert_done(mailbox_create(1, STR("a/b"), STR(""), &id, &err));
+    assert_true(is_subscribed(1, STR("a")));
+    assert_true(is_subscribed(1, STR("a/b")));
+    assert_done(mailbox_subscribe(1, STR("Other Users/bob@example.test/Team"), true, &err));
+    assert_done(mailbox_subscribe(1, STR("c/b"), true, &err));
+    assert_done(mailbox_rename(1, STR("a"), STR("c"), &err));
+    assert_false(is_subscribed(1, STR("a")));
+    assert_false(is_subscribed(1, STR("a/b")));
+    assert_true(is_subscribed(1, STR("c/b")));
+    assert_done(mailbox_remove(1, STR("c/b"), &err));
+    assert_true(is_subscribed(1, STR("c/b")));
+    assert_done(mailbox_subscribe(1, STR("c/b"), false, &err));
+    assert_false(is_subscribed(1, STR("c/b")));
+    assert_true(is_subscribed(1, STR("Other Users/bob@example.test/Team")));
+    assert_false(is_subscribed(2, STR("c")));
+}
+
+CASE(subscriptions_have_a_limit)
+{
+    fixture_sql("INSERT INTO mailbox_subscription SELECT 1, 'n' || g FROM generate_series(1, 9993) "
+                "g");
+    assert_done(mailbox_subscribe(1, STR("the last"), true, &err));
+    assert_refused(mailbox_subscribe(1, STR("one more"), true, &err), ERR_LIMIT);
+    assert_done(mailbox_subscribe(1, STR("n1"), false, &err));
+    assert_done(mailbox_subscribe(1, STR("one more"), true, &err));
 }
 
 CASE(usage_shows_the_limits_in_force)
@@ -849,9 +900,349 @@ CASE(usage_shows_the_limits_in_force)
     assert_int_equal(usage.messages_max, 7);
 }
 
-/* ---- everything in any order ----------------------------------------------------------------- */
+/* ---- whose \Seen ------------------------------------------------------------------------------ */
 
+/* What a user sees of a message: asked for by a change that changes nothing. */
+static uint32_t flags_seen_by(int64_t user_id, struct mailbox_key mailbox, uint32_t uid)
+{
+    assert_done(message_store_flags(store_arena, mailbox, user_id, &uid, 1, FLAGS_ADD, 0,
+                                    (struct keywords){0}, UINT64_MAX, &states, &state_count,
+                                    &conflicts, &conflict_count, &err));
+    return state_count == 1 ? states[0].flags : UINT32_MAX;
+}
+
+static void store_flags_by(int64_t user_id, uint32_t uid, enum flag_change change, uint32_t flags)
+{
+    assert_done(message_store_flags(store_arena, (struct mailbox_key){1, INBOX}, user_id, &uid, 1,
+                                    change, flags, (struct keywords){0}, UINT64_MAX, &states,
+                                    &state_count, &conflicts, &conflict_count, &err));
+}
+
+static uint32_t unseen_by(int64_t user_id)
+{
+    uint32_t count;
+
+    assert_done(mailbox_unseen_count((struct mailbox_key){1, INBOX}, user_id, &count, &err));
+    return count;
+}
+
+CASE(each_user_has_a_seen_of_their_own_and_shares_the_rest)
+{
+    const struct mailbox_key inbox = {1, INBOX};
+
+    append_numbered(3);
+    store_flags_by(1, 1, FLAGS_ADD, FLAG_SEEN);
+    store_flags_by(2, 2, FLAGS_ADD, FLAG_SEEN | FLAG_FLAGGED);
+    store_flags_by(3, 2, FLAGS_REPLACE, FLAG_SEEN | FLAG_ANSWERED);
+    assert_int_equal(states[0].flags, FLAG_SEEN | FLAG_ANSWERED);
+    assert_int_equal(flags_seen_by(1, inbox, 1), FLAG_SEEN);
+    assert_int_equal(flags_seen_by(2, inbox, 1), 0);
+    assert_int_equal(flags_seen_by(1, inbox, 2), FLAG_ANSWERED);
+    assert_int_equal(flags_seen_by(2, inbox, 2), FLAG_SEEN | FLAG_ANSWERED);
+    store_flags_by(2, 2, FLAGS_REPLACE, 0);
+    assert_int_equal(flags_seen_by(2, inbox, 2), 0);
+    assert_int_equal(flags_seen_by(3, inbox, 2), FLAG_SEEN);
+    assert_int_equal(unseen_by(1), 2);
+    assert_int_equal(unseen_by(0), 2);
+    assert_int_equal(unseen_by(2), 3);
+    assert_int_equal(unseen_by(3), 2);
+    assert_store_is_consistent();
+}
+
+CASE(what_another_has_seen_raises_the_modseq_once)
+{
+    uint64_t before;
+
+    append_numbered(2);
+    store_flags_by(2, 1, FLAGS_ADD, FLAG_SEEN);
+    before = states[0].modseq;
+    assert_int_equal(before, fixture_sql("SELECT modseq FROM message WHERE uid = 1"));
+    store_flags_by(2, 1, FLAGS_ADD, FLAG_SEEN);
+    assert_int_equal(states[0].modseq, before);
+    assert_int_equal(before, fixture_sql("SELECT modseq FROM account_state WHERE account_id = 1"));
+    assert_store_is_consistent();
+}
+
+CASE(an_append_sets_the_seen_of_who_appends)
+{
+    struct message_prepared m[2] = {store_message(letter), store_message(letter)};
+    struct delivery v[2] = {
+        {.account_id = 1, .mailbox_id = INBOX, .user_id = 2, .flags = FLAG_SEEN | FLAG_DRAFT},
+        {.account_id = 1, .mailbox_id = INBOX, .user_id = 2}};
+
+    assert_done(mail_append(m, v, 1, &err));
+    assert_done(mail_append(m, v, 2, &err));
+    assert_int_equal(flags_seen_by(1, (struct mailbox_key){1, INBOX}, 1), FLAG_DRAFT);
+    assert_int_equal(flags_seen_by(2, (struct mailbox_key){1, INBOX}, 2), FLAG_SEEN | FLAG_DRAFT);
+    assert_int_equal(unseen_by(1), 3);
+    assert_int_equal(unseen_by(2), 1);
+    assert_store_is_consistent();
+}
+
+CASE(within_an_account_everybodys_seen_goes_along)
+{
+    const uint32_t uids[] = {1, 2, 3};
+
+    append_numbered(3);
+    store_flags_by(2, 2, FLAGS_ADD, FLAG_SEEN);
+    store_flags_by(3, 3, FLAGS_ADD, FLAG_SEEN);
+    assert_done(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){1, SENT}, 2, uids, 3, &pairs, &pair_count,
+                             &uid_validity, &err));
+    assert_int_equal(flags_seen_by(2, (struct mailbox_key){1, SENT}, pairs[1].to), FLAG_SEEN);
+    assert_int_equal(flags_seen_by(3, (struct mailbox_key){1, SENT}, pairs[1].to), 0);
+    assert_done(message_move(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){1, SENT}, 2, uids + 1, 2, &pairs, &pair_count,
+                             &uid_validity, &err));
+    assert_int_equal(flags_seen_by(3, (struct mailbox_key){1, SENT}, pairs[1].to), FLAG_SEEN);
+    assert_int_equal(unseen_by(2), 1);
+    assert_store_is_consistent();
+    assert_done(mailbox_rename(1, STR("INBOX"), STR("Old"), &err));
+    assert_int_equal(unseen_by(2), 0);
+    assert_store_is_consistent();
+}
+
+CASE(removing_a_mailbox_forgets_who_has_seen_what)
+{
+    const uint32_t uid = 1;
+    int64_t id;
+
+    assert_done(mailbox_create(1, STR("x"), STR(""), &id, &err));
+    store_append(1, id, 0, letter);
+    assert_done(message_store_flags(store_arena, (struct mailbox_key){1, id}, 2, &uid, 1, FLAGS_ADD,
+                                    FLAG_SEEN, (struct keywords){0}, UINT64_MAX, &states,
+                                    &state_count, &conflicts, &conflict_count, &err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM mailbox_seen"), 1);
+    assert_done(mailbox_remove(1, STR("x"), &err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM mailbox_seen"), 0);
+    assert_store_is_consistent();
+}
+
+/* Flags of 12 messages as 4 users see them, changed at random here and there. */
 static uint32_t seed;
+static uint32_t pick(uint32_t below);
+
+CASE(whatever_users_mark_each_sees_what_the_model_says)
+{
+    enum { MESSAGES = 12, USERS = 4 };
+    uint32_t shared[MESSAGES + 1] = {0}, seen[USERS + 1][MESSAGES + 1] = {{0}};
+
+    append_numbered(MESSAGES);
+    for (seed = 7; seed < 10; seed++)
+        for (int step = 0; step < 150; step++) {
+            uint32_t user = 1 + pick(USERS), uid = 1 + pick(MESSAGES), flags = pick(32);
+            enum flag_change change = pick(3);
+            uint32_t before = shared[uid] | seen[user][uid];
+            uint32_t after = change == FLAGS_ADD      ? before | flags
+                             : change == FLAGS_REMOVE ? before & ~flags
+                                                      : flags;
+
+            store_flags_by(user, uid, change, flags);
+            shared[uid] = after & ~(uint32_t)FLAG_SEEN;
+            seen[user][uid] = after & FLAG_SEEN;
+            assert_int_equal(states[0].flags, after);
+        }
+    for (uint32_t user = 1; user <= USERS; user++) {
+        uint32_t unseen = 0;
+
+        for (uint32_t uid = 1; uid <= MESSAGES; uid++) {
+            assert_int_equal(flags_seen_by(user, (struct mailbox_key){1, INBOX}, uid),
+                             shared[uid] | seen[user][uid]);
+            unseen += seen[user][uid] == 0;
+        }
+        assert_int_equal(unseen_by(user), unseen);
+    }
+    assert_store_is_consistent();
+}
+
+/* ---- between accounts ------------------------------------------------------------------------ */
+
+CASE(a_copy_into_another_account_is_a_message_of_that_account)
+{
+    const uint32_t uids[] = {1, 2, 9};
+
+    store_append(2, INBOX, 0, letter); /* the thread is known there */
+    store_append(1, INBOX, FLAG_SEEN | FLAG_FLAGGED, letter);
+    store_append(1, INBOX, 0, "Message-ID: <other@x>\r\nSubject: other\r\n\r\n");
+    assert_done(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){2, SENT}, 2, uids, 3, &pairs, &pair_count,
+                             &uid_validity, &err));
+    assert_int_equal(pair_count, 2);
+    assert_int_equal(pairs[1].from, 2);
+    assert_int_equal(pairs[1].to, 2);
+    assert_int_equal(uid_validity, fixture_sql("SELECT uid_validity FROM mailbox WHERE account_id "
+                                               "= 2 AND mailbox_id = 3"));
+    assert_int_equal(fixture_sql("SELECT sum(message_id) FROM message WHERE account_id = 2"),
+                     1 + 2 + 3);
+    assert_int_equal(fixture_sql("SELECT thread_id FROM message WHERE account_id = 2 AND "
+                                 "message_id = 2"),
+                     1);
+    assert_int_equal(fixture_sql("SELECT thread_id FROM message WHERE account_id = 2 AND "
+                                 "message_id = 3"),
+                     3);
+    assert_int_equal(fixture_sql("SELECT flags FROM message WHERE account_id = 2 AND message_id = "
+                                 "2"),
+                     FLAG_FLAGGED);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob"), 3);
+    assert_int_equal(fixture_sql("SELECT sum(extra) FROM blob_use"), 2);
+    assert_store_is_consistent();
+
+    /* an answer to what was copied finds its thread */
+    store_append(2, INBOX, 0,
+                 "Message-ID: <re@x>\r\nIn-Reply-To: <other@x>\r\nSubject: Re: other\r\n\r\n");
+    assert_int_equal(fixture_sql("SELECT thread_id FROM message WHERE account_id = 2 AND "
+                                 "message_id = 4"),
+                     3);
+}
+
+CASE(a_copy_keeps_what_its_maker_has_seen)
+{
+    const uint32_t uids[] = {1, 2, 3};
+
+    append_numbered(3);
+    store_flags_by(1, 1, FLAGS_ADD, FLAG_SEEN);
+    store_flags_by(2, 2, FLAGS_ADD, FLAG_SEEN);
+    assert_done(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){2, INBOX}, 2, uids, 3, &pairs, &pair_count,
+                             &uid_validity, &err)); /* into one's own account */
+    assert_int_equal(flags_seen_by(2, (struct mailbox_key){2, INBOX}, 1), 0);
+    assert_int_equal(flags_seen_by(2, (struct mailbox_key){2, INBOX}, 2), FLAG_SEEN);
+    assert_done(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){3, INBOX}, 1, uids, 3, &pairs, &pair_count,
+                             &uid_validity, &err)); /* from one's own account */
+    assert_int_equal(flags_seen_by(1, (struct mailbox_key){3, INBOX}, 1), FLAG_SEEN);
+    assert_int_equal(flags_seen_by(3, (struct mailbox_key){3, INBOX}, 1), 0);
+    assert_int_equal(flags_seen_by(1, (struct mailbox_key){3, INBOX}, 2), 0);
+    assert_store_is_consistent();
+}
+
+CASE(a_move_into_another_account_leaves_tombstones)
+{
+    const uint32_t uids[] = {1, 3};
+
+    append_numbered(3);
+    assert_done(message_move(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){2, INBOX}, 1, uids, 2, &pairs, &pair_count,
+                             &uid_validity, &err));
+    assert_int_equal(pair_count, 2);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message WHERE account_id = 1"), 1);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message WHERE account_id = 2"), 2);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed WHERE account_id = 1"), 2);
+    assert_int_equal(fixture_sql("SELECT mail_range_count(uids) FROM mailbox_change WHERE "
+                                 "account_id = 1 AND is_vanished"),
+                     2);
+    assert_store_is_consistent();
+    assert_done(store_purge(-1000, &err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob_unused"), 0);
+    assert_store_is_consistent();
+}
+
+CASE(the_quota_of_the_other_account_counts_and_all_stays_or_goes)
+{
+    const uint32_t uids[] = {1, 2, 3};
+
+    append_numbered(3);
+    fixture_sql("UPDATE account_state SET quota_messages = 2 WHERE account_id = 2");
+    assert_refused(message_move(store_arena, (struct mailbox_key){1, INBOX},
+                                (struct mailbox_key){2, INBOX}, 1, uids, 3, &pairs, &pair_count,
+                                &uid_validity, &err),
+                   ERR_OVER_QUOTA);
+    assert_refused(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                                (struct mailbox_key){2, 77}, 1, uids, 3, &pairs, &pair_count,
+                                &uid_validity, &err),
+                   ERR_NOT_FOUND);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message WHERE account_id = 1"), 3);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message WHERE account_id = 2"), 0);
+    assert_store_is_consistent();
+}
+
+CASE(a_message_whose_header_was_too_large_to_keep_finds_its_thread_elsewhere)
+{
+    const uint32_t uid = 1;
+    struct buf text;
+    struct str raw;
+
+    buf_init(&text, 1 << 20);
+    buf_adds(&text, "Message-ID: <a@x>\r\nSubject: long\r\nTo: ");
+    for (int i = 0; i < 2000; i++)
+        buf_addf(&text, "someone%d@example.test,\r\n ", i);
+    buf_adds(&text, "x@example.test\r\nReferences: <known@x>\r\n\r\n");
+    buf_addc(&text, '\0');
+    raw = arena_str(store_arena, buf_str(&text));
+    buf_fini(&text);
+    store_append(2, INBOX, 0, "Message-ID: <known@x>\r\nSubject: long\r\n\r\n");
+    store_append(1, INBOX, 0, raw.p);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message_meta WHERE headers IS NULL"), 1);
+    assert_done(message_copy(store_arena, (struct mailbox_key){1, INBOX},
+                             (struct mailbox_key){2, INBOX}, 2, &uid, 1, &pairs, &pair_count,
+                             &uid_validity, &err));
+    assert_int_equal(fixture_sql("SELECT count(DISTINCT thread_id) FROM message WHERE account_id = "
+                                 "2"),
+                     1);
+}
+
+/* ---- many at once ---------------------------------------------------------------------------- */
+
+/* Ten messages of three conversations, as an import has them, one by one and together: the
+ * threads must be the same. */
+CASE(messages_appended_together_find_the_threads_they_would_find_alone)
+{
+    enum { COUNT = 40 };
+    static char texts[COUNT][200];
+    struct message_prepared *m = ARENA_ARRAY(store_arena, COUNT, struct message_prepared);
+    struct delivery *v = ARENA_ARRAY(store_arena, COUNT, struct delivery);
+    const struct str word[] = {STR("b"), STR("a")};
+
+    for (seed = 1; seed < 6; seed++) {
+        uint32_t start = seed;
+
+        for (int i = 0; i < COUNT; i++) {
+            snprintf(texts[i], sizeof texts[i],
+                     "Message-ID: <%d.%u@x>\r\nReferences: <%u.%u@x> <%u.%u@x>\r\n"
+                     "Subject: Re: %u\r\n\r\n",
+                     i, start, pick(60), start, pick(60), start, pick(3));
+            store_append(1, INBOX, 0, texts[i]);
+            m[i] = store_message(texts[i]);
+            v[i] = (struct delivery){.account_id = 2, .received_us = INT64_C(1000000) * i};
+            if (i % 3 == 0)
+                v[i].keywords = (struct keywords){word, 2};
+        }
+        assert_done(mail_append(m, v, 15, &err));
+        assert_done(mail_append(m + 15, v + 15, COUNT - 15, &err));
+        seed = start;
+    }
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message a JOIN message b USING (uid, "
+                                 "thread_id, message_id) WHERE a.account_id = 1 AND b.account_id = "
+                                 "2"),
+                     5 * COUNT);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message WHERE account_id = 2 AND keywords = "
+                                 "'{a,b}'"),
+                     5 * 14);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message WHERE account_id = 2 AND "
+                                 "received_at = to_timestamp(7)"),
+                     5);
+    assert_store_is_consistent();
+}
+
+CASE(a_removed_mailbox_of_many_messages_is_emptied_in_portions)
+{
+    int64_t id;
+
+    assert_done(mailbox_create(1, STR("x"), STR(""), &id, &err));
+    for (int i = 0; i < 5; i++)
+        store_append(1, id, 0, letter);
+    fixture_sql("SELECT mail_remove_mailbox(1, 'x', 2)");
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message"), 3);
+    assert_int_equal(fixture_sql("SELECT message_count FROM account_state WHERE account_id = 1"),
+                     0);
+    assert_done(store_purge(3600 * 1000, &err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message"), 0);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message_removed"), 5);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM mailbox_removed WHERE NOT is_emptied"), 0);
+    assert_store_is_consistent();
+}
+
+/* ---- everything in any order ----------------------------------------------------------------- */
 
 static uint32_t pick(uint32_t below)
 {
@@ -878,6 +1269,7 @@ static void random_step(int64_t account_id)
 {
     static const char *const paths[] = {"x", "x/y", "x/z", "w"};
     struct message_prepared m = store_message(letter);
+    int64_t user_id = 1 + pick(4);
     struct delivery v[3] = {
         {.account_id = account_id, .mailbox_id = pick_mailbox(), .flags = pick(32)},
         {.account_id = 1 + pick(4)},
@@ -886,18 +1278,29 @@ static void random_step(int64_t account_id)
     uint32_t *uids = pick_uids(&count), *removed;
     uint64_t modseq;
 
-    switch (pick(9)) {
+    switch (pick(11)) {
     case 0:
     case 1:
         mail_deliver(&m, v, 3, NULL);
         break;
     case 2:
+        v[0].user_id = user_id;
         mail_append(&m, v, 1, NULL);
         break;
+    case 9:
+        message_copy(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
+                     (struct mailbox_key){1 + pick(4), pick_mailbox()}, user_id, uids, count,
+                     &pairs, &pair_count, &uid_validity, NULL);
+        break;
+    case 10:
+        message_move(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
+                     (struct mailbox_key){1 + pick(4), pick_mailbox()}, user_id, uids, count,
+                     &pairs, &pair_count, &uid_validity, NULL);
+        break;
     case 3:
-        message_store_flags(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
-                            account_id, uids, count, pick(3), pick(32), (struct keywords){0},
-                            UINT64_MAX, &states, &state_count, &conflicts, &conflict_count, NULL);
+        message_store_flags(store_arena, (struct mailbox_key){account_id, pick_mailbox()}, user_id,
+                            uids, count, pick(3), pick(32), (struct keywords){0}, UINT64_MAX,
+                            &states, &state_count, &conflicts, &conflict_count, NULL);
         break;
     case 4:
         message_copy(store_arena, (struct mailbox_key){account_id, pick_mailbox()},
@@ -937,6 +1340,7 @@ CASE(after_anything_the_counters_are_right)
         }
     assert_true(fixture_sql("SELECT count(*) FROM message") > 50);
     assert_true(fixture_sql("SELECT count(*) FROM message_removed") > 50);
+    assert_true(fixture_sql("SELECT count(*) FROM mailbox_seen") > 5);
     assert_done(store_purge(-1000, &err));
     assert_store_is_consistent();
 }
@@ -1012,6 +1416,21 @@ int main(void)
         cmocka_unit_test(a_rename_takes_along_what_is_below),
         cmocka_unit_test(renaming_inbox_empties_it),
         cmocka_unit_test(subscriptions_are_kept),
+        cmocka_unit_test(a_subscription_survives_its_mailbox_and_follows_a_rename),
+        cmocka_unit_test(subscriptions_have_a_limit),
+        cmocka_unit_test(each_user_has_a_seen_of_their_own_and_shares_the_rest),
+        cmocka_unit_test(what_another_has_seen_raises_the_modseq_once),
+        cmocka_unit_test(an_append_sets_the_seen_of_who_appends),
+        cmocka_unit_test(within_an_account_everybodys_seen_goes_along),
+        cmocka_unit_test(removing_a_mailbox_forgets_who_has_seen_what),
+        cmocka_unit_test(whatever_users_mark_each_sees_what_the_model_says),
+        cmocka_unit_test(a_copy_into_another_account_is_a_message_of_that_account),
+        cmocka_unit_test(a_copy_keeps_what_its_maker_has_seen),
+        cmocka_unit_test(a_move_into_another_account_leaves_tombstones),
+        cmocka_unit_test(the_quota_of_the_other_account_counts_and_all_stays_or_goes),
+        cmocka_unit_test(a_message_whose_header_was_too_large_to_keep_finds_its_thread_elsewhere),
+        cmocka_unit_test(messages_appended_together_find_the_threads_they_would_find_alone),
+        cmocka_unit_test(a_removed_mailbox_of_many_messages_is_emptied_in_portions),
         cmocka_unit_test(usage_shows_the_limits_in_force),
         cmocka_unit_test(after_anything_the_counters_are_right),
         cmocka_unit_test(deliveries_to_the_same_people_do_not_get_in_each_others_way),
