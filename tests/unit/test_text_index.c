@@ -183,7 +183,8 @@ CASE(a_text_goes_with_its_blob)
     index_all();
     remove_uids((uint32_t[]){1}, 1);
     fixture_sql("UPDATE message_removed SET removed_at = now() - interval '2 days'");
-    fixture_sql("UPDATE blob SET created_at = now() - interval '2 days'");
+    assert_done(store_purge(86400 * 1000, &err));
+    fixture_sql("UPDATE blob_unused SET since = now() - interval '2 days'");
     assert_done(store_purge(86400 * 1000, &err));
     assert_int_equal(fixture_sql("SELECT count(*) FROM blob"), 1);
     assert_int_equal(fixture_sql("SELECT count(*) FROM blob_text"), 1);
