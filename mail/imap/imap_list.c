@@ -95,6 +95,9 @@ static PARKS int complete_home(struct list_run *run, struct list_home *home, str
 {
     const struct imap_list_request *r = run->request;
 
+    if (r->return_status && imap_status_wants_unseen(r->status_items) &&
+        access_count_unseen(run->s->account_id, home->account_id, home->v, home->count, err) < 0)
+        return -1;
     if (r->return_status && imap_status_wants_deleted_bytes(r->status_items) &&
         mailbox_count_deleted(home->account_id, home->v, home->count, err) < 0)
         return -1;

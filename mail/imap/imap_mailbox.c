@@ -225,8 +225,10 @@ int imap_cmd_rename(struct imap_session *s, struct imap_command *c, struct error
 int imap_cmd_subscribe(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct imap_place place;
+    struct mailbox mailbox;
 
-    if (parse_one_mailbox(s, c, &place, err) < 0 || check_may(s, c, &place, RIGHT_LOOKUP, err) < 0)
+    if (parse_one_mailbox(s, c, &place, err) < 0 ||
+        imap_find_mailbox(s, c, &place, RIGHT_LOOKUP, &mailbox, err) < 0)
         return -1;
     if (mailbox_subscribe(s->account_id, place.name, true, err) < 0)
         return -1;

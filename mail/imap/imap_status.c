@@ -71,6 +71,11 @@ unsigned imap_status_items_of_news(bool with_modseq, bool with_unseen)
            (with_unseen ? 1u << STATUS_UNSEEN : 0) | (with_modseq ? 1u << STATUS_HIGHESTMODSEQ : 0);
 }
 
+bool imap_status_wants_unseen(unsigned items)
+{
+    return (items & 1u << STATUS_UNSEEN) != 0;
+}
+
 bool imap_status_wants_deleted_bytes(unsigned items)
 {
     return (items & 1u << STATUS_DELETED_STORAGE) != 0;
@@ -152,6 +157,9 @@ int imap_cmd_status(struct imap_session *s, struct imap_command *c, struct error
         return -1;
     if (imap_status_wants_modseq(items))
         imap_enable_condstore(s);
+    if (imap_status_wants_unseen(items) &&
+        access_count_unseen(s->account_id, place.account_id, &mailbox, 1, err) < 0)
+        return -1;
     mailbox.path = place.name;
     buf_init(&out, SIZE_MAX);
     imap_add_status(s, &out, &mailbox, items);

@@ -332,6 +332,34 @@ int access_list_all(struct arena *a, int64_t user_id, struct mailbox **own, size
     return 0;
 }
 
+static uint32_t seen_in(const struct pg_rows *rows, int64_t mailbox_id)
+{
+    for (size_t i = 0; i < rows->count; i++)
+        if (pg_get_i64(rows, i, "mailbox_id") == mailbox_id)
+            return pg_get_u32(rows, i, "seen");
+    return 0;
+}
+
+/* Counters and sets are read one after the other: a message may have gone between. */
+int access_count_unseen(int64_t user_id, int64_t account_id, struct mailbox *v, size_t count,
+                        struct error *err)
+{
+    struct pg_rows rows = {0};
+
+    if (user_id == account_id)
+        return 0;
+    if (pg_run(pg_pool(), &sql_access_seen, PG_ARGS(pg_i64(user_id), pg_i64(account_id)), &rows,
+               err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t seen = seen_in(&rows, v[i].mailbox_id);
+        v[i].unseen_count = seen < v[i].message_count ? v[i].message_count - seen : 0;
+        fiber_pause();
+    }
+    pg_rows_free(&rows);
+    return 0;
+}
+
 /* ---- granting -------------------------------------------------------------------------------- */
 
 /* Prepared as RFC 4314, 3 asks for. */

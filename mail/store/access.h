@@ -102,6 +102,11 @@ PARKS int access_list_all(struct arena *a, int64_t user_id, struct mailbox **own
                           struct shared_mailbox **foreign, size_t *foreign_count,
                           struct error *err);
 
+/* Sets unseen_count, which is the owner's, to the user's own in all of v[], which are of one
+ * account. */
+PARKS int access_count_unseen(int64_t user_id, int64_t account_id, struct mailbox *v, size_t count,
+                              struct error *err);
+
 /* --- granting --------------------------------------------------------------------------------- */
 struct grantee {
     int64_t account_id; /* 0: anyone */

@@ -237,7 +237,7 @@ static void be_copy(struct transfer *t, struct mailbox_key from, struct mailbox_
 }
 
 static void be_move(struct transfer *t, struct mailbox_key from, struct mailbox_key to,
-                    uint32_t may)
+                    int64_t user_id, uint32_t may)
 {
     t->query = &sql_message_move;
     t->args[t->arg_count++] = pg_i64(from.account_id);
@@ -245,6 +245,7 @@ static void be_move(struct transfer *t, struct mailbox_key from, struct mailbox_
     t->args[t->arg_count++] = pg_i64(to.mailbox_id);
     t->set_arg = t->arg_count;
     t->arg_count += 2;
+    t->args[t->arg_count++] = pg_i64(user_id);
     t->args[t->arg_count++] = pg_i32((int32_t)may);
 }
 
@@ -289,7 +290,7 @@ static int transfer(struct arena *a, struct mailbox_key from, struct mailbox_key
     if (from.account_id != to.account_id)
         rc = be_between_accounts(t, from, to, user_id, may, is_move, err);
     else if (is_move)
-        be_move(t, from, to, may);
+        be_move(t, from, to, user_id, may);
     else
         be_copy(t, from, to, user_id, may);
     if (rc < 0 || transfer_run(t, err) < 0)

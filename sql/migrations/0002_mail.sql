@@ -567,10 +567,11 @@ RETURNS void LANGUAGE sql AS $$
            DO UPDATE SET modseq = excluded.modseq, uids = s.uids + excluded.uids;
 $$;
 
--- Within an account every user's \Seen goes with a message: uids[i] becomes p_first_uid + i - 1.
+-- Within an account every user's \Seen goes with a message: uids[i] becomes p_first_uid + i - 1. But not that of
+-- p_but_user_id.
 CREATE FUNCTION mail_take_seen_along(
     p_account_id bigint, p_from_mailbox_id bigint, p_to_mailbox_id bigint, p_modseq bigint, p_uids bigint[],
-    p_first_uid bigint)
+    p_first_uid bigint, p_but_user_id bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_other record;
@@ -579,6 +580,7 @@ BEGIN
         SELECT s.user_id, range_agg(mail_uid_range(p_first_uid + u.nth - 1)) AS uids
           FROM mailbox_seen s JOIN unnest(p_uids) WITH ORDINALITY AS u (uid, nth) ON s.uids @> u.uid
          WHERE s.account_id = p_account_id AND s.mailbox_id = p_from_mailbox_id
+           AND s.user_id IS DISTINCT FROM p_but_user_id
          GROUP BY s.user_id
     LOOP
         PERFORM mail_add_seen(p_account_id, p_to_mailbox_id, v_other.user_id, p_modseq, v_other.uids);
@@ -645,24 +647,25 @@ BEGIN
     RETURN v_first_message_id;
 END $$;
 
--- Those of a set that are there, and what they count: as they are, and with no flags but those in p_may.
+-- Those of a set that are there, and what they count: as they are, and with no flags but those in p_may. Unread is what
+-- the owner has not seen, which does not change with others' rights.
 CREATE FUNCTION mail_measure(
     p_account_id bigint, p_mailbox_id bigint, p_firsts bigint[], p_lasts bigint[], p_may integer,
-    OUT uids bigint[], OUT blob_ids bigint[], OUT unseen bigint, OUT deleted bigint, OUT new_unseen bigint,
-    OUT new_deleted bigint, OUT bytes bigint)
+    OUT uids bigint[], OUT blob_ids bigint[], OUT unseen bigint, OUT deleted bigint, OUT new_deleted bigint,
+    OUT bytes bigint)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 BEGIN
     SELECT coalesce(array_agg(uid), '{}'), array_agg(blob_id), count(*) FILTER (WHERE flags & 1 = 0),
-           count(*) FILTER (WHERE flags & 8 <> 0), count(*) FILTER (WHERE flags & p_may & 1 = 0),
-           count(*) FILTER (WHERE flags & p_may & 8 <> 0), coalesce(sum(size), 0)
-      INTO uids, blob_ids, unseen, deleted, new_unseen, new_deleted, bytes
+           count(*) FILTER (WHERE flags & 8 <> 0), count(*) FILTER (WHERE flags & p_may & 8 <> 0), coalesce(sum(size), 0)
+      INTO uids, blob_ids, unseen, deleted, new_deleted, bytes
       FROM mail_set(p_account_id, p_mailbox_id, p_firsts, p_lasts);
 END $$;
 
 -- The copies get first_uid, first_uid + 1, ... in the order of uids. Between two accounts the caller has locked both, and
 -- gives the references of the messages (p_ref_of: whose, by UID) to find their threads by; what p_user_id has seen stays
--- seen by p_user_id, and by nobody else. p_may: the flags that come along, 32 for keywords.
+-- seen by p_user_id, and by nobody else. p_may: the flags that come along, 32 for
+-- keywords; without 1 what p_user_id has seen stays behind, and never what others have.
 CREATE FUNCTION mail_copy(
     p_from_account_id bigint, p_from_mailbox_id bigint, p_to_account_id bigint, p_to_mailbox_id bigint, p_user_id bigint,
     p_firsts bigint[], p_lasts bigint[], p_ref_of bigint[], p_refs bigint[], p_ref_subjects bigint[],
@@ -688,10 +691,10 @@ BEGIN
         v_seen := CASE WHEN p_may & 1 = 1
                        THEN mail_seen_among(p_from_account_id, p_from_mailbox_id, p_user_id, p_firsts, p_lasts)
                        ELSE '{}' END;
-        v_set.new_unseen := v_count - CASE WHEN p_user_id = p_to_account_id THEN mail_range_count(v_seen) ELSE 0 END;
+        v_set.unseen := v_count - CASE WHEN p_user_id = p_to_account_id THEN mail_range_count(v_seen) ELSE 0 END;
     END IF;
     SELECT e.uid_validity, e.first_uid INTO uid_validity, first_uid
-      FROM mail_enter_mailbox(p_to_account_id, p_to_mailbox_id, v_modseq, v_count, v_set.new_unseen, v_set.new_deleted,
+      FROM mail_enter_mailbox(p_to_account_id, p_to_mailbox_id, v_modseq, v_count, v_set.unseen, v_set.new_deleted,
                               v_set.bytes) AS e;
     IF v_count = 0 THEN
         RETURN;
@@ -711,7 +714,7 @@ BEGIN
         INSERT INTO message (account_id, mailbox_id, uid, message_id, modseq, flags, created_modseq, thread_id, blob_id,
                              size, received_at, keywords)
         SELECT p_to_account_id, p_to_mailbox_id, mail_copy.first_uid + nth, v_first_message_id + nth, v_modseq,
-               CASE WHEN v_is_local THEN flags & p_may
+               CASE WHEN v_is_local THEN flags & (p_may | 1)
                     ELSE (flags & p_may & ~1) | (p_user_id = p_to_account_id AND v_seen @> uid)::integer END,
                v_modseq, CASE WHEN v_is_local THEN thread_id ELSE v_threads[nth + 1] END, blob_id, size, received_at,
                CASE WHEN p_may & 32 <> 0 THEN keywords END
@@ -730,10 +733,9 @@ BEGIN
          WHERE g.account_id = p_from_account_id AND g.blob_id = ANY (v_set.blob_ids)
             ON CONFLICT DO NOTHING;
     END IF;
-    IF p_may & 1 = 0 THEN
-        RETURN;
-    ELSIF v_is_local THEN
-        PERFORM mail_take_seen_along(p_to_account_id, p_from_mailbox_id, p_to_mailbox_id, v_modseq, uids, first_uid);
+    IF v_is_local THEN
+        PERFORM mail_take_seen_along(p_to_account_id, p_from_mailbox_id, p_to_mailbox_id, v_modseq, uids, first_uid,
+                                     CASE WHEN p_may & 1 = 0 THEN p_user_id END);
     ELSIF p_user_id <> p_to_account_id AND NOT isempty(v_seen) THEN
         PERFORM mail_add_seen(p_to_account_id, p_to_mailbox_id, p_user_id, v_modseq, (
             SELECT range_agg(mail_uid_range(mail_copy.first_uid + u.nth - 1))
@@ -782,10 +784,10 @@ BEGIN
 END $$;
 
 -- Within an account. The moved messages get first_uid, first_uid + 1, ... in the order of uids. Within one mailbox they
--- get new UIDs, too. p_may: as for mail_copy.
+-- get new UIDs, too. p_user_id and p_may: as for mail_copy.
 CREATE FUNCTION mail_move(
     p_account_id bigint, p_from_mailbox_id bigint, p_to_mailbox_id bigint, p_firsts bigint[], p_lasts bigint[],
-    p_may integer,
+    p_user_id bigint, p_may integer,
     OUT uid_validity bigint, OUT first_uid bigint, OUT uids bigint[])
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -800,22 +802,21 @@ BEGIN
     uids := v_set.uids;
     v_count := cardinality(uids);
     SELECT e.uid_validity, e.first_uid INTO uid_validity, first_uid
-      FROM mail_enter_mailbox(p_account_id, p_to_mailbox_id, v_modseq, v_count, v_set.new_unseen, v_set.new_deleted,
+      FROM mail_enter_mailbox(p_account_id, p_to_mailbox_id, v_modseq, v_count, v_set.unseen, v_set.new_deleted,
                               v_set.bytes) AS e;
     IF v_count = 0 THEN
         RETURN;
     END IF;
 
     UPDATE account_state SET modseq = v_modseq WHERE account_id = p_account_id;
-    IF p_may & 1 = 1 THEN
-        PERFORM mail_take_seen_along(p_account_id, p_from_mailbox_id, p_to_mailbox_id, v_modseq, uids, first_uid);
-    END IF;
+    PERFORM mail_take_seen_along(p_account_id, p_from_mailbox_id, p_to_mailbox_id, v_modseq, uids, first_uid,
+                                 CASE WHEN p_may & 1 = 0 THEN p_user_id END);
     PERFORM mail_leave_mailbox(p_account_id, p_from_mailbox_id, v_modseq, uids, v_set.unseen, v_set.deleted, v_set.bytes);
     INSERT INTO mailbox_change (account_id, mailbox_id, modseq, is_vanished, uids)
     VALUES (p_account_id, p_to_mailbox_id, v_modseq, false,
             int8multirange(int8range(mail_move.first_uid, mail_move.first_uid + v_count)));
     UPDATE message m SET mailbox_id = p_to_mailbox_id, uid = mail_move.first_uid + s.nth, modseq = v_modseq,
-                         flags = flags & p_may, keywords = CASE WHEN p_may & 32 <> 0 THEN keywords END
+                         flags = flags & (p_may | 1), keywords = CASE WHEN p_may & 32 <> 0 THEN keywords END
       FROM (SELECT place, row_number() OVER (ORDER BY uid) - 1 AS nth
               FROM mail_set(p_account_id, p_from_mailbox_id, p_firsts, p_lasts)) AS s
      WHERE m.ctid = s.place;
@@ -833,7 +834,7 @@ BEGIN
         SELECT uid FROM message
          WHERE account_id = p_account_id AND mailbox_id = p_from_mailbox_id AND uid < p_uid_below
          ORDER BY uid LIMIT p_limit);
-    RETURN cardinality((mail_move(p_account_id, p_from_mailbox_id, p_to_mailbox_id, v_uids, v_uids, 63)).uids);
+    RETURN cardinality((mail_move(p_account_id, p_from_mailbox_id, p_to_mailbox_id, v_uids, v_uids, 0, 63)).uids);
 END $$;
 
 -- Between two accounts, both of which are locked in ascending order, as everywhere: copies, and for a move removes what

@@ -70,6 +70,13 @@ SELECT b.account_id, b.mailbox_id, b.path, b.role, b.uid_validity, b.uid_next, b
  ORDER BY seen.is_shared, seen.address, split_part(b.path, '/', 1) <> 'INBOX',
           string_to_array(b.path, '/') COLLATE "C";
 
+-- name: access_seen :many
+-- How many messages the user has seen, in each mailbox of the account.
+SELECT mailbox_id, mail_range_count(uids) AS seen
+  FROM mailbox_seen
+ WHERE account_id = $2 AND user_id = $1
+ ORDER BY mailbox_id;
+
 -- name: access_grants :many
 -- The owner first, who has no grant.
 SELECT true AS is_owner, address AS name, false AS is_negative, 0 AS rights

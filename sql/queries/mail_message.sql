@@ -48,7 +48,7 @@ SELECT uid, modseq, flags, keywords, is_changed, is_conflict
 SELECT uid_validity, first_uid, uids FROM mail_copy($1, $2, $1, $3, $4, $5, $6, '{}', '{}', '{}', $7, $8, $9);
 
 -- name: message_move :maybe
-SELECT uid_validity, first_uid, uids FROM mail_move($1, $2, $3, $4, $5, $6);
+SELECT uid_validity, first_uid, uids FROM mail_move($1, $2, $3, $4, $5, $6, $7);
 
 -- name: message_transfer :maybe
 SELECT uid_validity, first_uid, uids FROM mail_transfer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);

@@ -1,9 +1,16 @@
 """Mailboxes of others: NAMESPACE, ACL, LIST-MYRIGHTS, and the rights that every command asks for (RFC 4314)."""
 
 import itertools
+import os
+import pathlib
 import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+import urllib.request
 
-from harness import ServerTest, eventually
+from harness import PASSWORD, ServerTest, eventually
 from imap_wire import Session, one_per_worker, worker_of
 
 ALL = "lrswipkxte"
@@ -508,6 +515,44 @@ class SecrecyTest(SharingTest):
         self.assertRegex(self.bob.refused(f"CREATE {others(top + '/hidden')}"), rb"^NO \[ALREADYEXISTS\]")
 
 
+class ExtensionsTest(SharingTest):
+    """What other extensions make of mailboxes of others."""
+
+    def test_their_names_are_told_whole(self):
+        box = self.box("lrswi")
+        name = others(box).encode()
+        self.assertTrue(self.bob.ok(f"GETQUOTAROOT {others(box)}")[0].startswith(b'* QUOTAROOT %s "alice@example.test"' % name))
+        self.bob.ok(f'SETMETADATA {others(box)} (/private/comment "mine" /shared/comment "ours")')
+        self.assertIn(name, self.bob.ok(f"GETMETADATA {others(box)} /shared/comment")[0])
+        self.assertIn(b'"ours"', self.alice.ok(f"GETMETADATA {box} /shared/comment")[0])
+        self.assertNotIn(b"mine", b"".join(self.alice.ok(f"GETMETADATA {box} /private/comment")))
+        told = b"".join(self.bob.ok(f'LIST "" {others(box)} RETURN (METADATA (/shared/comment))'))
+        self.assertIn(b"* METADATA " + name, told)
+
+    def test_replace_needs_the_rights_of_append_and_of_expunge(self):
+        for rights, code in (("rite", None), ("rit", rb"NOPERM"), ("rie", rb"NOPERM"), ("rte", rb"NOPERM")):
+            with self.subTest(rights):
+                box = self.box(rights, messages=1)
+                self.bob.ok(f"SELECT {others(box)}")
+                command = b"REPLACE 1 %s {%d+}\r\n" % (others(box).encode(), len(MESSAGE)) + MESSAGE
+                if code is None:
+                    self.bob.ok(command)
+                else:
+                    self.assertRegex(self.bob.refused(command), rb"^NO \[%s\]" % code)
+
+    def test_catenate_reads_only_where_the_user_may(self):
+        readable, hidden = self.box("lr", messages=1), self.box("", messages=1)
+        self.bob.ok("CREATE joined")
+
+        def append(box):
+            return self.bob.command("APPEND joined CATENATE (TEXT {19+}\r\nSubject: joined\r\n\r\n "
+                                    f'URL "/Other%20Users/alice%40example.test/{box}/;UID=1/;SECTION=TEXT")')[1]
+
+        self.assertRegex(append(hidden), rb"^NO \[BADURL")
+        self.assertEqual(append("none").replace(b"none", hidden.encode()), append(hidden))
+        self.assertRegex(append(readable), rb"^OK ")
+
+
 class ChangingTest(SharingTest):
     def test_rights_taken_away_count_from_the_next_command_on(self):
         box = self.box("lrswite", messages=2)
@@ -648,10 +693,63 @@ class OwnSeenTest(SharingTest):
         self.assertEqual(len(self.flags(self.alice, box)), 3)
 
 
+@unittest.skipUnless(shutil.which("mbsync"), "isync is not installed")
+class MbsyncTest(SharingTest):
+    def test_mbsync_keeps_a_shared_folder_in_step_both_ways(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="merpati-client-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, folder, True)
+        box = self.box(ALL, messages=3)
+        self.box("", messages=1)
+        (folder / "mail").mkdir()
+        (folder / "rc").write_text(f"""
+IMAPAccount merpati
+Host localhost
+Port {self.server.port('imaps')}
+User bob@example.test
+Pass {PASSWORD}
+SSLType IMAPS
+CertificateFile {self.server.data / "tls/ca.pem"}
+
+IMAPStore far
+Account merpati
+
+MaildirStore near
+Path {folder}/mail/
+Inbox {folder}/inbox
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns "Other Users/*"
+Create Both
+Expunge Both
+Sync All
+SyncState *
+""")
+        near = folder / "mail" / "Other Users" / "alice@example.test" / box
+
+        def sync():
+            done = subprocess.run(["mbsync", "-c", str(folder / "rc"), "-a"], capture_output=True, timeout=120, env={**os.environ, "HOME": str(folder)})
+            self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+            return [f for sub in ("cur", "new") for f in (near / sub).iterdir()]
+
+        files = sync()
+        self.assertEqual(len(files), 3)
+        self.assertEqual(sum(len(list(d.glob("cur/*")) + list(d.glob("new/*"))) for d in near.parent.iterdir()), 3)
+        (near / "new" / "fresh.1").write_bytes(b"From: b@example.test\nSubject: from bob\n\nHello.\n")
+        files[0].rename(near / "cur" / (files[0].name.split(":")[0] + ":2,F"))
+        files[1].rename(near / "cur" / (files[1].name.split(":")[0] + ":2,T"))
+        sync()
+        self.assertEqual(sorted(map(sorted, self.flags(self.alice, box))), [[], [], [r"\Flagged"]])
+        self.assertIn(b"from bob", b"".join(self.alice.ok(f"EXAMINE {box}") + self.alice.ok("FETCH 1:* BODY.PEEK[HEADER]")))
+        self.alice.append(box, MESSAGE)
+        self.assertEqual(len(sync()), 4)
+
+
 class CostTest(SharingTest):
     def queries(self):
         """Statements sent by all workers so far."""
-        import urllib.request
         text = urllib.request.urlopen(f"http://127.0.0.1:{self.server.port('http')}/metrics", timeout=30).read().decode()
         return sum(float(line.split()[-1]) for line in text.splitlines() if "pg_queries" in line and not line.startswith("#"))
 

@@ -91,12 +91,34 @@ static void a_pattern_longer_than_any_path_is_refused(void **state)
     arena_free(&arena);
 }
 
+static void a_pattern_tells_whether_it_can_match_below_a_name(void **state)
+{
+    static const struct {
+        const char *pattern, *beginning;
+        bool may;
+    } cases[] = {
+        {"*", "Shared", true},         {"%", "Shared", true},      {"Shared/x", "Shared", true},
+        {"Shared", "Shared", true},    {"S*d", "Shared", true},    {"INBOX", "Shared", false},
+        {"Share", "Shared", false},    {"a%/b", "Shared", false},  {"%/%", "Other Users", true},
+        {"Sh%", "Other Users", false}, {"inbox/x", "INBOX", true}, {"", "Shared", false},
+    };
+    struct arena *arena = arena_new();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct imap_pattern *p = imap_pattern_new(arena, str_c(cases[i].pattern), NULL);
+        assert_int_equal(imap_pattern_may_begin(p, str_c(cases[i].beginning)), cases[i].may);
+    }
+    arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(patterns_match_as_the_rfc_says),
         cmocka_unit_test(the_longest_pattern_matches_the_longest_path),
         cmocka_unit_test(a_pattern_longer_than_any_path_is_refused),
+        cmocka_unit_test(a_pattern_tells_whether_it_can_match_below_a_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
