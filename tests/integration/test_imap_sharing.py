@@ -678,6 +678,17 @@ class OwnSeenTest(SharingTest):
         self.alice.ok(r"STORE 3 +FLAGS (\Seen)")
         self.assertEqual(self.flags(self.bob, others(box)), [{r"\Seen"}, {r"\Seen"}, set()])
 
+    def test_copies_leave_behind_only_the_movers_own_seen(self):
+        for verb in ("COPY", "MOVE"):
+            with self.subTest(verb):
+                source, target = self.box("lrste", messages=1, flags=r"\Seen \Deleted"), self.box("lri")
+                self.bob.ok(f"SELECT {others(source)}")
+                self.bob.ok(r"STORE 1 +FLAGS (\Seen)")
+                self.bob.ok(f"{verb} 1 {others(target)}")
+                self.assertEqual(self.flags(self.alice, target), [{r"\Seen"}])
+                self.assertEqual(self.flags(self.bob, others(target)), [set()])
+                self.assertEqual(self.alice.ok(f"STATUS {target} (UNSEEN DELETED)"), [b'* STATUS "%s" (UNSEEN 0 DELETED 0)\r\n' % target.encode()])
+
     def test_messages_are_copied_and_moved_between_accounts(self):
         box = self.box(ALL, messages=3, flags=r"\Flagged")
         self.bob.ok("CREATE mine")
