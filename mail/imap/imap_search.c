@@ -45,6 +45,8 @@ int imap_search_selected(struct imap_session *s, struct imap_command *c,
     struct search_run run = {
         .s = s, .c = c, .view = s->view, .mailbox = s->selected, .request = r, .a = s->arena};
 
+    run.is_limited = !is_ordered;
+
     if (r->uses_modseq)
         imap_enable_condstore(s);
     if (!is_ordered)

@@ -105,6 +105,21 @@ static int parse_uid(struct search_parser *sp, struct search_key *key, struct er
     return imap_parse_space(sp->p, err) < 0 ? -1 : imap_set_parse(sp->p, sp->a, &key->set, err);
 }
 
+/* RFC 9738, 3.2: one UID, which is not meant itself. */
+static int parse_uid_bound(struct search_parser *sp, struct search_key *key, bool is_after,
+                           struct error *err)
+{
+    uint32_t uid;
+
+    if (imap_parse_space(sp->p, err) < 0 || imap_parse_nonzero(sp->p, &uid, "a UID", err) < 0)
+        return -1;
+    key->set.v = ARENA_NEW(sp->a, struct imap_range);
+    key->set.v[0] =
+        is_after ? (struct imap_range){uid + 1, UINT32_MAX} : (struct imap_range){1, uid - 1};
+    key->set.n = is_after ? uid < UINT32_MAX : uid > 1;
+    return 0;
+}
+
 /* MODSEQ ["/flags/..." priv|shared|all] n: we keep one modseq for all flags (RFC 7162, 3.1.5). */
 static int parse_modseq(struct search_parser *sp, struct search_key *key, struct error *err)
 {
@@ -135,6 +150,8 @@ enum key_shape {
     SHAPE_HEADER,
     SHAPE_KEYWORD,
     SHAPE_UID,
+    SHAPE_UID_AFTER,
+    SHAPE_UID_BEFORE,
     SHAPE_MODSEQ,
     SHAPE_BEFORE,
     SHAPE_ON,
@@ -179,6 +196,8 @@ static const struct key_word key_words[] = {
     {WORD("KEYWORD"), SHAPE_KEYWORD, KEY_KEYWORD, 0, false, {0}},
     {WORD("UNKEYWORD"), SHAPE_KEYWORD, KEY_KEYWORD, 0, true, {0}},
     {WORD("UID"), SHAPE_UID, KEY_UID, 0, false, {0}},
+    {WORD("UIDAFTER"), SHAPE_UID_AFTER, KEY_UID, 0, false, {0}},
+    {WORD("UIDBEFORE"), SHAPE_UID_BEFORE, KEY_UID, 0, false, {0}},
     {WORD("MODSEQ"), SHAPE_MODSEQ, KEY_MODSEQ, 0, false, {0}},
     {WORD("LARGER"), SHAPE_LARGER, KEY_SIZE, 0, false, {0}},
     {WORD("SMALLER"), SHAPE_SMALLER, KEY_SIZE, 0, false, {0}},
@@ -281,6 +300,9 @@ static int parse_shape(struct search_parser *sp, struct search_key *key,
         return parse_keyword(sp, key, err);
     case SHAPE_UID:
         return parse_uid(sp, key, err);
+    case SHAPE_UID_AFTER:
+    case SHAPE_UID_BEFORE:
+        return parse_uid_bound(sp, key, word->shape == SHAPE_UID_AFTER, err);
     case SHAPE_MODSEQ:
         return parse_modseq(sp, key, err);
     case SHAPE_BEFORE:

@@ -6,6 +6,7 @@
  * themselves allow are walked: a million messages cost nothing when three UIDs were asked for. */
 #include "mail/imap/imap_search_run.h"
 
+#include "mail/imap/imap_target.h"
 #include <string.h>
 
 #include "mail/imap/imap_progress.h"
@@ -308,6 +309,8 @@ static PARKS int prepare(struct engine *e, struct error *err)
     e->root = search_keys_resolve(run->s, run->view, run->request->root, false, run->a);
     e->columns = search_columns(e->root);
     e->ranges = find_ranges(e);
+    if (run->is_limited)
+        imap_target_limit(run->s, run->c, &e->ranges);
     e->total = imap_set_count(&e->ranges);
     return search_use_index(e->root, run->mailbox.account_id, e->total, run->a, err);
 }

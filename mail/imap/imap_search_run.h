@@ -17,6 +17,7 @@ struct search_run {
     const struct imap_set *among;         /* only these sequence numbers, resolved; NULL: all */
     uint32_t hits_max; /* so many are enough: the rest is not looked at; 0: all are wanted */
     bool from_end;     /* the last ones, then, not the first */
+    bool is_limited;   /* of the selected mailbox's: see imap_target_limit() */
 
     /* The answer. */
     uint64_t *hits; /* bit seq - 1 */

@@ -250,8 +250,8 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
     if (r.is_silent)
         note_states_before(s, &result, uids, count);
     imap_progress_begin(&progress, s, c);
-    status = message_store_masked(s->arena, s->selected, s->account_id, r.may, uids, count, r.change,
-                                  r.flags, r.keywords, r.unchanged_since, &result.states,
+    status = message_store_masked(s->arena, s->selected, s->account_id, r.may, uids, count,
+                                  r.change, r.flags, r.keywords, r.unchanged_since, &result.states,
                                   &result.count, &result.conflicts, &result.conflict_count, err);
     imap_progress_end(&progress);
     if (status < 0)
