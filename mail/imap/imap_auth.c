@@ -57,6 +57,11 @@ int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, stru
 {
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
+    if (conn_is_compressed(s->conn)) { /* it had to end within the stream */
+        imap_bye(s, "Compression cannot be ended, please reconnect");
+        c->is_answered = true;
+        return 0;
+    }
     imap_deselect(s);
     imap_notify_stop(s);
     log_drop(conn_log(s->conn), "account");
