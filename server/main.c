@@ -19,6 +19,7 @@
 #include "mail/store/upkeep.h"
 #include "server/base/log.h"
 #include "server/cli/cli.h"
+#include "server/directory/bearer_jwt.h"
 #include "server/directory/certificate.h"
 #include "server/directory/credential.h"
 #include "server/directory/first_account.h"
@@ -103,7 +104,7 @@ static int prepare(struct error *err)
 static int worker_start(unsigned index, struct error *err)
 {
     pg_pool_init(pg_conninfo(), (unsigned)config.database_connections);
-    if (certificate_load(err) < 0 ||
+    if (certificate_load(err) < 0 || bearer_jwt_start(err) < 0 ||
         http_start(http_builtin_routes, http_builtin_route_count, err) < 0)
         return -1;
     bus_start();
@@ -126,6 +127,7 @@ static void worker_stop(void)
     bus_stop();
     mailbox_index_cache_clear();
     message_keys_cache_clear();
+    bearer_jwt_fini();
     credential_fini();
     limiter_fini();
     pg_pool_fini();

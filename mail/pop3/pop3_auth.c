@@ -46,6 +46,7 @@ static int enter(struct pop3_session *s, const struct account *account, struct e
     forget_user(s);
     s->account_id = account->account_id;
     s->phase = POP3_TRANSACTION;
+    conn_set_output_max(s->conn, SIZE_MAX);
     log_add(conn_log(s->conn), KV("account", account->account_id));
     conn_printf(s->conn, "+OK maildrop has %u messages\r\n", s->drop.count);
     return 0;

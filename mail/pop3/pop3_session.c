@@ -16,6 +16,7 @@
 #define POP3_SESSION_MAGIC  0x90930001u
 #define STALL_MS            (5 * 60 * 1000) /* for a line, or for the client to take something */
 #define LINE_SIZE_MAX       16384           /* AUTH needs the most; bearer tokens are long */
+#define OUTPUT_NEW_MAX      16384           /* answers that may pend before log-in */
 #define REPLY_TEXT_SIZE_MAX 400             /* RFC 2449, 4: a line has 512 bytes */
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -308,6 +309,7 @@ static void *pop3_open(struct conn *conn, int tag)
     s->magic = POP3_SESSION_MAGIC;
     s->conn = conn;
     s->opened_ms = loop_now_ms();
+    conn_set_output_max(conn, OUTPUT_NEW_MAX);
     conn_write(conn, STR("+OK Merpati ready\r\n"));
     rest(s);
     return s;

@@ -2,6 +2,8 @@
  *
  *   PLAIN, LOGIN   name and password, verified by credential_verify
  *   SCRAM          the password never travels; the server proves itself as well
+ *   OAUTHBEARER,   a token in place of the password, judged by bearer_login
+ *   XOAUTH2
  *
  * Each mechanism is a row of a table and a chain of states; a state is a function that takes the client's next
  * message. Names that nobody has walk the same states with a salt that is always the same for them, so that
@@ -10,6 +12,7 @@
 
 #include "server/base/encode.h"
 #include "server/base/object.h"
+#include "server/directory/bearer.h"
 #include "server/directory/credential_internal.h"
 #include "server/directory/directory_internal.h"
 #include "server/directory/limiter.h"
@@ -33,6 +36,7 @@ struct mechanism {
     const char *first_challenge; /* when the client sent nothing at first */
     bool needs_secrecy;          /* the password travels */
     bool needs_tls;              /* binds to the channel */
+    bool needs_verifier;         /* of tokens */
 };
 
 struct scram {
@@ -53,6 +57,8 @@ struct sasl {
     state_fn *state; /* NULL: it is over */
     struct str name; /* LOGIN: while waiting for the password */
     struct scram scram;
+    struct error refusal; /* of a token: told once the client has heard why */
+    bool has_expired;     /* it was one that has */
     struct account account;
 };
 
@@ -368,20 +374,93 @@ static enum sasl_status scram_first(struct sasl *s, struct str input, struct str
     return SASL_CONTINUE;
 }
 
+/* --- OAUTHBEARER, XOAUTH2 ------------------------------------------------------------------------------ */
+
+/* Whatever the client answers to the reasons, usually ^A or nothing (RFC 7628, 3.2.3). */
+static enum sasl_status bearer_reasons_heard(struct sasl *s, struct str input,
+                                             struct str *challenge, struct error *err)
+{
+    fail(err, s->refusal.kind, "%s", s->refusal.text);
+    return SASL_FAILED;
+}
+
+static enum sasl_status bearer_token(struct sasl *s, const struct sasl_bearer *bearer,
+                                     const char *const reasons[], struct str *challenge,
+                                     struct error *err)
+{
+    struct error cause = {0};
+    enum bearer_fault fault;
+
+    if (bearer->name.n > NAME_SIZE_MAX) {
+        fail(err, ERR_SYNTAX, "the name is too long");
+        return SASL_FAILED;
+    }
+    if (bearer_login(s->arena, bearer->name, bearer->token, &s->origin, &s->account, &fault,
+                     &cause) == 0)
+        return SASL_DONE;
+    if (cause.kind != ERR_AUTH) {
+        fail(err, cause.kind, "%s", cause.text);
+        return SASL_FAILED;
+    }
+    s->has_expired = fault == BEARER_EXPIRED;
+    s->refusal = cause;
+    s->state = bearer_reasons_heard;
+    *challenge = str_c(reasons[fault]);
+    return SASL_CONTINUE;
+}
+
+static enum sasl_status oauthbearer_message(struct sasl *s, struct str input, struct str *challenge,
+                                            struct error *err)
+{
+    static const char *const reasons[] = {
+        [BEARER_INVALID] = "{\"status\":\"invalid_token\",\"scope\":\"" BEARER_SCOPE "\"}",
+        [BEARER_EXPIRED] = "{\"status\":\"invalid_token\",\"scope\":\"" BEARER_SCOPE "\"}",
+        [BEARER_SCOPE_MISSING] =
+            "{\"status\":\"insufficient_scope\",\"scope\":\"" BEARER_SCOPE "\"}",
+    };
+    struct sasl_bearer bearer;
+
+    if (sasl_parse_oauthbearer(s->arena, arena_str(s->arena, input), &bearer, err) < 0)
+        return SASL_FAILED;
+    return bearer_token(s, &bearer, reasons, challenge, err);
+}
+
+static enum sasl_status xoauth2_message(struct sasl *s, struct str input, struct str *challenge,
+                                        struct error *err)
+{
+    static const char *const reasons[] = {
+        [BEARER_INVALID] =
+            "{\"status\":\"401\",\"schemes\":\"bearer\",\"scope\":\"" BEARER_SCOPE "\"}",
+        [BEARER_EXPIRED] =
+            "{\"status\":\"401\",\"schemes\":\"bearer\",\"scope\":\"" BEARER_SCOPE "\"}",
+        [BEARER_SCOPE_MISSING] =
+            "{\"status\":\"403\",\"schemes\":\"bearer\",\"scope\":\"" BEARER_SCOPE "\"}",
+    };
+    struct sasl_bearer bearer;
+
+    if (sasl_parse_xoauth2(arena_str(s->arena, input), &bearer, err) < 0)
+        return SASL_FAILED;
+    return bearer_token(s, &bearer, reasons, challenge, err);
+}
+
 /* --- mechanisms ------------------------------------------------------------------------------------ */
 
 /* The strongest first: some clients take the first that they know. */
 static const struct mechanism mechanisms[] = {
-    /* name                start             first challenge  secrecy  TLS */
-    {"SCRAM-SHA-256-PLUS", scram_first, "", false, true},
-    {"SCRAM-SHA-256", scram_first, "", false, false},
-    {"PLAIN", plain_message, "", true, false},
-    {"LOGIN", login_name_given, "Username:", true, false},
+    /* name                start                first challenge  secrecy  TLS    verifier */
+    {"SCRAM-SHA-256-PLUS", scram_first, "", false, true, false},
+    {"SCRAM-SHA-256", scram_first, "", false, false, false},
+    {"PLAIN", plain_message, "", true, false, false},
+    {"LOGIN", login_name_given, "Username:", true, false, false},
+    {"OAUTHBEARER", oauthbearer_message, "", true, false, true},
+    {"XOAUTH2", xoauth2_message, "", true, false, true},
 };
 #define MECHANISM_COUNT (sizeof mechanisms / sizeof *mechanisms)
 
 static bool is_offered(const struct mechanism *m, const struct conn *c)
 {
+    if (m->needs_verifier && !bearer_is_accepted())
+        return false;
     if (m->needs_secrecy)
         return conn_is_secure(c);
     return !m->needs_tls || offers_binding(c);
@@ -413,7 +492,7 @@ struct sasl *sasl_new(struct arena *a, struct str mechanism, struct conn *c, str
     const struct mechanism *m = find_mechanism(mechanism);
     struct sasl *s;
 
-    if (m == NULL)
+    if (m == NULL || (m->needs_verifier && !bearer_is_accepted()))
         return fail_null(err, ERR_UNSUPPORTED, "this mechanism is not offered here");
     if (!is_offered(m, c))
         return fail_null(err, ERR_DENIED, "this mechanism needs TLS first");
@@ -454,4 +533,9 @@ enum sasl_status sasl_step(struct sasl *s, bool has_input, struct str input, str
 const struct account *sasl_account(const struct sasl *s)
 {
     return &s->account;
+}
+
+bool sasl_has_expired(const struct sasl *s)
+{
+    return s->has_expired;
 }

@@ -1,10 +1,10 @@
-/* sasl.h - the server side of SASL: PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-256-PLUS, apart from any protocol.
+/* sasl.h - the server side of SASL: PLAIN, LOGIN, SCRAM-SHA-256(-PLUS), OAUTHBEARER, XOAUTH2, apart from any protocol.
  *
  *   s = sasl_new(arena, mechanism, &context);
  *   loop: sasl_step(s, client bytes (decoded), &challenge, &err)  ->  SASL_CONTINUE: send challenge; SASL_DONE; SASL_FAILED
  *
  * Base64 and the initial response's "=" belong to the protocol. A client that cannot start with data gets an
- * empty first challenge by calling step with initial = false. (RFC 4422, 4616, 5802, 7677, 9266.) */
+ * empty first challenge by calling step with initial = false. (RFC 4422, 4616, 5802, 7628, 7677, 9266.) */
 #pragma once
 #include "server/base/arena.h"
 #include "server/base/buf.h"
@@ -15,8 +15,8 @@ struct conn;
 struct sasl;
 enum sasl_status { SASL_CONTINUE, SASL_DONE, SASL_FAILED };
 
-/* "PLAIN LOGIN SCRAM-SHA-256 ..." as may be offered on this connection now: PLAIN and LOGIN only when it is
- * secure, -PLUS only under TLS. Appends words separated by spaces, each with `prefix` ("AUTH=" for IMAP). */
+/* "PLAIN LOGIN SCRAM-SHA-256 ..." as may be offered on this connection now: those that carry a secret only when it
+ * is secure, -PLUS only under TLS, those with tokens only when bearer.h has a verifier. Appends words separated by spaces, each with `prefix` ("AUTH=" for IMAP). */
 void sasl_add_mechanisms(struct buf *out, const struct conn *c, const char *prefix);
 
 /* NULL on ERR_UNSUPPORTED (unknown mechanism) or ERR_DENIED (needs TLS first). conn gives TLS, bindings and origin. */
@@ -25,3 +25,5 @@ struct sasl *sasl_new(struct arena *a, struct str mechanism, struct conn *c, str
 PARKS enum sasl_status sasl_step(struct sasl *s, bool has_input, struct str input, struct str *challenge, struct error *err);
 /* After SASL_DONE: who logged in; an authorization identity that is not the account's own was refused with ERR_DENIED. */
 const struct account *sasl_account(const struct sasl *s);
+/* After SASL_FAILED with ERR_AUTH: the credential was right once (RFC 5530: EXPIRED). */
+bool sasl_has_expired(const struct sasl *s);

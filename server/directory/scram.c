@@ -89,7 +89,7 @@ bool scram_verifier_add(struct buf *out, struct str password, struct str salt, u
 /* --- messages -------------------------------------------------------------------------------------- */
 
 /* saslname: ',' and '=' are written =2C and =3D, and no other '=' is legal (RFC 5802, 5.1). */
-static bool unescape_name(struct arena *a, struct str text, struct str *out)
+bool scram_unescape_name(struct arena *a, struct str text, struct str *out)
 {
     char *to = arena_alloc(a, text.n + 1);
     size_t n = 0;
@@ -159,7 +159,7 @@ static bool parse_gs2_header(struct arena *a, struct str *rest, struct scram_cli
     if (authzid.n == 0)
         return true;
     return authzid.n > 2 && authzid.p[0] == 'a' && authzid.p[1] == '=' &&
-           unescape_name(a, str_from(authzid, 2), &out->authzid);
+           scram_unescape_name(a, str_from(authzid, 2), &out->authzid);
 }
 
 static bool is_message(struct str message)
@@ -180,7 +180,7 @@ int scram_parse_client_first(struct arena *a, struct str message, struct scram_c
     /* "m=" announces an extension that must be understood: none is, so it fails here as the RFC demands. */
     if (!take_attribute(&rest, 'n', &name) || !take_attribute(&rest, 'r', &out->nonce))
         return malformed(err);
-    if (name.n == 0 || !unescape_name(a, name, &out->name) || !is_nonce(out->nonce))
+    if (name.n == 0 || !scram_unescape_name(a, name, &out->name) || !is_nonce(out->nonce))
         return malformed(err);
     return 0;
 }

@@ -51,6 +51,9 @@ struct scram_client_final {
 int scram_parse_client_first(struct arena *a, struct str message, struct scram_client_first *out, struct error *err);
 int scram_parse_client_final(struct arena *a, struct str message, struct scram_client_final *out, struct error *err);
 
+/* A saslname (RFC 5802, 5.1), into the arena; false when it is none. */
+bool scram_unescape_name(struct arena *a, struct str text, struct str *out);
+
 struct str scram_server_first(struct arena *a, struct str nonce, struct str salt, uint32_t iterations);
 struct str scram_auth_message(struct arena *a, struct str client_first_bare, struct str server_first,
                               struct str client_final_without_proof);

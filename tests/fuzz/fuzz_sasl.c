@@ -1,4 +1,4 @@
-/* fuzz_sasl.c - what clients send in PLAIN and SCRAM, stored verifiers, SASLprep, and names typed at a log-in.
+/* fuzz_sasl.c - what clients send in PLAIN, SCRAM, OAUTHBEARER and XOAUTH2, stored verifiers, SASLprep, and names typed at a log-in.
  * The first byte picks the parser. */
 #include <stdlib.h>
 
@@ -73,6 +73,17 @@ static void try_saslprep(struct str text)
     buf_fini(&prepared);
 }
 
+static void try_bearer(struct arena *a, struct str message)
+{
+    struct sasl_bearer bearer;
+
+    if (sasl_parse_xoauth2(message, &bearer, NULL) == 0)
+        must(bearer.name.n > 0 && lies_within(bearer.name, message) && bearer.token.n > 0 &&
+             lies_within(bearer.token, message));
+    if (sasl_parse_oauthbearer(a, message, &bearer, NULL) == 0)
+        must(bearer.token.n > 0 && lies_within(bearer.token, message));
+}
+
 /* Whatever is typed becomes a name that the database can hold; an address keeps its form. */
 static void try_login_name(struct arena *a, struct str typed)
 {
@@ -98,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     a = arena_new();
     input = str_of((const char *)data + 1, size - 1);
-    switch (data[0] % 6) {
+    switch (data[0] % 7) {
     case 0:
         try_plain(input);
         break;
@@ -113,6 +124,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 4:
         try_saslprep(input);
+        break;
+    case 5:
+        try_bearer(a, input);
         break;
     default:
         try_login_name(a, input);

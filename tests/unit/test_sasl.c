@@ -192,6 +192,56 @@ CASE(client_final_messages_are_checked)
                      -1);
 }
 
+CASE(bearer_messages_are_checked)
+{
+    static const struct {
+        const char *message, *name, *token;
+        bool is_xoauth2;
+    } rows[] = {
+        {"n,a=u@x,\1host=h\1port=143\1auth=Bearer abc\1\1", "u@x", "abc", false},
+        {"n,,\1auth=Bearer abc\1\1", "", "abc", false},
+        {"y,,\1auth=bearer  a.b-c~+/=\1\1", "", "a.b-c~+/=", false},
+        {"n,a=a=2Cb=3D,\1auth=Bearer abc\1\1", "a,b=", "abc", false},
+        {"p=tls-exporter,,\1auth=Bearer abc\1\1", NULL, NULL, false},
+        {"n,a=,\1auth=Bearer abc\1\1", NULL, NULL, false},
+        {"n,u@x,\1auth=Bearer abc\1\1", NULL, NULL, false},
+        {"n,a=a=b,\1auth=Bearer abc\1\1", NULL, NULL, false},
+        {"n,,\1auth=Bearer abc\1", NULL, NULL, false},
+        {"n,,\1auth=Bearer abc\1\1x", NULL, NULL, false},
+        {"n,,\1auth=Bearer \1\1", NULL, NULL, false},
+        {"n,,\1auth=Basic abc\1\1", NULL, NULL, false},
+        {"n,,\1auth=Bearer a b\1\1", NULL, NULL, false},
+        {"n,,\1auth=Bearer a\1auth=Bearer b\1\1", NULL, NULL, false},
+        {"n,,\1host\1auth=Bearer abc\1\1", NULL, NULL, false},
+        {"n,,\1host=h\1\1", NULL, NULL, false},
+        {"\1", NULL, NULL, false},
+        {"", NULL, NULL, false},
+        {"n", NULL, NULL, false},
+        {"n,", NULL, NULL, false},
+        {"user=u@x\1auth=Bearer abc\1\1", "u@x", "abc", true},
+        {"user=u@x\1auth=Bearer abc\1", NULL, NULL, true},
+        {"auth=Bearer abc\1\1", NULL, NULL, true},
+        {"user=\1auth=Bearer abc\1\1", NULL, NULL, true},
+        {"user=u@x\1\1", NULL, NULL, true},
+        {"", NULL, NULL, true},
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct str message = str_c(rows[i].message);
+        struct sasl_bearer bearer;
+        int status = rows[i].is_xoauth2 ? sasl_parse_xoauth2(message, &bearer, NULL)
+                                        : sasl_parse_oauthbearer(arena, message, &bearer, NULL);
+
+        if ((status == 0) != (rows[i].token != NULL))
+            print_error("%s\n", rows[i].message);
+        assert_int_equal(status == 0, rows[i].token != NULL);
+        if (status < 0)
+            continue;
+        assert_str(bearer.name, rows[i].name);
+        assert_str(bearer.token, rows[i].token);
+    }
+}
+
 CASE(damaged_verifiers_are_not_read)
 {
     static const char *const rows[] = {
@@ -645,6 +695,7 @@ int main(void)
         cmocka_unit_test(the_example_of_the_rfc_holds),
         cmocka_unit_test(client_first_messages_are_checked),
         cmocka_unit_test(client_final_messages_are_checked),
+        cmocka_unit_test(bearer_messages_are_checked),
         cmocka_unit_test(damaged_verifiers_are_not_read),
         cmocka_unit_test(saslprep_prepares_or_refuses),
         cmocka_unit_test(plain_messages_are_checked),
