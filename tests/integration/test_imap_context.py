@@ -52,8 +52,7 @@ class Follower:
 
 
 class ContextTest(ServerTest):
-    accounts = ("alice", "own", "other", "sorted", "walk", "refuse", "partial", "idle", "slow", "few")
-    settings = {"imap_progress_interval": "1ms"}
+    accounts = ("alice", "own", "other", "sorted", "walk", "refuse", "partial", "idle", "few")
 
     def with_letters(self, user, count=5):
         s = Session(self.server, user, "INBOX")
@@ -210,6 +209,11 @@ class ContextTest(ServerTest):
         self.assertEqual(uids(f"UID FETCH 1:* (UID) (CHANGEDSINCE {modseq} PARTIAL 1:3)"), [])
         self.assertRegex(s.refused("FETCH 1:* (UID) (PARTIAL 1:2)"), rb"^BAD ")
         self.assertRegex(s.refused("UID FETCH 1:* (UID) (PARTIAL x)"), rb"^BAD ")
+
+
+class ProgressTest(ServerTest):
+    accounts = ("slow",)
+    settings = {"imap_progress_interval": "1ms", "text_index_delay": "1h", "text_index_messages": "10000"}
 
     def test_a_long_search_tells_its_progress(self):
         s = Session(self.server, "slow", "INBOX")

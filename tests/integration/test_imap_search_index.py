@@ -26,7 +26,7 @@ def indexed(server):
 
 def search(s, keys):
     keys = keys if isinstance(keys, bytes) else keys.encode()
-    return [int(n) for line in s.ok(b"UID SEARCH " + keys) for n in line.split()[2:]]
+    return [int(n) for line in s.ok(b"UID SEARCH " + keys) if line.startswith(b"* SEARCH") for n in line.split()[2:]]
 
 
 def quoted(text):
