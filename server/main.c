@@ -24,6 +24,7 @@
 #include "server/directory/credential.h"
 #include "server/directory/first_account.h"
 #include "server/directory/limiter.h"
+#include "server/directory/login_watch.h"
 #include "server/http/http.h"
 #include "server/pg/cluster.h"
 #include "server/pg/migrate.h"
@@ -110,6 +111,7 @@ static int worker_start(unsigned index, struct error *err)
     bus_start();
     text_indexer_start();
     maildrop_keeper_start(index);
+    login_watch_keeper_start();
     if (index == 0) {
         certificate_keeper_start();
         store_upkeep_start();
@@ -122,6 +124,7 @@ static void worker_stop(void)
     store_upkeep_stop();
     text_indexer_stop();
     maildrop_keeper_stop();
+    login_watch_keeper_stop();
     certificate_keeper_stop();
     http_stop();
     bus_stop();

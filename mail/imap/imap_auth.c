@@ -34,12 +34,18 @@ int imap_cmd_starttls(struct imap_session *s, struct imap_command *c, struct err
     return 0;
 }
 
+static void login_revoked(struct login_watch *w)
+{
+    conn_wake(CONTAINER_OF(w, struct imap_session, login)->conn);
+}
+
 static void logged_in(struct imap_session *s, struct imap_command *c, const struct account *account)
 {
     struct buf code;
 
     s->account_id = account->account_id;
     s->phase = IMAP_AUTHENTICATED;
+    login_watch_start(&s->login, account, login_revoked);
     s->has_quota = account->quota_bytes > 0 || account->quota_messages > 0;
     s->is_over_quota = false;
     conn_set_output_max(s->conn, SIZE_MAX);
@@ -65,6 +71,8 @@ int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, stru
     imap_deselect(s);
     imap_notify_stop(s);
     log_drop(conn_log(s->conn), "account");
+    login_watch_stop(&s->login);
+    s->login.is_over = false;
     s->account_id = 0;
     s->enabled = 0;
     s->language = LANGUAGE_DEFAULT;

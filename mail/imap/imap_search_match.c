@@ -121,8 +121,7 @@ static bool matches_leaf(const struct search_key *key, struct search_subject *su
     case KEY_TEXT: /* search_text_matches */
         break;
     case KEY_EMAIL_ID:
-        return key->object.account_id == subject->account_id &&
-               key->object.id == entry->message_id;
+        return key->object.account_id == subject->account_id && key->object.id == entry->message_id;
     case KEY_THREAD_ID:
         return key->object.account_id == subject->account_id && key->object.id == m->thread_id;
     case KEY_AND:

@@ -180,8 +180,19 @@ static void rest(struct imap_session *s)
                           s->phase == IMAP_NEW ? login_time_left(s) : config.imap_autologout);
 }
 
+/* Suspended, removed, or the password is another now: told once, in place of whatever comes next. */
+static PARKS bool end_if_revoked(struct imap_session *s)
+{
+    if (s->phase == IMAP_NEW || !s->login.is_over)
+        return false;
+    imap_bye(s, "The account or its password has changed, please log in again");
+    return true;
+}
+
 static PARKS void take_turn(struct imap_session *s)
 {
+    if (end_if_revoked(s))
+        return;
     if (s->idle_tag == NULL) {
         read_and_run(s);
     } else {
@@ -209,9 +220,10 @@ static PARKS enum step imap_step(void *arg)
     CHECK_OBJ(s, IMAP_SESSION_MAGIC);
     s->arena = arena_new();
     was_woken = conn_take_wake(s->conn);
-    if (was_woken && (s->idle_tag != NULL || imap_notify_at_rest(s)))
+    if (!end_if_revoked(s) && was_woken && (s->idle_tag != NULL || imap_notify_at_rest(s)))
         tell_news(s);
-    if (!was_woken || conn_has_input(s->conn) || conn_is_draining(s->conn))
+    if (s->phase != IMAP_LOGOUT &&
+        (!was_woken || conn_has_input(s->conn) || conn_is_draining(s->conn)))
         do {
             take_turn(s);
             arena_reset(s->arena);
@@ -255,6 +267,7 @@ static PARKS void imap_close(void *arg)
     CHECK_OBJ(s, IMAP_SESSION_MAGIC);
     if (s->idle_tag != NULL)
         imap_idle_stop(s);
+    login_watch_stop(&s->login);
     imap_deselect(s);
     imap_notify_stop(s);
     s->magic = 0;

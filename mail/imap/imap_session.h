@@ -15,6 +15,7 @@
 #include "server/base/arena.h"
 #include "server/base/buf.h"
 #include "server/base/error.h"
+#include "server/directory/login_watch.h"
 #include "server/run/conn.h"
 #include "server/run/fiber.h"
 
@@ -38,6 +39,7 @@ struct imap_session {
     struct arena *arena; /* of the command; NULL at rest */
     int64_t opened_ms;
     int64_t account_id;          /* who is logged in */
+    struct login_watch login;    /* for as long as they may */
     struct mailbox_key selected; /* whose mailbox the view shows may differ */
     struct mailbox_view *view; /* NULL: nothing selected */
     struct imap_notify *notify; /* NULL: neither NOTIFY nor ENABLE METADATA */

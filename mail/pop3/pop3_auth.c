@@ -39,6 +39,11 @@ int pop3_cmd_stls(struct pop3_session *s, struct str args, struct error *err)
 
 /* --- into the maildrop ------------------------------------------------------------------------ */
 
+static void login_revoked(struct login_watch *w)
+{
+    conn_wake(CONTAINER_OF(w, struct pop3_session, login)->conn);
+}
+
 static int enter(struct pop3_session *s, const struct account *account, struct error *err)
 {
     if (pop3_maildrop_open(&s->drop, account->account_id, err) < 0)
@@ -46,6 +51,7 @@ static int enter(struct pop3_session *s, const struct account *account, struct e
     forget_user(s);
     s->account_id = account->account_id;
     s->phase = POP3_TRANSACTION;
+    login_watch_start(&s->login, account, login_revoked);
     conn_set_output_max(s->conn, SIZE_MAX);
     log_add(conn_log(s->conn), KV("account", account->account_id));
     conn_printf(s->conn, "+OK maildrop has %u messages\r\n", s->drop.count);

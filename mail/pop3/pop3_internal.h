@@ -15,6 +15,7 @@
 #include "server/base/buf.h"
 #include "server/base/error.h"
 #include "server/base/list.h"
+#include "server/directory/login_watch.h"
 #include "server/run/conn.h"
 
 enum pop3_phase { POP3_AUTHORIZATION, POP3_TRANSACTION, POP3_CLOSING };
@@ -49,6 +50,7 @@ struct pop3_session {
     struct arena *arena; /* of the command; NULL at rest */
     int64_t opened_ms;
     int64_t account_id;
+    struct login_watch login; /* for as long as they may */
     char *user; /* as USER said; NULL: none */
     uint32_t error_count;
     bool is_utf8;

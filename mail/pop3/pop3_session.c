@@ -241,10 +241,23 @@ static void end_of_connection(struct pop3_session *s, const struct error *err)
     s->phase = POP3_CLOSING;
 }
 
+/* Suspended, removed, or the password is another now. Nothing that was marked is removed. */
+static bool end_if_revoked(struct pop3_session *s)
+{
+    if (!s->login.is_over)
+        return false;
+    pop3_refuse(s, "AUTH", "the account or its password has changed, please log in again");
+    s->phase = POP3_CLOSING;
+    return true;
+}
+
 static void take_turn(struct pop3_session *s)
 {
     struct error err = {0};
     struct str line;
+
+    if (end_if_revoked(s))
+        return;
 
     conn_set_deadline(s->conn,
                       s->phase == POP3_AUTHORIZATION ? config.pop3_login_timeout : STALL_MS);
@@ -285,6 +298,8 @@ static enum step pop3_step(void *arg)
     struct pop3_session *s = arg;
 
     CHECK_OBJ(s, POP3_SESSION_MAGIC);
+    if (conn_take_wake(s->conn) && !s->login.is_over && !conn_has_input(s->conn))
+        return STEP_REST;
     s->arena = arena_new();
     do {
         take_turn(s);
@@ -320,6 +335,7 @@ static void pop3_close(void *arg)
     struct pop3_session *s = arg;
 
     CHECK_OBJ(s, POP3_SESSION_MAGIC);
+    login_watch_stop(&s->login);
     pop3_maildrop_close(&s->drop);
     free(s->user);
     s->magic = 0;

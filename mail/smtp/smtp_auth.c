@@ -48,10 +48,16 @@ static int decode(struct smtp_session *s, struct str text, struct str *out, stru
     return is_valid ? 0 : fail(err, ERR_SYNTAX, "that is not base64");
 }
 
+static void login_revoked(struct login_watch *w)
+{
+    conn_wake(CONTAINER_OF(w, struct smtp_session, login)->conn);
+}
+
 static int logged_in(struct smtp_session *s, const struct account *account)
 {
     s->is_logged_in = true;
     s->account_id = account->account_id;
+    login_watch_start(&s->login, account, login_revoked);
     s->account_address = arena_str(s->arena, account->address);
     log_add(&s->log, KV("account", s->account_address));
     return smtp_reply(s, 235, "2.7.0", "welcome");

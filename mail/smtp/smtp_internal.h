@@ -5,6 +5,7 @@
 #include "server/base/arena.h"
 #include "server/base/buf.h"
 #include "server/base/log.h"
+#include "server/directory/login_watch.h"
 #include "server/run/conn.h"
 
 #define SMTP_SESSION_MAGIC 0x536d7470u
@@ -55,6 +56,7 @@ struct smtp_session {
     bool is_esmtp;
     bool is_logged_in;
     int64_t account_id;
+    struct login_watch login;           /* for as long as they may */
     struct str account_address;
     unsigned error_count;
     struct smtp_tx tx;

@@ -96,6 +96,8 @@ static int cmd_starttls(struct smtp_session *s, struct str args, struct error *e
     arena_reset(s->arena);
     s->helo = STR_NULL;
     s->is_logged_in = false;
+    login_watch_stop(&s->login);
+    s->login.is_over = false;
     s->phase = SMTP_START;
     return 0;
 }
@@ -189,6 +191,13 @@ static enum step end_session(struct smtp_session *s, const struct error *err)
     return STEP_END;
 }
 
+/* Suspended, removed, or the password is another now. */
+static enum step end_revoked(struct smtp_session *s)
+{
+    smtp_reply(s, 421, "4.7.0", "the account or its password has changed, please log in again");
+    return STEP_END;
+}
+
 static enum step smtp_step(void *session)
 {
     struct smtp_session *s = session;
@@ -196,6 +205,10 @@ static enum step smtp_step(void *session)
     struct str line;
 
     CHECK_OBJ(s, SMTP_SESSION_MAGIC);
+    if (s->login.is_over)
+        return end_revoked(s);
+    if (conn_take_wake(s->conn) && !conn_has_input(s->conn))
+        return STEP_REST;
     arena_reset(s->command_arena);
     conn_set_deadline(s->conn, config.smtp_timeout);
     if (conn_read_line(s->conn, SMTP_LINE_MAX, &line, &err) < 0) {
@@ -241,6 +254,7 @@ static void smtp_close(void *session)
     struct smtp_session *s = session;
 
     CHECK_OBJ(s, SMTP_SESSION_MAGIC);
+    login_watch_stop(&s->login);
     smtp_tx_reset(s);
     buf_fini(&s->tx.message);
     arena_free(&s->command_arena);

@@ -275,7 +275,8 @@ static unsigned mistakes_in(const struct fuzzy_word *w, uint64_t mask, struct st
     uint32_t letters[FUZZY_WORD_SIZE_MAX];
     unsigned n = letters_of(word, letters);
 
-    if (n + w->mistakes_max < w->letter_count || n > w->letter_count + w->mistakes_max + ENDING_MAX ||
+    if (n + w->mistakes_max < w->letter_count ||
+        n > w->letter_count + w->mistakes_max + ENDING_MAX ||
         (unsigned)__builtin_popcountll(mask ^ letter_mask(letters, n)) >
             2 * w->mistakes_max + ENDING_MAX)
         return w->mistakes_max + 1;

@@ -45,7 +45,9 @@ static void read_stored(struct arena *a, const struct pg_rows *rows, struct logi
         login->stored[login->stored_count++] = (struct stored){
             .id = pg_get_i64(rows, i, "credential_id"),
             .crypt = arena_str(a, pg_get_str(rows, i, "crypt")),
+            .created_us = pg_get_time_us(rows, i, "created_at"),
             .scram = arena_str(a, pg_get_str(rows, i, "scram")),
+            .old_scram = arena_str(a, pg_get_str(rows, i, "old_scram")),
             .is_use_due = pg_get_bool(rows, i, "is_use_due"),
         };
     }
@@ -113,6 +115,8 @@ static void log_end(const struct login *login, enum log_level level, const char 
 
 void login_succeeded(struct login *login, const struct stored *used, struct str guess)
 {
+    login->account.credential_id = used->id;
+    login->account.credential_us = used->created_us;
     metric_inc(METRIC_logins_ok);
     log_end(login, LOG_LEVEL_INFO, "login_ok", KV("credential", used->id));
     limiter_succeeded(login->name, guess, login->origin);

@@ -27,7 +27,9 @@ PARKS ptrdiff_t password_find_match(struct str password, const struct str *hashe
 
 struct stored {
     int64_t id;                                         /* 0: the main password */
+    int64_t created_us;
     struct str crypt, scram;
+    struct str old_scram;                               /* of the password before, or empty */
     bool is_use_due;                                    /* used_at is NULL or old */
 };
 

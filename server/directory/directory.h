@@ -22,6 +22,8 @@ struct account {
     struct str name;                                    /* display name, may be empty */
     int64_t quota_bytes;                                /* 0: without limit; settings already applied */
     int64_t quota_messages;
+    /* Of a log-in alone: the password it was proven with, and since when that is what it is; 0: by something else. */
+    int64_t credential_id, credential_us;
 };
 
 const char *account_kind_name(enum account_kind kind);  /* "person", "shared", "group", "room", "equipment" */

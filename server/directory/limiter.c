@@ -81,7 +81,7 @@ static int admit(struct arena *a, struct str name, const struct login_origin *or
     if (pg_run(pg_pool(), &sql_limiter_standing,
                PG_ARGS(pg_text(limiter_network(a, origin->address)), pg_text(name),
                        pg_i64(limiter_window_s()), pg_i64(config.auth_guesses_account_max),
-                       pg_i64(config.auth_guesses_network_max)),
+                       pg_i64(config.auth_guesses_network_max), pg_i64(0)),
                &rows, err) < 0)
         return -1;
     status = limiter_judge(&rows, err);
@@ -139,8 +139,8 @@ static int count_guess(struct arena *a, struct str name, struct str password,
     struct pg_call calls[] = {
         {&sql_limiter_guess, PG_ARGS(network, pg_text(name), pg_bytea(digest_str(digest)), window)},
         {&sql_limiter_standing,
-         PG_ARGS(network, pg_text(name), window, pg_i64(config.auth_guesses_account_max + 1),
-                 pg_i64(config.auth_guesses_network_max + 1))},
+         PG_ARGS(network, pg_text(name), window, pg_i64(config.auth_guesses_account_max),
+                 pg_i64(config.auth_guesses_network_max), pg_i64(1))},
     };
     if (pg_run_batch(pg_pool(), calls, 2, rows, err) < 0)
         return -1;

@@ -274,33 +274,51 @@ static enum sasl_status scram_end(struct sasl *s, struct str input, struct str *
     return SASL_DONE;
 }
 
-/* Which of the account's passwords made the proof: all share the salt that was shown. */
+/* Does the proof fit this verifier? Only if it has the salt that was shown, as all of the account's do. */
+static bool fits(struct sasl *s, struct str text, struct str auth_message, const uint8_t *proof,
+                 struct scram_verifier *v)
+{
+    return scram_verifier_parse(s->arena, text, v) &&
+           v->iterations == s->scram.verifier.iterations &&
+           str_eq(v->salt, s->scram.verifier.salt) && scram_proof_matches(v, auth_message, proof);
+}
+
+/* Which of the account's passwords made the proof. */
 static const struct stored *find_proven(struct sasl *s, struct str auth_message,
                                         const uint8_t *proof)
 {
     struct scram *scram = &s->scram;
     struct scram_verifier v;
 
-    for (size_t i = 0; i < scram->login.stored_count; i++) {
-        if (!scram_verifier_parse(s->arena, scram->login.stored[i].scram, &v) ||
-            v.iterations != scram->verifier.iterations || !str_eq(v.salt, scram->verifier.salt))
-            continue;
-        if (scram_proof_matches(&v, auth_message, proof)) {
+    for (size_t i = 0; i < scram->login.stored_count; i++)
+        if (fits(s, scram->login.stored[i].scram, auth_message, proof, &v)) {
             scram->verifier = v;
             return &scram->login.stored[i];
         }
-    }
     return NULL;
 }
 
-static int refuse_proof(struct sasl *s, const uint8_t *proof, struct error *err)
+/* What the limiter knows a wrong proof by: the password before has its verifier, and is the same guess each time. */
+static struct str guess_of(struct sasl *s, struct str auth_message, const uint8_t *proof)
+{
+    const struct login *login = &s->scram.login;
+    struct scram_verifier v;
+
+    for (size_t i = 0; i < login->stored_count; i++)
+        if (fits(s, login->stored[i].old_scram, auth_message, proof, &v))
+            return login->stored[i].old_scram;
+    return digest_str(proof);
+}
+
+static int refuse_proof(struct sasl *s, struct str auth_message, const uint8_t *proof,
+                        struct error *err)
 {
     struct login *login = &s->scram.login;
 
     /* Where no proof can ever be right, there is nothing to guess: an account from elsewhere is not to be
      * locked for a client that prefers SCRAM. Names that nobody has are counted, or the limit would tell them. */
     if (!s->scram.is_fake || !login->is_known)
-        limiter_failed(login->name, digest_str(proof), &s->origin);
+        limiter_failed(login->name, guess_of(s, auth_message, proof), &s->origin);
     if (!login->is_known)
         return login_failed(login, "unknown_name", err);
     return login_failed(login, s->scram.is_fake ? "no_scram_verifier" : "wrong_password", err);
@@ -323,6 +341,7 @@ static int accept_proof(struct sasl *s, const struct stored *used, struct error 
     if (check_authzid(s, s->scram.first.authzid, err) < 0)
         return -1;
     login_succeeded(login, used, STR_NULL);
+    s->account = login->account;
     return 0;
 }
 
@@ -343,7 +362,8 @@ static enum sasl_status scram_final(struct sasl *s, struct str input, struct str
     auth_message =
         scram_auth_message(s->arena, scram->first.bare, scram->server_first, final.without_proof);
     used = scram->is_fake ? NULL : find_proven(s, auth_message, final.proof);
-    if (used == NULL ? refuse_proof(s, final.proof, err) < 0 : accept_proof(s, used, err) < 0)
+    if (used == NULL ? refuse_proof(s, auth_message, final.proof, err) < 0
+                     : accept_proof(s, used, err) < 0)
         return SASL_FAILED;
     *challenge = scram_server_final(s->arena, &scram->verifier, auth_message);
     s->state = scram_end;

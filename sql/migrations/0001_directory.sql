@@ -68,11 +68,18 @@ CREATE TABLE credential (
     label         text        NOT NULL DEFAULT '',
     crypt         text        NOT NULL,               -- crypt(3) string
     scram         text,                               -- SCRAM-SHA-256 verifier; NULL until known; one salt per account
+    old_scram     text,                               -- of the password before: its proofs are no new guesses
     created_at    timestamptz NOT NULL DEFAULT now(),
     used_at       timestamptz,                        -- of app passwords; written at most hourly
     PRIMARY KEY (account_id, credential_id)
 );
 COMMENT ON TABLE credential IS 'account: what proves who one is';
+
+-- Tells the workers, at commit, to look whether sessions of this account may stay (server/directory/login_watch.h).
+CREATE FUNCTION login_notice(p_account_id bigint) RETURNS void
+LANGUAGE sql AS $$
+    SELECT pg_notify('merpati_changes', 'login:' || p_account_id + 4611686018427387904)
+$$;
 
 CREATE TABLE server_secret (
     name   text  PRIMARY KEY,

@@ -21,7 +21,7 @@ WITH asked AS MATERIALIZED (
     SELECT coalesce((SELECT address FROM who), (SELECT address FROM asked)) AS name
 )
 SELECT key.name AS limiter_name, who.*,
-       credential.credential_id, credential.crypt, credential.scram,
+       credential.credential_id, credential.crypt, credential.scram, credential.old_scram, credential.created_at,
        coalesce(credential.used_at < now() - interval '1 hour', true) AS is_use_due,
        (SELECT extract(epoch FROM at - now())::bigint + $4::bigint FROM login_guess
          WHERE network = $3 AND login_guess.name = key.name AND at > now() - make_interval(secs => $4::bigint)
@@ -29,17 +29,25 @@ SELECT key.name AS limiter_name, who.*,
        (SELECT extract(epoch FROM at - now())::bigint + $4::bigint FROM login_guess
          WHERE network = $3 AND at > now() - make_interval(secs => $4::bigint)
            AND NOT EXISTS (SELECT FROM login_success
-                            WHERE network = $3 AND at > now() - make_interval(secs => $4::bigint))
-         ORDER BY at DESC OFFSET $6::bigint - 1 LIMIT 1) AS network_wait_s
+                            WHERE network = $3 AND login_success.name = key.name
+                              AND at > now() - make_interval(secs => $4::bigint))
+         ORDER BY at DESC
+        OFFSET $6::bigint * (1 + (SELECT count(*) FROM (SELECT FROM login_success
+                                                         WHERE network = $3 AND at > now() - make_interval(secs => $4::bigint)
+                                                         LIMIT 1000) AS good)) - 1
+         LIMIT 1) AS network_wait_s
   FROM key
   LEFT JOIN who ON true
   LEFT JOIN credential ON credential.account_id = who.account_id
  ORDER BY credential.credential_id;
 
--- name: credential_set :exec
-INSERT INTO credential (account_id, credential_id, crypt, scram) VALUES ($1, 0, $2, $3)
+-- name: credential_set :maybe
+-- The verifier of the password before stays as old_scram: see limiter.h.
+INSERT INTO credential AS c (account_id, credential_id, crypt, scram) VALUES ($1, 0, $2, $3)
 ON CONFLICT (account_id, credential_id)
-DO UPDATE SET crypt = excluded.crypt, scram = excluded.scram, created_at = now(), used_at = NULL;
+DO UPDATE SET crypt = excluded.crypt, scram = excluded.scram, old_scram = coalesce(c.scram, c.old_scram),
+              created_at = clock_timestamp(), used_at = NULL
+RETURNING login_notice(account_id);
 
 -- name: credential_insert_new :exec
 INSERT INTO credential (account_id, credential_id, crypt, scram)
@@ -67,11 +75,20 @@ RETURNING credential_id;
 
 -- name: app_password_delete :maybe
 DELETE FROM credential WHERE account_id = $1 AND credential_id = $2 AND credential_id <> 0
-RETURNING credential_id;
+RETURNING credential_id, login_notice(account_id);
 
 -- name: app_passwords :many
 SELECT credential_id, label, created_at, used_at FROM credential
  WHERE account_id = $1 AND credential_id <> 0 ORDER BY credential_id;
+
+-- name: login_standing :many
+-- For sessions: is the account still active, and which passwords has it?
+SELECT account.account_id, account.is_active AND account.removed_at IS NULL AS is_active,
+       credential.credential_id, credential.created_at
+  FROM account
+  LEFT JOIN credential ON credential.account_id = account.account_id
+ WHERE account.account_id = ANY ($1::bigint[])
+ ORDER BY account.account_id, credential.credential_id;
 
 -- name: server_secret_insert :exec
 INSERT INTO server_secret (name, secret) VALUES ($1, $2) ON CONFLICT DO NOTHING;

@@ -134,7 +134,7 @@ UPDATE account
        removed_address = (SELECT address FROM address
                            WHERE address.account_id = account.account_id AND is_primary)
  WHERE account_id = (SELECT account_id FROM asked)
-RETURNING account_id;
+RETURNING account_id, login_notice(account_id);
 
 -- name: account_removed :maybe
 SELECT account_id, removed_address, name, kind, removed_at FROM account
@@ -155,7 +155,7 @@ RETURNING account_id;
 -- name: account_set_active :maybe
 UPDATE account SET is_active = $2
  WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
-RETURNING account_id;
+RETURNING account_id, login_notice(account_id);
 
 -- name: account_set_administrator :maybe
 UPDATE account SET is_administrator = $2

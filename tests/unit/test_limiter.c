@@ -78,14 +78,28 @@ CASE(a_strange_network_is_closed_as_a_whole)
     assert_int_equal(try("budi@example.test", "pencil"), ERR_NONE);
 }
 
-CASE(a_network_with_good_sessions_is_not)
+CASE(each_name_that_works_in_a_network_makes_room_there_for_strangers)
 {
     begin();
     assert_int_equal(try("budi@example.test", "pencil"), ERR_NONE);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         guess(arena_printf(arena, "nobody%d@example.test", i).p, 3);
-    assert_int_equal(try("ani@example.test", "pencil"), ERR_NONE);
     assert_int_equal(try("nobody1@example.test", "x"), ERR_LIMIT);
+    assert_int_equal(try("ani@example.test", "pencil"), ERR_NONE);
+}
+
+/* One good account is no licence to try everybody else's. */
+CASE(a_guesser_with_an_account_of_its_own_is_stopped_all_the_same)
+{
+    begin();
+    for (int i = 0; i < 12; i++) {
+        assert_int_equal(try("budi@example.test", "pencil"), ERR_NONE);
+        guess(arena_printf(arena, "nobody%d@example.test", i).p, 1);
+    }
+    assert_int_equal(try("nobody99@example.test", "x"), ERR_LIMIT);
+    assert_int_equal(try("ani@example.test", "pencil"), ERR_LIMIT);
+    assert_int_equal(try("budi@example.test", "pencil"), ERR_NONE);
+    assert_int_equal(try("budi@example.test", "wrong"), ERR_AUTH);
 }
 
 CASE(what_is_older_than_the_window_is_forgotten)
@@ -183,7 +197,8 @@ int main(void)
         cmocka_unit_test(different_ones_close_the_account_for_that_network_only),
         cmocka_unit_test(an_alias_is_no_second_chance),
         cmocka_unit_test(a_strange_network_is_closed_as_a_whole),
-        cmocka_unit_test(a_network_with_good_sessions_is_not),
+        cmocka_unit_test(each_name_that_works_in_a_network_makes_room_there_for_strangers),
+        cmocka_unit_test(a_guesser_with_an_account_of_its_own_is_stopped_all_the_same),
         cmocka_unit_test(what_is_older_than_the_window_is_forgotten),
         cmocka_unit_test(an_old_guess_made_again_counts_again),
         cmocka_unit_test(ipv6_counts_by_sixty_four_bits),

@@ -648,6 +648,21 @@ CASE(wrong_proofs_are_guesses)
     assert_int_equal(error.kind, ERR_LIMIT);
 }
 
+/* The phone whose owner changed the password elsewhere. */
+CASE(proofs_of_the_password_before_are_one_guess)
+{
+    struct client c = {.name = "ani@example.test", .password = "pencil", .header = "n,,"};
+
+    make_ani();
+    config.auth_guesses_account_max = 3;
+    assert_int_equal(credential_set_password(1, STR("eraser"), NULL), 0);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(scram(&c, "SCRAM-SHA-256", false), ERR_AUTH);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM login_guess"), 1);
+    c.password = "eraser";
+    assert_int_equal(scram(&c, "SCRAM-SHA-256", false), ERR_NONE);
+}
+
 /* Else the limit would tell which names there are. */
 CASE(wrong_proofs_for_a_name_that_nobody_has_are_guesses_too)
 {
@@ -707,6 +722,7 @@ int main(void)
         cmocka_unit_test(an_app_password_does_scram_too),
         cmocka_unit_test(an_app_password_does_scram_after_a_foreign_hash_was_renewed),
         cmocka_unit_test(wrong_proofs_are_guesses),
+        cmocka_unit_test(proofs_of_the_password_before_are_one_guess),
         cmocka_unit_test(wrong_proofs_for_a_name_that_nobody_has_are_guesses_too),
         cmocka_unit_test(guesses_prepared_side_by_side_do_not_help),
         cmocka_unit_test(a_suspended_account_fails_scram),
