@@ -17,7 +17,9 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev 
 	libboost-context-dev postgresql
 DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
-TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop
+TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop \
+	offlineimap3 neomutt
+NODE_PACKAGES := nodejs npm
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.
 LIBRARIES := openssl libmicrohttpd libpq libcrypt inih libidn2 libutf8proc libsystemd zlib liblz4 jansson
@@ -103,8 +105,11 @@ build/.deps: Makefile
 	$(call install_packages,$@,$(BUILD_PACKAGES))
 build/.test-deps: Makefile
 	$(call install_packages,$@,$(TEST_PACKAGES))
+# Whatever brought npm here is good enough: Debian's and others' packages of it exclude each other.
+build/.node-deps: Makefile
+	$(if $(shell command -v npm),@touch $@,$(call install_packages,$@,$(NODE_PACKAGES)))
 # The one test client that npm has; what it needs is in its lock file.
-build/imapflow/.installed: build/.test-deps $(wildcard tests/integration/imapflow/package*.json)
+build/imapflow/.installed: build/.node-deps $(wildcard tests/integration/imapflow/package*.json)
 	@mkdir -p $(@D) && cp tests/integration/imapflow/package*.json $(@D)
 	@cd $(@D) && npm ci --no-audit --no-fund --loglevel=error >npm.log 2>&1 || { cat npm.log >&2; exit 1; }
 	@touch $@
