@@ -44,6 +44,7 @@ struct fetch {
     bool has_cached_header, reads_header; /* items about the message's own header */
     bool is_single;                       /* one message is asked for */
     bool has_near;                        /* a piece that the window gives nearly always */
+    bool is_unasked;                      /* news of an arrival, by NOTIFY */
     bool comes_again; /* a piece of a part of one message: its other pieces will be wanted */
     struct buf out, scratch, more, clean;
     struct arena *tree_arena;
@@ -323,16 +324,21 @@ static PARKS void print_item(struct fetch *f, const struct fetch_item *item,
     }
 }
 
-/* What the client did not ask for but must learn: \Seen came on by this FETCH. */
-static void print_seen(struct fetch *f, const struct fetch_row *row)
+/* What the client did not ask for but must learn: \Seen came on by this FETCH; of which message and
+ * state the news of an arrival are (RFC 7162, 3.1 and 3.2.4). */
+static void print_due(struct fetch *f, const struct fetch_row *row)
 {
-    if (!row->tells_seen)
-        return;
-    if (!imap_fetch_has(&f->request, FETCH_FLAGS)) {
+    const struct imap_session *s = f->s;
+
+    if (row->tells_seen && !imap_fetch_has(&f->request, FETCH_FLAGS)) {
         buf_add(&f->out, STR(" FLAGS "));
         imap_add_flags(&f->out, row->entry.flags, row->entry.keywords);
     }
-    if ((f->s->enabled & IMAP_ENABLED_CONDSTORE) && !imap_fetch_has(&f->request, FETCH_MODSEQ)) {
+    if (f->is_unasked && (s->enabled & IMAP_ENABLED_QRESYNC) && !imap_is_uidonly(s) &&
+        !imap_fetch_has(&f->request, FETCH_UID))
+        print_number(&f->out, " UID ", row->entry.uid);
+    if ((row->tells_seen || f->is_unasked) && (s->enabled & IMAP_ENABLED_CONDSTORE) &&
+        !imap_fetch_has(&f->request, FETCH_MODSEQ)) {
         print_number(&f->out, " MODSEQ (", row->entry.modseq);
         buf_addc(&f->out, ')');
     }
@@ -349,7 +355,7 @@ static PARKS int print_answer(struct fetch *f, const struct fetch_row *row, cons
             buf_addc(&f->out, ' ');
         print_item(f, &f->request.items[i], row, m, body);
     }
-    print_seen(f, row);
+    print_due(f, row);
     buf_add(&f->out, STR(")\r\n"));
     if (f->out.n >= WRITE_SIZE)
         imap_write_buf(f->s, &f->out);
@@ -641,6 +647,7 @@ int imap_fetch_unasked(struct imap_session *s, struct str items, struct imap_set
 
     f->s = s;
     f->c = &command;
+    f->is_unasked = true;
     imap_parser_init(&p, items);
     if (imap_parse_fetch_items(&p, s->arena, &f->request, err) < 0)
         return -1;

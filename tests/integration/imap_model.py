@@ -72,8 +72,8 @@ class Entry:
 class View:
     """The selected mailbox as its client knows it. A uid, flags or modseq of None is not known yet."""
 
-    def __init__(self, box, read_only):
-        self.box, self.read_only = box, read_only
+    def __init__(self, box, read_only, uid_only=False):
+        self.box, self.read_only, self.uid_only = box, read_only, uid_only
         self.entries = []
         self.exists_told = False
         self.uid_validity = self.uid_next = None
@@ -124,6 +124,8 @@ class View:
         return self.entries.pop(i)
 
     def unknown_at(self, uid):
+        if self.uid_only:               # there are no numbers: any will do
+            return next((i for i, e in enumerate(self.entries) if e.uid is None), None)
         for i, entry in enumerate(self.entries):
             if entry.uid is not None:
                 if entry.uid > uid:
@@ -144,6 +146,20 @@ class View:
             if not before < uid < behind:
                 raise Broken(f"message {seq} has UID {uid}, between {before} and {behind}")
             entry.uid = uid
+
+    def adopt(self, uid):
+        """The entry of a message named by UID alone; the messages not known yet stand behind the others."""
+        i = self.position(uid)
+        if i is not None:
+            return i
+        i = self.unknown_at(uid)
+        if i is None:
+            raise Broken(f"UID {uid} is not among the {len(self.entries)} messages")
+        entry = self.entries.pop(i)
+        entry.uid = uid
+        at = sum(1 for e in self.entries if e.uid is not None and e.uid < uid)
+        self.entries.insert(at, entry)
+        return at
 
     def uids(self):
         return [e.uid for e in self.entries if e.uid is not None]
@@ -171,12 +187,14 @@ class View:
 
 # ---- all sessions --------------------------------------------------------------------------------
 class Box:
-    """A mailbox. One that is not `kept` may be removed or renamed by anyone at any time."""
+    """A mailbox. One that is not `kept` may be removed or renamed by anyone at any time. A shared one has another name to
+    those who do not own it."""
 
-    def __init__(self, name, kept=True, replaces=True):
-        self.name, self.kept, self.replaces = name, kept, replaces
+    def __init__(self, name, kept=True, replaces=True, shared=False):
+        self.name, self.kept, self.replaces, self.shared = name, kept, replaces, shared
         self.uid_validity = None
-        self.uid_next = self.modseq = 0     # floors: what some client was told already
+        self.uid_next = 0                   # floor: what some client was told already
+        self.modseq = {}                    # the same of HIGHESTMODSEQ, by user, for each has his own \\Seen
         self.size = 0                       # as some client saw it last
         self.used_up_to = 0                 # every UID up to here is known to have been used
 
@@ -199,7 +217,7 @@ class Ledger:
         self.lock = threading.RLock()
         self.rows = {}
         self.seen_ids = {}              # (box, uid) -> id, as somebody fetched it
-        self.states = {}                # (box, uid, modseq) -> flags
+        self.states = {}                # (box, uid, user, modseq) -> flags
         self.copies = []                # (source, made): a copy of what may be deleted may be deleted
         self.deletable = set()
         self.moved = set()              # sources of answered MOVEs
@@ -208,9 +226,17 @@ class Ledger:
         self.delivered = {}             # id -> Box, answered with 250
         self.maybe = []                 # (box, id) of APPENDs and deliveries whose answer nobody saw
         self.maybe_copies = []          # (box, source)
+        self.history = []               # (ident, what happened), since everything was last settled
         self.counts = {"appended": 0, "delivered": 0, "copied": 0, "moved": 0, "gone": 0}
 
+    def happened(self, ident, what):
+        self.history.append((ident, what))
+
+    def history_of(self, ident):
+        return "; ".join(what for i, what in self.history if i == ident)
+
     def appended(self, box, uid, ident, deletable=False):
+        self.happened(ident, f"stored in {box} as {uid}")
         self.add(box, uid, Row(ident), deletable)
         self.counts["appended"] += 1
 
@@ -222,11 +248,15 @@ class Ledger:
                     raise Broken(f"{source} was moved twice")
                 self.moved.add(source)
             if box.kept:
-                known = self.rows.get(source)
-                ident = known.ident if known else self.seen_ids.get(source)
+                ident = self.ident_of(*source)
                 self.add(box, uid, Row(ident, source if source_box.kept and ident is None else None), not source_box.kept)
                 self.copies.append((source, (box, uid)))
+                self.happened(ident, f"{'moved' if moved else 'copied'} from {source} to {box} as {uid}")
             self.counts["moved" if moved else "copied"] += 1
+
+    def ident_of(self, box, uid):
+        row = self.rows.get((box, uid))
+        return (row.ident if row else None) or self.seen_ids.get((box, uid))
 
     def add(self, box, uid, row, deletable):
         with self.lock:
@@ -247,13 +277,13 @@ class Ledger:
             if before != ident or (row is not None and row.ident not in (None, ident)):
                 raise Broken(f"UID {uid} of {box} is {ident}, but was {before} and {row.ident if row else 'not answered for'}")
 
-    def saw_state(self, box, uid, modseq, flags, who):
-        """A modseq stands for one state of the message, whoever asks."""
+    def saw_state(self, box, uid, user, modseq, flags, who):
+        """A modseq stands for one state of the message, in whatever session of a user."""
         with self.lock:
-            before, first = self.states.setdefault((box, uid, modseq), (flags, who))
+            before, first = self.states.setdefault((box, uid, user, modseq), (flags, who))
             if before != flags:
                 raise Broken(f"UID {uid} of {box} at modseq {modseq} has {sorted(flags)} ({who}), but had {sorted(before)} ({first})")
-            box.modseq = max(box.modseq, modseq)
+            box.modseq[user] = max(box.modseq.get(user, 0), modseq)
 
     def saw_gone(self, box, uid, who):
         with self.lock:
@@ -264,9 +294,10 @@ class Ledger:
         with self.lock:
             self.deletable.update((box, uid) for uid in uids)
 
-    def number_told(self, box, uid_next=0, modseq=0):
+    def number_told(self, box, uid_next, user, modseq):
         with self.lock:
-            box.uid_next, box.modseq = max(box.uid_next, uid_next), max(box.modseq, modseq)
+            box.uid_next = max(box.uid_next, uid_next)
+            box.modseq[user] = max(box.modseq.get(user, 0), modseq)
 
     # ---- at rest: no command is under way ----
     def is_accounted_for(self, key):
@@ -322,16 +353,15 @@ class Ledger:
 
     def take_maybe_copy(self, box, uid, ident):
         for i, (target, source) in enumerate(self.maybe_copies):
-            row = self.rows.get(source)
-            if target is box and ident == self.seen_ids.get(source, row.ident if row else None):
+            if target is box and ident == self.ident_of(*source):
                 del self.maybe_copies[i]
                 return
-        raise Broken(f"UID {uid} of {box} is {ident}, which nobody put there")
+        raise Broken(f"UID {uid} of {box} is {ident}, which nobody put there: {self.history_of(ident)}")
 
     def audit_missing(self, boxes, alive):
         for key, row in self.rows.items():
             if key[0] in alive and key[1] not in alive[key[0]] and not self.is_accounted_for(key):
-                raise Broken(f"{key} ({row.ident}) is lost: nobody deleted or moved it")
+                raise Broken(f"{key} ({row.ident}) is lost, nobody deleted or moved it: {self.history_of(row.ident)}")
         for key, who in self.gone.items():
             if key[0] in alive and not self.is_accounted_for(key) and (key in self.rows or not self.is_unclear(key[0])):
                 raise Broken(f"{key} is gone, but nobody deleted or moved it; first told to {who}")
@@ -353,6 +383,7 @@ class Ledger:
         self.states.clear()
         self.copies.clear()
         self.gone.clear()
+        self.history.clear()
         for marks in (self.deletable, self.moved, self.maybe_moved):
             marks &= is_alive
         self.maybe_copies = [(box, source) for box, source in self.maybe_copies if source in is_alive]

@@ -18,14 +18,15 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 
 from harness import PASSWORD, Server, eventually
 from imap_model import Box, Broken, Ledger, View, check_message, make_message, read_set
 from imap_response import parse_fetch
 import imap_stress_commands as commands
 
-USER = "stress@example.test"
-SETTLE_SECONDS = 60                     # for news to reach everybody; beyond it they are lost
+USER, FRIEND = "stress@example.test", "friend@example.test"     # the friend sees what is shared with him
+SETTLE_SECONDS = 40                     # for news to reach everybody; beyond it they are lost
 WIRE_LINES = 50
 TRACE_LINES = 20000
 PLAIN_FETCH = re.compile(rb"\* (\d+) FETCH \((?:UID (\d+))? ?(?:MODSEQ \((\d+)\))? ?(?:FLAGS \(([^()]*)\))?\)\r\n$")
@@ -40,6 +41,16 @@ class Wire:
         self.log = collections.deque(maxlen=WIRE_LINES)
         self.burst = 0                  # responses of one kind in a row; of many the log keeps only some
         self.trace = collections.deque(maxlen=TRACE_LINES)
+        self.deflate = self.inflate = None
+
+    def compress(self):
+        """From here on everything is compressed (RFC 4978)."""
+        self.deflate, self.inflate = zlib.compressobj(6, zlib.DEFLATED, -15), zlib.decompressobj(-15)
+
+    def write(self, data):
+        if self.deflate is not None:
+            data = self.deflate.compress(data) + self.deflate.flush(zlib.Z_SYNC_FLUSH)
+        self.sock.sendall(data)
 
     def close(self):
         self.sock.close()
@@ -58,11 +69,11 @@ class Wire:
             self.note(b"C: " + data[at:end][:600])
             m = re.search(rb"\{(\d+)\+?\}$", data[at:end])
             at = end + 2 + (int(m.group(1)) if m else 0)
-        self.sock.sendall(data)
+        self.write(data)
 
     def send_literal(self, data):
         self.log.append(b"C: (%d bytes)" % len(data))
-        self.sock.sendall(data)
+        self.write(data)
 
     def fill(self, timeout=None):
         """False when nothing came within the timeout."""
@@ -71,7 +82,7 @@ class Wire:
         data = self.sock.recv(65536)
         if not data:
             raise EOFError("the server closed the connection")
-        self.buffer += data
+        self.buffer += self.inflate.decompress(data) if self.inflate else data
         return True
 
     def end_of_response(self):
@@ -118,6 +129,10 @@ class Client:
     def __init__(self, world, number):
         self.world, self.number = world, number
         self.rng = random.Random(f"{world.seed}/{number}")
+        self.user = FRIEND if world.has_friend and number % 3 == 2 else USER
+        self.boxes = [box for box in world.boxes if self.user == USER or box.shared]
+        self.loose = world.loose if self.user == USER else []
+        self.snapshots = world.snapshots[self.user]
         self.keyword = b"own%d" % number
         self.own = {}                   # (box, uid) -> is our keyword set there?
         self.is_own_known = True
@@ -134,20 +149,36 @@ class Client:
         self.tag_number = self.command_number = 0
         self.view = self.command = None
         self.suspects_gone, self.suspects_changed = [], []
-        self.wants_check = False
+        self.wants_check = self.is_notified = False
         self.enabled, self.capabilities = set(), set()
         self.highest_command = None
         if not self.wire.response().startswith(b"* OK "):
             raise Broken("no greeting")
-        self.run(commands.Login(self, USER, PASSWORD))
+        self.run(commands.Login(self, self.user, PASSWORD))
         self.run(commands.Capability(self))
         dialect = self.rng.choice(((), (), ("CONDSTORE",), ("QRESYNC",), ("QRESYNC",), ("IMAP4rev2",), ("IMAP4rev2", "QRESYNC")))
         if dialect:
             self.run(commands.Enable(self, dialect))
+        if "UIDONLY" in self.capabilities and self.rng.random() < 0.12:
+            self.run(commands.Enable(self, ("UIDONLY",)))
+        if "COMPRESS=DEFLATE" in self.capabilities and self.rng.random() < 0.25:
+            self.run(commands.Compress(self))
+        if "NOTIFY" in self.capabilities and self.rng.random() < 0.2:
+            self.run(commands.Notify(self))
 
     @property
     def has_condstore(self):
         return bool(self.enabled & {"CONDSTORE", "QRESYNC"})
+
+    @property
+    def is_uid_only(self):
+        return "UIDONLY" in self.enabled
+
+    def name_of(self, box):
+        return b'"Other Users/%s/%s"' % (USER.encode(), box.name.encode()) if self.user != USER else box.name.encode()
+
+    def modseq_floor(self, box):
+        return box.modseq.get(self.user, 0)
 
     def new_ident(self):
         self.message_count += 1
@@ -156,7 +187,10 @@ class Client:
     # ---- commands ----
     def run(self, *batch):
         """Sends commands, together when there are several, and follows the answers one by one."""
+        view = self.view
         self.check_silence()
+        if view is not None and self.view is None:
+            return                      # the mailbox they are about was removed
         tagged = []
         for command in batch:
             self.tag_number += 1
@@ -244,14 +278,14 @@ class Client:
     def on_expunge(self, seq, r):
         view = self.need_view(r)
         self.check_may_remove(r)
-        if "QRESYNC" in self.enabled:
-            raise Broken("EXPUNGE to a QRESYNC client, who must get VANISHED")
+        if "QRESYNC" in self.enabled or self.is_uid_only:
+            raise Broken("EXPUNGE to a client who must get VANISHED")
         self.removed(view.expunge(seq))
 
     def on_vanished(self, r):
         view = self.need_view(r)
-        if "QRESYNC" not in self.enabled:
-            raise Broken("VANISHED to a client without QRESYNC")
+        if "QRESYNC" not in self.enabled and not self.is_uid_only:
+            raise Broken("VANISHED to a client without QRESYNC and UIDONLY")
         if r.startswith(b"* VANISHED (EARLIER) "):
             raise Broken("VANISHED (EARLIER) where nobody asked for it")
         self.check_may_remove(r)
@@ -264,7 +298,23 @@ class Client:
         if self.view.box.kept and uid is not None:
             self.world.ledger.saw_gone(self.view.box, uid, self.what())
 
+    def on_uidfetch(self, uid, r):
+        """FETCH that names its message by UID."""
+        view = self.need_view(r)
+        if not self.is_uid_only:
+            raise Broken(f"UIDFETCH to a client that wants numbers: {r[:200]!r}")
+        self.fetch_of(view.adopt(uid) + 1, r.replace(b" UIDFETCH (", b" FETCH (", 1))
+
     def on_fetch(self, seq, r):
+        if self.is_uid_only:
+            raise Broken(f"FETCH by number in UIDONLY: {r[:200]!r}")
+        self.fetch_of(seq, r)
+
+    def on_status(self, r):
+        if not self.is_notified:
+            raise Broken(f"STATUS nobody asked for: {r!r}")
+
+    def fetch_of(self, seq, r):
         view = self.need_view(r)
         m = PLAIN_FETCH.match(r)
         if m:
@@ -294,7 +344,7 @@ class Client:
         if b"FLAGS" in items and not is_asked:
             if self.has_condstore and modseq is None:
                 raise Broken(f"no MODSEQ with news of flags: {r!r}")
-            if "QRESYNC" in self.enabled and b"UID" not in items:
+            if "QRESYNC" in self.enabled and b"UID" not in items and not self.is_uid_only:
                 raise Broken(f"no UID with news of flags: {r!r}")
         if modseq is not None:
             if modseq == 0 or modseq < entry.floor:
@@ -322,9 +372,10 @@ class Client:
         if entry.uid is None or not view.box.kept:
             return
         if modseq is not None:
-            self.world.ledger.saw_state(view.box, entry.uid, modseq, flags, self.what())
+            self.world.ledger.saw_state(view.box, entry.uid, self.user, modseq, flags, self.what())
         is_ours = self.own.get((view.box, entry.uid))
-        if self.is_own_known and is_ours is not None and is_ours != (self.keyword in flags):
+        is_on_its_way = self.is_notified and self.command is not None and self.command.changes_flags
+        if self.is_own_known and not is_on_its_way and is_ours is not None and is_ours != (self.keyword in flags):
             raise Broken(f"our own change of {self.keyword} is lost: {entry}")
 
     def on_flags(self, r):
@@ -367,6 +418,7 @@ class Client:
             if time.monotonic() > deadline:
                 raise Broken(f"left out of an answer, but still there and as before: {suspects}")
             self.run(commands.Noop(self))
+            time.sleep(0.02)            # no verdict hangs on it; the log stays readable
         self.suspects_gone, self.suspects_changed = [], []
 
     def suspects(self):
@@ -420,7 +472,7 @@ class Client:
         if not self.is_own_known:
             self.own, self.is_own_known = {}, True
         if self.view is not None and self.view.box.kept:
-            self.agree(self.world.truth[self.view.box])
+            self.agree(self.world.truth[self.user, self.view.box])
         barrier.wait()
         barrier.wait()
 
@@ -432,6 +484,7 @@ class Client:
             difference = self.differs(truth)
             if difference is None:
                 return
+            time.sleep(0.02)
             if time.monotonic() > deadline:
                 raise Broken(f"this session of {self.view.box} never agrees with a fresh one: {difference}")
 
@@ -457,12 +510,13 @@ class Found:
 class Truth:
     """A mailbox as a fresh session finds it when nobody works."""
 
-    def __init__(self, world, box):
-        self.box, self.messages = box, {}
+    def __init__(self, world, box, user):
+        self.box, self.user, self.messages = box, user, {}
+        self.name = box.name.encode() if user == USER else b'"Other Users/%s/%s"' % (USER.encode(), box.name.encode())
         self.wire, self.number = Wire(world.server.port("imap")), 0
         self.wire.response()
         try:
-            self.ask(b"LOGIN %s %s" % (USER.encode(), PASSWORD.encode()))
+            self.ask(b"LOGIN %s %s" % (user.encode(), PASSWORD.encode()))
             deadline = time.monotonic() + SETTLE_SECONDS
             while (difference := self.look(world)) is not None:
                 if time.monotonic() > deadline:
@@ -482,7 +536,7 @@ class Truth:
         return untagged
 
     def look(self, world):
-        name = self.box.name.encode()
+        name = self.name
         told = b"".join(self.ask(b"EXAMINE " + name))
         wants_body = world.rng.random() < 0.3
         self.messages = {}
@@ -492,7 +546,7 @@ class Truth:
                 self.take(r)
         status = self.ask(b"STATUS %s (MESSAGES UNSEEN UIDNEXT UIDVALIDITY SIZE DELETED HIGHESTMODSEQ)" % name)
         numbers = {k: int(v) for k, v in re.findall(rb"([A-Z]+) (\d+)", b"".join(status).rpartition(b"(")[2])}
-        world.ledger.number_told(self.box, numbers[b"UIDNEXT"], numbers[b"HIGHESTMODSEQ"])
+        world.ledger.number_told(self.box, numbers[b"UIDNEXT"], self.user, numbers[b"HIGHESTMODSEQ"])
         return self.compare(told, numbers)
 
     def take(self, r):
@@ -568,9 +622,10 @@ class World:
         self.server, self.seed, self.phase = server, seed, phase
         self.rng = random.Random(f"{seed}/world")
         self.ledger = Ledger()
-        self.boxes = [Box("INBOX"), Box("One"), Box("Two", replaces=False), Box("Three", replaces=False)]
+        self.boxes = [Box("INBOX"), Box("One"), Box("Two", replaces=False, shared=True),
+                      Box("Three", replaces=False, shared=True)]
         self.loose = [Box("Loose-a", kept=False), Box("Loose-b", kept=False)]
-        self.snapshots = {box: collections.deque(maxlen=8) for box in self.boxes}
+        self.snapshots = {user: {box: collections.deque(maxlen=8) for box in self.boxes} for user in (USER, FRIEND)}
         self.truth = {}
         self.failure = None
         self.is_over = self.is_resting = False
@@ -581,9 +636,13 @@ class World:
         self.barrier = threading.Barrier(sessions + 2)
 
     def prepare(self):
+        """The friend takes part where mailboxes can be shared."""
         with self.server.imap(USER) as c:
+            self.has_friend = "ACL" in c.capabilities or b" ACL" in c.capability()[1][0]
             for box in self.boxes[1:]:
                 c.create(box.name)
+                if box.shared and self.has_friend:
+                    c.setacl(box.name, FRIEND, "lrswipkxte")
 
     def write_trace(self, client):
         if self.trace is not None and client is not None:
@@ -614,9 +673,11 @@ class World:
         """While all sessions wait, and what was cut off has come to its end."""
         if not eventually(lambda: self.connections() <= len(self.clients), SETTLE_SECONDS):
             raise Broken(f"{self.connections()} connections are open, of {len(self.clients)}")
-        self.truth = {box: Truth(self, box) for box in self.boxes}
+        self.truth = {(USER, box): Truth(self, box, USER) for box in self.boxes}
+        if self.has_friend:
+            self.truth.update({(FRIEND, box): Truth(self, box, FRIEND) for box in self.boxes if box.shared})
         self.alive = {box: {uid: (found.ident, found.flags) for uid, found in truth.messages.items()}
-                      for box, truth in self.truth.items()}
+                      for (user, box), truth in self.truth.items() if user == USER}
         self.ledger.audit(self.boxes, self.alive)
 
     def rest_once(self):
@@ -674,7 +735,7 @@ def main():
     try:
         server.start()
         server.cli("domain", "add", "example.test")
-        server.add_accounts("stress")
+        server.add_accounts("stress", "friend")
         world = World(server, options.seed, options.sessions, trace=options.trace)
         try:
             world.run(options.minutes * 60)

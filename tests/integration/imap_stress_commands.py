@@ -139,7 +139,7 @@ def take_snapshot(client):
     view = client.view
     if view is None or not view.box.kept or "QRESYNC" not in client.enabled or not view.is_complete() or view.modseq == 0:
         return
-    client.world.snapshots[view.box].append(Snapshot(view))
+    client.snapshots[view.box].append(Snapshot(view))
 
 
 class Select(Command):
@@ -147,8 +147,8 @@ class Select(Command):
 
     def __init__(self, client):
         super().__init__(client)
-        self.box = self.rng.choice(self.world.boxes * 4 + self.world.loose)
-        self.view = View(self.box, self.rng.random() < 0.15)
+        self.box = self.rng.choice(client.boxes * 4 + client.loose)
+        self.view = View(self.box, self.rng.random() < 0.15, client.is_uid_only)
         self.snapshot = self.known = None
         self.option = self.choose_option()
         self.vanished = []
@@ -157,7 +157,7 @@ class Select(Command):
 
     def choose_option(self):
         client, rng = self.client, self.rng
-        snapshots = self.world.snapshots.get(self.box)
+        snapshots = client.snapshots.get(self.box)
         if "QRESYNC" in client.enabled and snapshots and rng.random() < 0.8:
             return self.resync_option(rng.choice(list(snapshots)))
         if rng.random() < 0.1:
@@ -170,17 +170,17 @@ class Select(Command):
         if uids and kind < 0.5:
             self.known = uids if kind < 0.35 else sorted(self.rng.sample(uids, (len(uids) + 1) // 2))
             known = b" " + write_set(self.known).encode()
-            if kind < 0.2:              # pairs to tell the server how far the client's numbers are right
+            if kind < 0.2 and not self.client.is_uid_only:      # pairs to tell the server how far the client's numbers are right
                 seqs = sorted(self.rng.sample(range(1, len(uids) + 1), min(len(uids), 5)))
                 known += b" (%s %s)" % (",".join(map(str, seqs)).encode(), ",".join(str(uids[s - 1]) for s in seqs).encode())
         return b" (QRESYNC (%d %d%s))" % (snapshot.uid_validity, snapshot.modseq, known)
 
     def text(self):
-        return (b"EXAMINE " if self.view.read_only else b"SELECT ") + self.box.name.encode() + self.option
+        return (b"EXAMINE " if self.view.read_only else b"SELECT ") + self.client.name_of(self.box) + self.option
 
     def before_send(self):
         take_snapshot(self.client)
-        self.uid_next_floor, self.modseq_floor = self.box.uid_next, self.box.modseq
+        self.uid_next_floor, self.modseq_floor = self.box.uid_next, self.client.modseq_floor(self.box)
 
     def begin(self):
         if self.client.view is None:
@@ -240,7 +240,7 @@ class Select(Command):
             raise Broken(f"UIDNEXT {view.uid_next}, but {self.uid_next_floor - 1} was in use before")
         if view.highest_told < self.modseq_floor:
             raise Broken(f"HIGHESTMODSEQ {view.highest_told}, but {self.modseq_floor} was told before")
-        self.world.ledger.number_told(box, view.uid_next, view.highest_told)
+        self.world.ledger.number_told(box, view.uid_next, self.client.user, view.highest_told)
 
     def resync(self):
         snapshot, view, vanished = self.snapshot, self.view, set(self.vanished)
@@ -265,6 +265,8 @@ class Select(Command):
             raise Broken(f"resynchronisation from modseq {snapshot.modseq} leaves {len(kept)} messages where {len(view)} exist; "
                          f"kept {sorted(snapshot.messages)}, vanished {sorted(vanished)}, told {sorted(fetched)}")
         for seq, uid in enumerate(kept, 1):
+            if view.uid_only:
+                seq = view.adopt(uid) + 1
             view.set_uid(seq, uid)
             entry = view.entry(seq)
             if entry.flags is None:
@@ -297,7 +299,7 @@ class OnMessages(Command):
         super().__init__(client)
         view = client.view
         self.uses_saved = view.saved is not None and self.rng.random() < 0.5
-        self.by_uid = self.rng.random() < 0.5 or not len(view)
+        self.by_uid = self.rng.random() < 0.5 or not len(view) or client.is_uid_only
         self.lets_numbers_move = self.by_uid or self.moves_numbers_by_number
         self.ranges = self.choose_ranges(view)
 
@@ -370,7 +372,7 @@ class Fetch(OnMessages):
         self.target_ids = {id(e) for e in self.targets + unknown}
 
     def asks_for(self, entry, items):
-        return self.is_asked and id(entry) in self.target_ids
+        return self.is_asked and (id(entry) in self.target_ids or (self.client.is_notified and self.ranges[-1][1] == 0))
 
     def takes(self, r):
         if self.wants_vanished and r.startswith(b"* VANISHED (EARLIER) "):
@@ -380,6 +382,8 @@ class Fetch(OnMessages):
 
     def fetched(self, entry, seq, items):
         view = self.client.view
+        if self.client.is_uid_only:     # the number is the UID
+            items = {**items, b"UID": b""}
         wanted = {re.sub(rb"\.PEEK|<10\.50>", b"", i) for i in self.items} | ({b"UID"} if self.by_uid else set())
         told = {re.sub(rb"<10>", b"", i) for i in items}
         if not wanted <= told:
@@ -428,14 +432,18 @@ class FetchNew(Fetch):
         self.items = (b"UID", b"FLAGS", b"MODSEQ") if client.has_condstore else (b"UID", b"FLAGS")
         if self.rng.random() < 0.5:
             self.items += (b"BODY.PEEK[HEADER.FIELDS (X-Stress-Id)]",)
-        seqs = [seq for seq, e in enumerate(view.entries, 1) if e.uid is None or e.flags is None]
-        self.ranges = [(seqs[0], seqs[-1])]
+        unknown = [i for i, e in enumerate(view.entries) if e.uid is None or e.flags is None]
+        self.ranges = [(unknown[0] + 1, unknown[-1] + 1)]
+        if client.is_uid_only:
+            self.by_uid = self.lets_numbers_move = True
+            self.ranges = [(1, 0)]
 
 
 class FetchAll(FetchNew):
     def __init__(self, client):
         Fetch.__init__(self, client)
-        self.uses_saved = self.by_uid = self.lets_numbers_move = self.wants_vanished = False
+        self.uses_saved = self.wants_vanished = False
+        self.by_uid = self.lets_numbers_move = client.is_uid_only
         self.since, self.items, self.ranges = None, (b"UID", b"FLAGS", b"MODSEQ"), [(1, 0)]
 
 
@@ -445,7 +453,7 @@ class FetchVanished(Command):
 
     def __init__(self, client):
         super().__init__(client)
-        self.snapshot = self.rng.choice(list(self.world.snapshots[client.view.box]))
+        self.snapshot = self.rng.choice(list(client.snapshots[client.view.box]))
         self.vanished = set()
 
     def text(self):
@@ -495,7 +503,7 @@ class Store(OnMessages):
         if modseqs and rng.random() < 0.2:
             self.unchanged_since = rng.choice(modseqs)
         self.expects = ("NO",) if view.read_only else ("OK",)
-        self.undo, self.was_known = {}, {}
+        self.undo, self.uncertain = {}, []
 
     def choose_flags(self):
         rng, view = self.rng, self.client.view
@@ -578,18 +586,32 @@ class Store(OnMessages):
     def fetched(self, entry, seq, items):
         if id(entry) in self.answered:
             return
+        if self.client.is_notified and self.is_news(entry, items):
+            return
         self.answered.add(id(entry))
+        if any(e is entry for e in self.uncertain):
+            return
         if b"FLAGS" not in items and b"MODSEQ" in items and entry.flags is not None and entry.uid is not None and self.client.view.box.kept:
-            self.world.ledger.saw_state(self.client.view.box, entry.uid, entry.modseq, entry.flags,
+            self.world.ledger.saw_state(self.client.view.box, entry.uid, self.client.user, entry.modseq, entry.flags,
                                              self.client.what())
         if self.unchanged_since is None and not self.silent and any(e is entry for e in self.targets):
             flags = entry.flags
-            right = {"+": self.flags <= flags, "-": not self.flags & flags, "=": self.flags == flags}[self.sign]
-            if not right:
+            if not self.has_effect(flags):
                 raise Broken(f"STORE answers {sorted(flags)} for {entry}")
+
+    def has_effect(self, flags):
+        return {"+": self.flags <= flags, "-": not self.flags & flags, "=": self.flags == flags}[self.sign]
+
+    def is_news(self, entry, items):
+        """NOTIFY tells what others did while our change is on its way: not an answer yet. A silent one may not be sure then."""
+        if b"FLAGS" in items and self.silent:
+            self.uncertain.append(entry)
+        return b"FLAGS" in items and not self.has_effect(entry.flags)
 
     def done(self, status, code):
         client, view = self.client, self.client.view
+        for e in self.uncertain:
+            e.flags = e.modseq = None
         if status != "OK" or view is None:
             return
         if self.unchanged_since is not None:
@@ -611,9 +633,7 @@ class Store(OnMessages):
                 if own is not None:
                     self.client.own[view.box, e.uid] = own
             elif (self.modseq_before[id(e)] or 0) > self.unchanged_since and e in view.entries:
-                if self.by_uid:         # expunges are told with the answer, so it was changed against the condition
-                    raise Broken(f"{e} was changed although it has modseq {self.modseq_before[id(e)]}")
-                self.client.suspects_gone.append(e)
+                self.client.suspects_gone.append(e)     # or it was changed against the condition
             elif e in view.entries and not (self.silent or id(e) in self.answered):
                 self.client.suspects_gone.append(e)
 
@@ -624,7 +644,8 @@ class Copy(OnMessages):
 
     def __init__(self, client):
         super().__init__(client)
-        self.target = self.rng.choice([b for b in self.world.boxes if b.size < 2 * BOX_FULL] * 3 + self.world.loose)
+        self.target = self.rng.choice([b for b in client.boxes if b.size < 2 * BOX_FULL] * 3 + client.loose or client.boxes)
+        self.source = client.view.box
         self.expects = self.possible_answers()
         self.copyuid = None
 
@@ -632,7 +653,7 @@ class Copy(OnMessages):
         return ("OK",) if self.target.kept else ("OK", "NO")
 
     def text(self):
-        return self.verb(self.word) + self.set_text() + b" " + self.target.name.encode()
+        return self.verb(self.word) + self.set_text() + b" " + self.client.name_of(self.target)
 
     def takes(self, r):
         m = re.match(rb"\* OK \[COPYUID (\d+ \S+ \S+)\] ", r)
@@ -645,7 +666,15 @@ class Copy(OnMessages):
         """Is it perhaps one of those whose UIDs the client had not asked for?"""
         if self.by_uid and not self.uses_saved:
             return any(a <= uid <= (b or 1 << 32) for a, b in self.ranges)
+        if self.client.is_notified and self.ranges[-1][1] == 0:
+            return True                 # NOTIFY told of it before the command's turn came
         return self.client.view is not None and self.client.view.unknown_at(uid) is not None
+
+    def check_status(self, status, code, text):
+        if status != "NO" or code != b"EXPUNGEISSUED":
+            super().check_status(status, code, text)
+        elif self.client.view is not None:      # all are gone
+            self.client.suspects_gone += [e for e in self.targets if e in self.client.view.entries]
 
     def take_copyuid(self, text):
         if self.copyuid is not None:
@@ -662,7 +691,7 @@ class Copy(OnMessages):
         for source, uid in self.copyuid:
             if source not in known and not self.may_reach(source):
                 raise Broken(f"COPYUID names {source}, which was not asked for: {self.text()!r}")
-            self.world.ledger.copied(view.box, source, self.target, uid, self.is_move)
+            self.world.ledger.copied(self.source, source, self.target, uid, self.is_move)
 
     def done(self, status, code):
         view = self.client.view
@@ -687,6 +716,8 @@ class Copy(OnMessages):
         if self.target.kept and view.box.kept:
             with ledger.lock:
                 ledger.maybe_copies += [(self.target, (view.box, e.uid)) for e in view.entries]
+                for e in view.entries:
+                    ledger.happened(ledger.ident_of(view.box, e.uid), f"perhaps copied from {view.box} {e.uid} to {self.target}")
 
 
 class Move(Copy):
@@ -786,7 +817,7 @@ class Search(Command):
     def __init__(self, client):
         super().__init__(client)
         rng = self.rng
-        self.by_uid = rng.random() < 0.5
+        self.by_uid = rng.random() < 0.5 or client.is_uid_only
         self.lets_numbers_move = self.by_uid
         kinds = [flag_key, flag_key, uid_key, not_key, or_key] + ([seq_key] if not self.by_uid else [])
         self.keys = [rng.choice(kinds)(rng, client) for _ in range(rng.randint(1, 2))]
@@ -861,7 +892,7 @@ class Search(Command):
     def check_numbers(self, numbers, view):
         """A message nobody changed meanwhile must be found or not, as its client knows it."""
         now = self.client.command_number
-        largest = max((seq for _, seq, _ in self.expected), default=0)
+        largest = max(len(self.expected), len(view))    # NOTIFY tells of arrivals at any time
         if not self.by_uid and numbers and max(numbers) > largest:
             raise Broken(f"found {max(numbers)} of {largest} messages")
         for e, seq, expected in self.expected:
@@ -881,12 +912,48 @@ class Search(Command):
                 raise Broken(f"{name} {a[name]} of {numbers}")
 
 
+class Sort(Search):
+    word = b"SORT"
+
+    def text(self):
+        order = self.order = getattr(self, "order", None) or self.rng.choice((b"ARRIVAL", b"SUBJECT", b"REVERSE SIZE", b"FROM DATE"))
+        options = b" RETURN (ALL)" if self.wanted else b""
+        return ((b"UID " if self.by_uid else b"") + self.word + options + b" (" + order + b") UTF-8 "
+                + " ".join(k for k, _ in self.keys).encode())
+
+    def choose_return(self):
+        return ["ALL"] if self.rng.random() < 0.3 else None
+
+    def done(self, status, code):
+        if self.answer is not None:     # the order is the sorting's, the numbers are the search's
+            numbers = self.answer["ALL"]
+            if len(set(numbers)) != len(numbers):
+                raise Broken(f"sorted, and named twice: {numbers}")
+            self.answer["ALL"] = sorted(numbers)
+        super().done(status, code)
+
+
+class Thread(Sort):
+    word = b"THREAD"
+
+    def text(self):
+        self.wanted = None
+        algorithm = self.order = getattr(self, "order", None) or self.rng.choice((b"REFERENCES", b"ORDEREDSUBJECT"))
+        return (b"UID " if self.by_uid else b"") + b"THREAD " + algorithm + b" UTF-8 " + " ".join(k for k, _ in self.keys).encode()
+
+    def takes(self, r):
+        if not r.startswith(b"* THREAD") or self.answer is not None:
+            return False
+        self.answer = {"ALL": [int(n) for n in re.findall(rb"\d+", r[len("* THREAD"):])]}
+        return True
+
+
 # ---- storing -------------------------------------------------------------------------------------
 class Append(Command):
     def __init__(self, client):
         super().__init__(client)
         rng = self.rng
-        self.target = rng.choice(self.world.boxes * 5 + self.world.loose)
+        self.target = rng.choice(client.boxes * 5 + client.loose)
         count = 1 if rng.random() < 0.7 else rng.randint(2, 4)
         self.messages = [(client.new_ident(), self.choose_flags()) for _ in range(count)]
         self.is_interactive = self.ends_batch = rng.random() < 0.3
@@ -900,7 +967,7 @@ class Append(Command):
     def parts(self, plus):
         """The command up to each literal's announcement, and the literals."""
         out = []
-        lead = b"APPEND " + self.target.name.encode()
+        lead = b"APPEND " + self.client.name_of(self.target)
         for ident, flags in self.messages:
             message = make_message(ident)
             out.append((lead + b" (" + b" ".join(flags) + b") {%d%s}\r\n" % (len(message), plus), message))
@@ -948,6 +1015,89 @@ class Append(Command):
                 self.world.ledger.maybe += [(self.target, ident) for ident, _ in self.messages]
 
 
+class Replace(Command):
+    """A new message for one of the selected mailbox."""
+    needs_view = True
+
+    def __init__(self, client):
+        super().__init__(client)
+        self.box, self.target = client.view.box, self.rng.choice([client.view.box, *client.boxes])
+        self.uid = self.rng.choice(client.view.uids())
+        self.ident = client.new_ident()
+        self.appenduid = None
+        self.expects = ("NO",) if client.view.read_only else ("OK",)
+
+    def text(self):
+        message = make_message(self.ident)
+        return b"UID REPLACE %d %s (\\Seen) {%d+}\r\n" % (self.uid, self.client.name_of(self.target), len(message)) + message
+
+    def before_send(self):
+        self.world.ledger.may_be_deleted(self.box, [self.uid])
+
+    def takes(self, r):
+        m = re.match(rb"\* OK \[APPENDUID (\d+) (\d+)\] ", r)
+        if m:
+            self.appenduid = int(m.group(2))
+        return m is not None
+
+    def check_status(self, status, code, text):
+        view = self.client.view
+        if status == "NO" and code in (b"NONEXISTENT", b"EXPUNGEISSUED") and view is not None:
+            self.client.suspects_gone += [e for e in view.entries if e.uid == self.uid]
+        else:
+            super().check_status(status, code, text)
+
+    def done(self, status, code):
+        m = re.match(rb"APPENDUID \d+ (\d+)$", code)
+        uid = self.appenduid or (int(m.group(1)) if m else None)
+        if (status == "OK") != (uid is not None):
+            raise Broken(f"REPLACE: {status} with APPENDUID {uid}")
+        if uid is None:
+            return
+        self.world.ledger.appended(self.target, uid, self.ident)
+        if self.client.view is not None and self.client.view.by_uid(self.uid) is not None:
+            raise Broken(f"replaced, but {self.uid} is still there")
+
+    def lost(self):
+        with self.world.ledger.lock:
+            self.world.ledger.maybe.append((self.target, self.ident))
+
+
+class Asked(Command):
+    """Commands whose answers are told by their first word alone."""
+    KINDS = ((b"GETQUOTAROOT INBOX", rb"\* QUOTA(ROOT)? ", False), (b"GETMETADATA INBOX /private/comment", rb"\* METADATA ", False),
+             (b"SETMETADATA INBOX (/private/comment \"stress\")", rb"\* METADATA ", False), (b"MYRIGHTS INBOX", rb"\* MYRIGHTS ", False),
+             (b"UIDBATCHES 50", rb"\* UIDBATCHES ", True), (b"ESEARCH IN (personal) RETURN (COUNT) FLAGGED", rb"\* ESEARCH ", False))
+
+    def __init__(self, client):
+        super().__init__(client)
+        self.words, self.answer, self.needs_view = self.rng.choice([k for k in self.KINDS if client.view is not None or not k[2]])
+        self.expects = ("OK", "NO", "BAD") if self.words.startswith(b"UIDBATCHES") else ("OK",)
+
+    def text(self):
+        return self.words
+
+    def takes(self, r):
+        return re.match(self.answer, r) is not None
+
+
+class Compress(Simple):
+    word, ends_batch = b"COMPRESS DEFLATE", True
+
+    def done(self, status, code):
+        self.client.wire.compress()
+
+
+class Notify(Simple):
+    """News at any time; what is gone is told when numbers may move, as always."""
+    word = (b"NOTIFY SET (selected-delayed (MessageNew (UID FLAGS) MessageExpunge FlagChange)) "
+            b"(personal (MessageNew MessageExpunge FlagChange))")
+
+    def begin(self):
+        super().begin()
+        self.client.is_notified = True
+
+
 # ---- waiting -------------------------------------------------------------------------------------
 class Idle(Command):
     is_interactive = ends_batch = True
@@ -971,17 +1121,17 @@ class Idle(Command):
 class Status(Command):
     def __init__(self, client):
         super().__init__(client)
-        self.box = self.rng.choice(self.world.boxes)
+        self.box = self.rng.choice(client.boxes)
         self.numbers = None
 
     def text(self):
-        return b"STATUS %s (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ SIZE DELETED)" % self.box.name.encode()
+        return b"STATUS %s (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ SIZE DELETED)" % self.client.name_of(self.box)
 
     def before_send(self):
-        self.floors = self.box.uid_next, self.box.modseq
+        self.floors = self.box.uid_next, self.client.modseq_floor(self.box)
 
     def takes(self, r):
-        if not r.startswith(b"* STATUS ") or self.numbers is not None:
+        if not r.startswith(b"* STATUS ") or b" DELETED " not in r or self.numbers is not None:
             return False
         self.numbers = {k: int(v) for k, v in re.findall(rb"([A-Z]+) (\d+)", r.rpartition(b"(")[2])}
         return True
@@ -993,7 +1143,7 @@ class Status(Command):
             raise Broken(f"STATUS {n} fell below {self.floors}")
         if n[b"UNSEEN"] > n[b"MESSAGES"] or n[b"DELETED"] > n[b"MESSAGES"]:
             raise Broken(f"STATUS {n} cannot be")
-        self.world.ledger.number_told(self.box, n[b"UIDNEXT"], n[b"HIGHESTMODSEQ"])
+        self.world.ledger.number_told(self.box, n[b"UIDNEXT"], self.client.user, n[b"HIGHESTMODSEQ"])
 
 
 class List(Command):
@@ -1014,7 +1164,7 @@ class List(Command):
     def done(self, status, code):
         if len(set(self.told)) != len(self.told):
             raise Broken(f"LIST names a mailbox twice: {self.told}")
-        missing = {box.name for box in self.world.boxes} - set(self.told)
+        missing = {self.client.name_of(box).decode().strip('"') for box in self.client.boxes} - set(self.told)
         private = {name for name in self.told if name.startswith(f"Private{self.client.number}-")}
         if missing or private != self.client.scratch:
             raise Broken(f"LIST has {self.told}; missing {missing}, private {self.client.scratch}")
@@ -1054,7 +1204,7 @@ class Loose(Command):
 
     def __init__(self, client):
         super().__init__(client)
-        a, b = (box.name for box in self.rng.sample(self.world.loose, 2))
+        a, b = (box.name for box in self.rng.sample(self.world.loose, 2))     # a friend's are his own
         self.words = self.rng.choice((f"CREATE {a}", f"CREATE {a}", f"DELETE {a}", f"RENAME {a} {b}"))
 
     def text(self):
@@ -1064,8 +1214,12 @@ class Loose(Command):
 class Subscribe(Command):
     expects = ("OK", "NO")
 
+    def __init__(self, client):
+        super().__init__(client)
+        self.words = self.rng.choice((b"SUBSCRIBE ", b"UNSUBSCRIBE ")) + client.name_of(self.rng.choice(client.boxes))
+
     def text(self):
-        return self.rng.choice((b"SUBSCRIBE ", b"UNSUBSCRIBE ")) + self.rng.choice(self.world.boxes).name.encode()
+        return self.words
 
 
 # ---- choosing ------------------------------------------------------------------------------------
@@ -1090,9 +1244,14 @@ ROWS = (
     (1, List, False, None),
     (1, Scratch, False, None),
     (1, Loose, False, None),
+    (1, Subscribe, False, None),
     (1, Namespace, False, None),
     (1, Id, False, None),
     (1, Capability, False, None),
+    (3, Sort, True, "SORT"),
+    (2, Thread, True, "THREAD=REFERENCES"),
+    (2, Replace, True, "REPLACE"),
+    (1, Asked, False, "QUOTA"),
 )
 
 
@@ -1100,8 +1259,10 @@ def is_possible(client, kind, needs_view):
     view = client.view
     if needs_view and view is None:
         return False
+    if kind is Replace:
+        return view.box.kept and bool(view.uids())
     if kind is FetchVanished:
-        return view.box.kept and "QRESYNC" in client.enabled and any(s.messages for s in client.world.snapshots[view.box])
+        return view.box.kept and "QRESYNC" in client.enabled and any(s.messages for s in client.snapshots[view.box])
     return True
 
 

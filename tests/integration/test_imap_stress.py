@@ -8,7 +8,7 @@ from imap_stress import World
 
 
 class StressTest(ServerTest):
-    accounts = ("stress",)
+    accounts = ("stress", "friend")
     workers = 2
     SECONDS = 65
 
