@@ -8,7 +8,8 @@
 
 #include "server/base/utf8.h"
 
-#define ENTITY_MAX_SIZE 10
+#define ENTITY_MAX_SIZE    10
+#define REFERENCE_MAX_SIZE 32 /* numbers may have zeros in front */
 
 struct scanner {
     struct str rest;
@@ -97,6 +98,17 @@ static const struct entity {
     {"ge", 8805},     {"check", 10003},
 };
 
+/* Windows' own characters, which pages mean by the numbers of controls. */
+static uint32_t instead_of_control(uint32_t c)
+{
+    static const uint16_t windows[32] = {
+        8364, 0,    8218, 402,  8222, 8230, 8224, 8225, 710, 8240, 352, 8249, 338, 0, 381, 0,
+        0,    8216, 8217, 8220, 8221, 8226, 8211, 8212, 732, 8482, 353, 8250, 339, 0, 382, 376,
+    };
+
+    return c >= 0x80 && c < 0xA0 && windows[c - 0x80] != 0 ? windows[c - 0x80] : c;
+}
+
 static bool parse_number(struct str digits, uint32_t base, uint32_t *code_point)
 {
     uint32_t value = 0;
@@ -110,7 +122,7 @@ static bool parse_number(struct str digits, uint32_t base, uint32_t *code_point)
             return false;
         value = value * base + digit;
     }
-    *code_point = value;
+    *code_point = instead_of_control(value);
     return digits.n > 0;
 }
 
@@ -134,7 +146,7 @@ static void take_entity(struct scanner *s)
     struct str name = str_of(s->rest.p + 1, 0);
     uint32_t code_point;
 
-    while (name.n < ENTITY_MAX_SIZE && 1 + name.n < s->rest.n) {
+    while (name.n < REFERENCE_MAX_SIZE && 1 + name.n < s->rest.n) {
         char c = name.p[name.n];
         if (c != '#' && !(c >= '0' && c <= '9') &&
             !(ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z'))
@@ -235,7 +247,7 @@ static void take_tag(struct scanner *s)
     char c = tag.n > 0 ? tag.p[0] : 0;
 
     if (str_starts(tag, STR("!--")))
-        s->rest = after(str_from(tag, 3), STR("-->"));
+        s->rest = after(str_from(tag, 1), STR("-->")); /* "<!-->" is all of a comment */
     else if (c == '!' || c == '?')
         s->rest = after(tag, STR(">"));
     else if (c == '/')

@@ -122,14 +122,15 @@ void message_text_extract(struct message_text *t, const struct mime_part *root, 
 
 static bool is_field(struct str line, struct str name)
 {
-    return line.n > name.n + 1 && str_starts(line, name) && line.p[name.n] == ':' &&
-           line.p[name.n + 1] == ' ';
+    return str_starts(line, name) && str_starts(str_from(line, name.n), STR(": "));
 }
 
 bool header_text_contains(struct str lines, struct str name, struct str text)
 {
     struct str line;
 
+    if (str_index(name, ':') >= 0)
+        return false; /* or a piece of a value would count as name */
     while (lines.n > 0) {
         str_cut(lines, '\n', &line, &lines);
         if (!is_field(line, name))

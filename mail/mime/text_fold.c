@@ -1,12 +1,10 @@
 /* text_fold.c - runs of ASCII in one go, everything else by Unicode's tables. */
 #include "mail/mime/text_fold.h"
 
-#include <utf8proc.h>
-
+#include "server/base/casemap.h"
 #include "server/base/utf8.h"
 
-#define RUN_MAX        4096 /* so that a text is cut near its limit, not far before */
-#define DECOMPOSED_MAX 32   /* the longest in Unicode are 18 */
+#define RUN_MAX 4096 /* so that a text is cut near its limit, not far before */
 
 static size_t ascii_run(struct str s)
 {
@@ -36,34 +34,30 @@ static void fold_run(struct buf *out, struct str run)
     buf_commit(out, run.n);
 }
 
-/* utf8proc has changed its mind about the sharp s, and folded texts are stored. */
-static utf8proc_int32_t title_of(utf8proc_int32_t code_point)
+/* Both sharp s are one letter. */
+static uint32_t title_of(uint32_t code_point)
 {
-    return code_point == 0xDF || code_point == 0x1E9E ? 0xDF : utf8proc_totitle(code_point);
+    return code_point == 0x1E9E ? 0xDF : casemap_title(code_point);
 }
 
 /* Parts can be small again, as that of a raised alpha is. */
-static void add_part(struct buf *out, utf8proc_int32_t part)
+static void add_part(struct buf *out, uint32_t part)
 {
-    if (part < 128)
-        buf_addc(out, ascii_lower((char)part));
+    uint32_t title = title_of(part);
+
+    if (title < 128)
+        buf_addc(out, ascii_lower((char)title));
     else
-        utf8_add(out, (uint32_t)title_of(part));
+        utf8_add(out, title);
 }
 
 static void fold_one(struct buf *out, uint32_t code_point)
 {
-    utf8proc_int32_t parts[DECOMPOSED_MAX], title = title_of((utf8proc_int32_t)code_point);
-    int boundary = 0;
-    bool is_hangul = title >= 0xAC00 && title <= 0xD7A3;
-    utf8proc_ssize_t n =
-        is_hangul ? 0
-                  : utf8proc_decompose_char(title, parts, DECOMPOSED_MAX,
-                                            UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &boundary);
+    uint32_t parts[CASEMAP_PARTS_MAX] = {title_of(code_point)};
+    bool is_hangul = parts[0] >= 0xAC00 && parts[0] <= 0xD7A3;
+    size_t n = is_hangul ? 1 : casemap_decompose(parts[0], parts);
 
-    if (n < 1 || n > DECOMPOSED_MAX)
-        utf8_add(out, (uint32_t)title);
-    for (utf8proc_ssize_t i = 0; i < n && n <= DECOMPOSED_MAX; i++)
+    for (size_t i = 0; i < n; i++)
         add_part(out, parts[i]);
 }
 

@@ -107,12 +107,24 @@ static void add_msgids(struct buf *out, struct arena *a, const struct str *value
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
+/* Cut between two characters: what is no UTF-8 is not folded. */
+static struct str beginning(struct str text)
+{
+    size_t n = 4 * SORT_TEXT_SIZE_MAX;
+
+    if (text.n <= n)
+        return text;
+    while (n > 0 && (text.p[n] & 0xC0) == 0x80)
+        n--;
+    return str_head(text, n);
+}
+
 static void add_text(struct buf *out, struct str text)
 {
     size_t at = out->n, size;
 
     add_number(out, 0, 2);
-    casemap_add(out, str_head(text, 4 * SORT_TEXT_SIZE_MAX));
+    casemap_add(out, beginning(text));
     size = out->n - at - 2;
     if (size > SORT_TEXT_SIZE_MAX)
         size = SORT_TEXT_SIZE_MAX;

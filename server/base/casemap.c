@@ -7,27 +7,32 @@
 
 #include "server/base/utf8.h"
 
-#define DECOMPOSED_MAX 32 /* the longest of Unicode is 18 (U+FDFA) */
-
 /* utf8proc gives the sharp s a capital that UnicodeData.txt does not. */
-static utf8proc_int32_t title_case(uint32_t code_point)
+uint32_t casemap_title(uint32_t code_point)
 {
-    return code_point == 0xDF ? 0xDF : utf8proc_totitle((utf8proc_int32_t)code_point);
+    return code_point == 0xDF ? 0xDF : (uint32_t)utf8proc_totitle((utf8proc_int32_t)code_point);
+}
+
+size_t casemap_decompose(uint32_t code_point, uint32_t parts[CASEMAP_PARTS_MAX])
+{
+    int boundary = 0;
+    utf8proc_ssize_t n =
+        utf8proc_decompose_char((utf8proc_int32_t)code_point, (utf8proc_int32_t *)parts,
+                                CASEMAP_PARTS_MAX, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &boundary);
+
+    if (n >= 1 && n <= CASEMAP_PARTS_MAX)
+        return (size_t)n;
+    parts[0] = code_point;
+    return 1;
 }
 
 static void add_code_point(struct buf *out, uint32_t code_point)
 {
-    utf8proc_int32_t parts[DECOMPOSED_MAX], title = title_case(code_point);
-    int boundary = 0;
-    utf8proc_ssize_t n = utf8proc_decompose_char(title, parts, DECOMPOSED_MAX,
-                                                 UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT, &boundary);
+    uint32_t parts[CASEMAP_PARTS_MAX];
+    size_t n = casemap_decompose(casemap_title(code_point), parts);
 
-    if (n < 0 || n > DECOMPOSED_MAX) {
-        utf8_add(out, code_point);
-        return;
-    }
-    for (utf8proc_ssize_t i = 0; i < n; i++)
-        utf8_add(out, (uint32_t)parts[i]);
+    for (size_t i = 0; i < n; i++)
+        utf8_add(out, parts[i]);
 }
 
 void casemap_add(struct buf *out, struct str utf8)

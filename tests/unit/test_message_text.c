@@ -8,6 +8,7 @@
 #include "mail/mime/html_text.h"
 #include "mail/mime/message_text.h"
 #include "mail/mime/text_fold.h"
+#include "server/base/utf8.h"
 #include "mail/store/kept_text.h"
 #include "server/base/utf8.h"
 
@@ -49,6 +50,38 @@ static void texts_that_differ_in_case_or_form_fold_alike(void **state)
     arena_free(&a);
 }
 
+static void folding_twice_changes_nothing(void **state)
+{
+    struct buf text, once, twice;
+
+    buf_init(&text, SIZE_MAX);
+    buf_init(&once, SIZE_MAX);
+    buf_init(&twice, SIZE_MAX);
+    for (uint32_t c = 1; c <= 0x10FFFF; c++) {
+        buf_clear(&text);
+        buf_clear(&once);
+        buf_clear(&twice);
+        utf8_add(&text, c);
+        text_fold(&once, buf_str(&text));
+        text_fold(&twice, buf_str(&once));
+        assert_true(str_eq(buf_str(&once), buf_str(&twice)));
+    }
+    buf_fini(&text);
+    buf_fini(&once);
+    buf_fini(&twice);
+}
+
+static void a_field_name_has_no_colon(void **state)
+{
+    static const struct str lines = STR("subject: x: hello\nto: \n");
+
+    assert_true(header_text_contains(lines, STR("subject"), STR("x: he")));
+    assert_false(header_text_contains(lines, STR("subject: x"), STR("hello")));
+    assert_false(header_text_contains(lines, STR("subj"), STR("hello")));
+    assert_true(header_text_contains(lines, STR("to"), STR("")));
+    assert_false(header_text_contains(lines, STR("cc"), STR("")));
+}
+
 static void accents_can_be_dropped(void **state)
 {
     struct buf out;
@@ -80,6 +113,8 @@ static void html_is_read_as_people_do(void **state)
         {"open <b", "open\n"},
         {"cut <!-- here", "cut\n"},
         {"<script>never closed", ""},
+        {"<!-->no comment<!--->none<!-- one -->", "no commentnone\n"},
+        {"it&#146;s &#x96; &#0000000000065;", "it\xE2\x80\x99s \xE2\x80\x93 A\n"},
         {"&#0;&#1114112;", "\xEF\xBF\xBD\xEF\xBF\xBD\n"},
     };
 
@@ -209,6 +244,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_that_differ_in_case_or_form_fold_alike),
+        cmocka_unit_test(folding_twice_changes_nothing),
+        cmocka_unit_test(a_field_name_has_no_colon),
         cmocka_unit_test(accents_can_be_dropped),
         cmocka_unit_test(html_is_read_as_people_do),
         cmocka_unit_test(each_text_stands_in_its_place),

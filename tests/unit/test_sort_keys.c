@@ -61,6 +61,27 @@ static void texts_are_collation_forms(void **state)
     arena_free(&a);
 }
 
+/* At whatever byte of a character the limit falls. */
+static void long_texts_are_folded(void **state)
+{
+    struct arena *a = arena_new();
+    struct buf header;
+
+    (void)state;
+    for (unsigned shift = 0; shift < 2; shift++) {
+        struct sort_keys keys;
+        buf_init(&header, SIZE_MAX);
+        buf_adds(&header, shift == 0 ? "Subject: " : "Subject: x");
+        for (unsigned i = 0; i < 3000; i++)
+            buf_adds(&header, "\xD0\xB6"); /* zhe, small */
+        buf_adds(&header, "\r\n");
+        keys = keys_of(a, arena_c(a, buf_str(&header)));
+        buf_fini(&header);
+        assert_true(str_starts(str_from(keys.texts[SORT_SUBJECT], shift), STR("\xD0\x96")));
+    }
+    arena_free(&a);
+}
+
 static void long_texts_end_at_the_limit(void **state)
 {
     struct arena *a = arena_new();
@@ -162,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_are_collation_forms),
+        cmocka_unit_test(long_texts_are_folded),
         cmocka_unit_test(long_texts_end_at_the_limit),
         cmocka_unit_test(equal_message_ids_have_one_hash),
         cmocka_unit_test(references_go_before_in_reply_to),
