@@ -147,23 +147,47 @@ static bool add_trigram(void *arg, uint32_t trigram)
     return list->n < FUZZY_WORD_SIZE_MAX;
 }
 
+static unsigned letter_bytes(uint32_t c)
+{
+    return c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+}
+
+static unsigned count_trigrams(struct str word)
+{
+    struct trigram_list trigrams = {.n = 0};
+
+    text_trigrams(word, add_trigram, &trigrams);
+    return trigrams.n;
+}
+
+/* Two letters swapped spoil the most: all trigrams that touch one of their bytes. */
+static unsigned spoiled_by_mistake(const struct fuzzy_word *w)
+{
+    unsigned letter_size = 1;
+
+    for (unsigned i = 0; i < w->letter_count; i++) {
+        unsigned size = letter_bytes(w->letters[i]);
+        letter_size = size > letter_size ? size : letter_size;
+    }
+    return 2 * letter_size + 2;
+}
+
 static unsigned mistakes_for(unsigned letter_count)
 {
     return letter_count < 4 ? 0 : letter_count < 8 ? 1 : 2;
 }
 
-/* A mistake spoils four trigrams at most (two letters swapped). At least one must be left, or
- * anything would be like anything. */
+/* At least one must be left, or anything would be like anything. */
 static unsigned missing_max(const struct fuzzy_word *w)
 {
     unsigned missing = 0, kept;
 
     if (w->mistakes_max > 0)
-        missing = smaller(w->trigram_count - 1, 4 * w->mistakes_max);
+        missing = smaller(w->trigram_count - 1, spoiled_by_mistake(w) * w->mistakes_max);
     for (unsigned i = 0; i < 2; i++) {
         if (w->stems[i].n == 0)
             continue;
-        kept = (unsigned)w->stems[i].n - 2;
+        kept = count_trigrams(w->stems[i]);
         if (kept <= w->trigram_count && w->trigram_count - kept > missing)
             missing = w->trigram_count - kept;
     }
@@ -172,15 +196,12 @@ static unsigned missing_max(const struct fuzzy_word *w)
 
 static void parse_word(struct str text, struct fuzzy_word *w)
 {
-    struct trigram_list trigrams = {.n = 0};
-
     *w = (struct fuzzy_word){.text = text};
     w->letter_count = letters_of(text, w->letters);
     if (w->letter_count == 0)
         return;
-    text_trigrams(text, add_trigram, &trigrams);
-    w->trigram_count = trigrams.n;
-    w->mistakes_max = trigrams.n > 0 ? mistakes_for(w->letter_count) : 0;
+    w->trigram_count = count_trigrams(text);
+    w->mistakes_max = w->trigram_count > 0 ? mistakes_for(w->letter_count) : 0;
     w->stems[0] = stem_english(text);
     w->stems[1] = stem_indonesian(text);
     w->missing_max = missing_max(w);

@@ -236,8 +236,10 @@ static int take_row(struct question *q, size_t row, struct error *err)
         return take_bucket(q, row, err);
     if (!q->is_first)
         return 0;
-    if (kind == 1)
+    if (kind == 1) {
+        fiber_pause();
         return add_part(q, row, err);
+    }
     q->indexed_message_id = pg_i64_at(&q->rows, row, q->column.message_count);
     return 0;
 }
@@ -325,8 +327,18 @@ static int compare_i64(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+/* Segments do not overlap: once they stand in order, so do all their messages. */
+static int compare_parts(const void *a, const void *b)
+{
+    const struct part *x = a, *y = b;
+    int64_t left = x->messages.count > 0 ? x->messages.ids[0] : 0;
+    int64_t right = y->messages.count > 0 ? y->messages.ids[0] : 0;
+
+    return (left > right) - (left < right);
+}
+
 /* `enough`: trigrams, when they are counted. */
-static void collect(const struct question *q, unsigned enough, struct text_candidates *out)
+static PARKS void collect(struct question *q, unsigned enough, struct text_candidates *out)
 {
     size_t room = 0;
     bool is_sorted = true;
@@ -335,13 +347,16 @@ static void collect(const struct question *q, unsigned enough, struct text_candi
         room += q->parts[i].messages.count;
     *out = (struct text_candidates){.indexed_message_id = q->indexed_message_id,
                                     .ids = ARENA_ARRAY(q->a, room + 1, int64_t)};
-    for (size_t i = 0; i < q->part_count; i++)
+    qsort(q->parts, q->part_count, sizeof *q->parts, compare_parts);
+    for (size_t i = 0; i < q->part_count; i++) {
         for (uint32_t n = 0; n < q->parts[i].messages.count; n++)
             if (is_hit(q, &q->parts[i], n, enough)) {
                 int64_t id = q->parts[i].messages.ids[n];
                 is_sorted = is_sorted && (out->count == 0 || out->ids[out->count - 1] < id);
                 out->ids[out->count++] = id;
             }
+        fiber_pause();
+    }
     if (!is_sorted)
         qsort(out->ids, out->count, sizeof *out->ids, compare_i64);
 }

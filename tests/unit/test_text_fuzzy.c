@@ -7,6 +7,7 @@
 
 #include "mail/mime/text_fold.h"
 #include "mail/store/text_fuzzy.h"
+#include "mail/store/text_segment.h"
 
 static unsigned score(const char *sought, const char *text)
 {
@@ -50,6 +51,64 @@ static void what_is_near_is_found(void **state)
             print_error("%s\n", cases[i].sought);
         assert_in_range(score(cases[i].sought, cases[i].text), 1, 100);
     }
+}
+
+struct presence {
+    uint32_t trigrams[200];
+    size_t n;
+};
+
+static bool note_trigram(void *arg, uint32_t trigram)
+{
+    struct presence *p = arg;
+
+    for (size_t i = 0; i < p->n; i++)
+        if (p->trigrams[i] == trigram)
+            return true;
+    p->trigrams[p->n++] = trigram;
+    return true;
+}
+
+static unsigned count_missing(struct str word, struct str text)
+{
+    struct presence of_word = {.n = 0}, of_both;
+
+    text_trigrams(text, note_trigram, &of_word);
+    of_both = of_word;
+    text_trigrams(word, note_trigram, &of_both);
+    return (unsigned)(of_both.n - of_word.n);
+}
+
+/* Or the index would hide it. */
+static void what_is_near_has_enough_trigrams(void **state)
+{
+    static const struct {
+        const char *sought, *text;
+    } cases[] = {
+        {"recieve", "receive"},
+        {"\xD0\xBF\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82", /* two Cyrillic letters swapped */
+         "\xD0\xBF\xD1\x80\xD0\xB2\xD0\xB8\xD0\xB5\xD1\x82"},
+        {"\xD0\xBF\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82",
+         "\xD0\xBF\xD0\xB8\xD1\x80\xD0\xB2\xD0\xB5\xD1\x82"},
+        {"\xE6\x97\xA5\xE6\x9C\xAC\xE8\xAA\x9E\xE5\xAD\xA6\xE6\xA0\xA1", /* two of five Kanji */
+         "\xE6\x97\xA5\xE8\xAA\x9E\xE6\x9C\xAC\xE5\xAD\xA6\xE6\xA0\xA1"},
+        {"blablablas", "blablabla"}, /* stems that repeat themselves */
+        {"aaaaaaaing", "aaaaaa"},
+        {"mengirimkan", "dikirim"},
+    };
+    struct arena *a = arena_new();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct str text = text_fold_arena(a, str_c(cases[i].text));
+        struct fuzzy_text f;
+        fuzzy_parse(a, text_fold_arena(a, str_c(cases[i].sought)), &f);
+        assert_int_equal(f.count, 1);
+        print_message("%s\n", cases[i].sought);
+        assert_true(fuzzy_score(a, &f, &text, 1) > 0);
+        assert_true(count_missing(f.words[0].text, text) <= f.words[0].missing_max);
+    }
+    arena_free(&a);
 }
 
 static void what_is_not_near_is_not(void **state)
@@ -126,8 +185,11 @@ static void many_words_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_near_is_found),  cmocka_unit_test(what_is_not_near_is_not),
-        cmocka_unit_test(nearer_scores_higher),   cmocka_unit_test(a_stem_is_a_piece_of_its_word),
+        cmocka_unit_test(what_is_near_is_found),
+        cmocka_unit_test(what_is_near_has_enough_trigrams),
+        cmocka_unit_test(what_is_not_near_is_not),
+        cmocka_unit_test(nearer_scores_higher),
+        cmocka_unit_test(a_stem_is_a_piece_of_its_word),
         cmocka_unit_test(many_words_are_bounded),
     };
 
