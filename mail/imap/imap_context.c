@@ -201,7 +201,8 @@ void imap_context_add_named(struct imap_session *s, struct imap_command *c, stru
     for (size_t i = 0; i < found->n; i++)
         uids[i] = view_uid(s->view, found->seqs[i]);
     set_list(s->contexts, x, uids, program != NULL ? copy_numbers(uids, found->n) : NULL, found->n);
-    qsort(x->uids, x->n, sizeof *x->uids, compare_u32);
+    if (program != NULL)
+        qsort(x->uids, x->n, sizeof *x->uids, compare_u32);
     s->contexts->v[s->contexts->n++] = x;
     c->done = "Completed, changes will be told";
 }

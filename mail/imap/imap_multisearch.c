@@ -161,32 +161,17 @@ static PARKS int add_named(struct multisearch *ms, const struct search_source *s
     return add_listed(ms, source->kind, top, err);
 }
 
-static PARKS int add_foreign_selected(struct multisearch *ms, struct error *err)
-{
-    const struct mailbox_key *key = &ms->s->selected;
-    struct mailbox found;
-
-    if (list_all(ms, err) < 0)
-        return -1;
-    for (size_t i = 0; i < ms->foreign_count; i++)
-        if (ms->foreign[i].account_id == key->account_id &&
-            ms->foreign[i].mailbox->mailbox_id == key->mailbox_id)
-            return add_scope(ms, *key, ms->foreign[i].name, err);
-    /* Readable, but in no list. */
-    if (mailbox_get(ms->s->arena, key->account_id, key->mailbox_id, &found, err) < 0)
-        return -1;
-    return add_scope(ms, *key, found.path, err);
-}
-
 static PARKS int add_selected(struct multisearch *ms, struct error *err)
 {
     const struct mailbox_key *key = &ms->s->selected;
     struct mailbox found;
+    struct str name;
 
     if (ms->s->view == NULL)
         return fail(err, ERR_SYNTAX, "no mailbox is selected");
     if (key->account_id != ms->s->account_id)
-        return add_foreign_selected(ms, err);
+        return access_name_of(ms->s->arena, *key, &name, err) < 0 ? -1
+                                                                  : add_scope(ms, *key, name, err);
     if (mailbox_get(ms->s->arena, key->account_id, key->mailbox_id, &found, err) < 0)
         return -1;
     return add_scope(ms, *key, found.path, err);
@@ -273,7 +258,7 @@ static PARKS int search_view(struct multisearch *ms, const struct scope *scope,
         .s = ms->s, .c = ms->c, .view = view, .mailbox = scope->key, .request = r, .a = ms->a};
     struct search_found found;
 
-    run.hits_max = search_hits_wanted(r, &run.from_end);
+    run.ends = search_ends_wanted(r);
     if (imap_search_run(&run, err) < 0)
         return -1;
     found = (struct search_found){.view = view,

@@ -50,7 +50,7 @@ int imap_search_selected(struct imap_session *s, struct imap_command *c,
     if (r->uses_modseq)
         imap_enable_condstore(s);
     if (!is_ordered)
-        run.hits_max = search_hits_wanted(r, &run.from_end);
+        run.ends = search_ends_wanted(r);
     if (imap_search_run(&run, err) < 0) {
         if (r->wants_save)
             imap_forget_saved(s);

@@ -18,16 +18,16 @@ static bool wants_only_ends(const struct search_request *r)
     return !r->wants_all && !r->wants_count && (wants_ends(r) || imap_partial_is_set(&r->partial));
 }
 
-uint32_t search_hits_wanted(const struct search_request *r, bool *from_end)
+struct search_ends search_ends_wanted(const struct search_request *r)
 {
-    bool has_partial = imap_partial_is_set(&r->partial);
-    bool at_begin = r->wants_min || (has_partial && !r->partial.is_from_end);
+    struct search_ends ends = {.first_count = r->wants_min, .last_count = r->wants_max};
 
-    *from_end = r->wants_max || (has_partial && r->partial.is_from_end);
-    if (!r->is_extended || r->wants_update || r->wants_relevancy || !wants_only_ends(r) ||
-        at_begin == *from_end)
-        return 0;
-    return has_partial ? imap_partial_reach(&r->partial) : 1;
+    if (!r->is_extended || r->wants_update || r->wants_relevancy || !wants_only_ends(r))
+        return (struct search_ends){0, 0};
+    if (imap_partial_is_set(&r->partial))
+        *(r->partial.is_from_end ? &ends.last_count : &ends.first_count) =
+            imap_partial_reach(&r->partial);
+    return ends;
 }
 
 /* --- numbers ---------------------------------------------------------------------------------- */
@@ -37,13 +37,14 @@ static uint32_t number_of(const struct search_found *found, size_t i, bool as_ui
     return as_uid ? view_uid(found->view, found->seqs[i]) : found->seqs[i];
 }
 
-static void add_set(struct buf *out, const struct search_found *found, size_t from, size_t n,
-                    bool as_uids, struct arena *a)
+static PARKS void add_set(struct buf *out, const struct search_found *found, size_t from, size_t n,
+                          bool as_uids, struct arena *a)
 {
     uint32_t *numbers = ARENA_ARRAY(a, n + 1, uint32_t);
 
     for (size_t i = 0; i < n; i++)
         numbers[i] = number_of(found, from + i, as_uids);
+    fiber_pause();
     imap_set_print(out, numbers, n);
 }
 
@@ -69,12 +70,21 @@ static int compare_u32(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+static bool is_ascending(const uint32_t *v, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        if (v[i] < v[i - 1])
+            return false;
+    return true;
+}
+
 /* Ascending, each once. */
 static void keep_saved(struct imap_session *s, uint32_t *uids, size_t n)
 {
     size_t kept = 0;
 
-    qsort(uids, n, sizeof *uids, compare_u32);
+    if (!is_ascending(uids, n))
+        qsort(uids, n, sizeof *uids, compare_u32);
     for (size_t i = 0; i < n; i++)
         if (kept == 0 || uids[kept - 1] != uids[i])
             uids[kept++] = uids[i];
@@ -141,8 +151,8 @@ void imap_add_tag_correlator(struct buf *out, struct str tag)
     imap_add_quoted(out, tag);
 }
 
-static void add_partial(struct buf *out, const struct search_request *r,
-                        const struct search_found *found, bool by_uid, struct arena *a)
+static PARKS void add_partial(struct buf *out, const struct search_request *r,
+                              const struct search_found *found, bool by_uid, struct arena *a)
 {
     size_t from, n = imap_partial_window(&r->partial, found->n, &from);
 
@@ -199,14 +209,16 @@ void imap_add_esearch(struct buf *out, struct str correlator, bool by_uid,
     buf_adds(out, "\r\n");
 }
 
-static void add_plain(struct buf *out, const char *word, const struct search_request *r,
-                      const struct search_found *found, bool by_uid)
+static PARKS void add_plain(struct buf *out, const char *word, const struct search_request *r,
+                            const struct search_found *found, bool by_uid)
 {
     buf_adds(out, "* ");
     buf_adds(out, word);
     for (size_t i = 0; i < found->n; i++) {
         buf_addc(out, ' ');
         buf_add_u64(out, number_of(found, i, by_uid));
+        if (i % 4096 == 0)
+            fiber_pause();
     }
     if (r->uses_modseq && found->n > 0) {
         add_named(out, " (MODSEQ ", found->modseq_max);

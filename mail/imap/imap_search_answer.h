@@ -13,8 +13,8 @@ struct search_found {
     const uint8_t *scores; /* by sequence number, from 1; NULL: not asked for */
 };
 
-/* How many messages the answer needs from one end; 0: all. *from_end: from which. */
-uint32_t search_hits_wanted(const struct search_request *r, bool *from_end);
+/* How many messages the answer needs. */
+struct search_ends search_ends_wanted(const struct search_request *r);
 
 /* Is there anything to tell? SAVE alone is silent (RFC 5182, 1). */
 bool imap_search_has_answer(const struct search_request *r);
@@ -23,7 +23,7 @@ PARKS void imap_answer_search(struct imap_session *s, struct imap_command *c,
                               const struct search_request *r, const struct search_found *found,
                               const char *word);
 /* The same for one mailbox of many. correlator: "(TAG ...)" with what belongs to it. */
-void imap_add_esearch(struct buf *out, struct str correlator, bool by_uid,
+PARKS void imap_add_esearch(struct buf *out, struct str correlator, bool by_uid,
                       const struct search_request *r, const struct search_found *found,
                       struct arena *a);
 void imap_add_tag_correlator(struct buf *out, struct str tag); /* "TAG "t1"" */

@@ -18,6 +18,7 @@ struct search_subject {
     struct search_text *text;      /* the message's, decoded when needed; NULL before */
     unsigned score;                /* of what was sought FUZZY: 1 to 100; 0: nothing was */
     struct arena *a;               /* for decoding; reset by the caller */
+    struct arena *scratch;         /* of one key, however many there are */
 };
 
 unsigned search_columns(const struct search_key *key); /* what its answer can need */

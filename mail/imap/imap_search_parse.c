@@ -19,7 +19,6 @@ struct search_parser {
     struct arena *a;
     struct search_request *request;
     struct str charset;
-    unsigned key_count;
     bool is_fuzzy; /* below a FUZZY */
 };
 
@@ -40,13 +39,14 @@ static struct str with_lf(struct arena *a, struct str s)
     return str_of(copy, n);
 }
 
+/* Also bytes of ASCII can be other letters: in ISO-2022-JP, in UTF-7. */
 static int fold_text(struct search_parser *sp, struct str raw, struct str *out, struct error *err)
 {
     struct buf utf8;
     int status = 0;
 
     buf_init(&utf8, SIZE_MAX);
-    if (str_ieq(sp->charset, STR("UTF-8")) || str_is_ascii(raw)) {
+    if (str_ieq(sp->charset, STR("UTF-8"))) {
         buf_add(&utf8, raw);
         if (!utf8_valid(raw))
             status = fail(err, ERR_SYNTAX, "the search text is not valid UTF-8");
@@ -403,7 +403,7 @@ static int parse_key(struct search_parser *sp, unsigned depth, struct search_key
 
     if (depth > SEARCH_DEPTH_MAX)
         return fail(err, ERR_LIMIT, "search keys are nested deeper than %d", SEARCH_DEPTH_MAX);
-    if (++sp->key_count > SEARCH_KEYS_MAX)
+    if (++sp->request->key_count > SEARCH_KEYS_MAX)
         return fail(err, ERR_LIMIT, "more than %d search keys", SEARCH_KEYS_MAX);
     if (imap_parse_skip(sp->p, '('))
         return parse_group(sp, depth, key, err);

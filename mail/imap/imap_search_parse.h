@@ -64,8 +64,14 @@ struct search_request {
     bool uses_modseq;
     bool has_charset;
     bool has_bad_charset; /* set on failure: [BADCHARSET] */
-    unsigned text_count;  /* keys that look for a text */
+    unsigned key_count;
+    unsigned text_count; /* keys that look for a text */
     bool has_fuzzy;       /* RFC 6203 */
+};
+
+/* So many of the first and of the last messages found are enough; both 0: all are wanted. */
+struct search_ends {
+    uint32_t first_count, last_count;
 };
 
 /* "CHARSET UTF-8" may stand before the keys of SEARCH; SORT and THREAD name one always, without

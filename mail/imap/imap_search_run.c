@@ -17,6 +17,7 @@
 
 #define CHUNK_MAX    1000        /* open messages read together */
 #define CHUNK_MIN    50          /* the first chunk when a few hits are enough */
+#define PAUSE_KEYS   1024        /* so many keys are tried in a fraction of a millisecond */
 #define OFFLOAD_SIZE (64 * 1024) /* more bytes, times texts, are searched on a helper thread */
 
 struct engine {
@@ -25,10 +26,13 @@ struct engine {
     struct imap_set ranges; /* of sequence numbers, to be walked */
     unsigned columns;
     unsigned reading; /* columns of this round */
-    struct arena *subject_arena;
+    struct arena *subject_arena, *scratch_arena;
     struct search_subject *open;
     int64_t *ids;
     size_t open_count, open_max;
+    uint32_t pass_hits, pass_max; /* found on this way through the ranges; enough; 0: all */
+    bool from_end;
+    unsigned pause_after; /* messages, of which the index alone is asked */
     uint64_t done, total; /* messages looked at, of so many */
 };
 
@@ -38,6 +42,9 @@ static void hit(struct engine *e, const struct search_subject *subject)
 {
     struct search_run *run = e->run;
 
+    e->pass_hits++;
+    if (search_run_has(run, subject->seq))
+        return; /* on the way from the other end */
     run->hits[(subject->seq - 1) / 64] |= UINT64_C(1) << ((subject->seq - 1) % 64);
     run->hit_count++;
     if (run->scores != NULL)
@@ -60,6 +67,13 @@ static void match_on_thread(void *arg)
     job->answer = search_matches(job->key, job->subject);
 }
 
+static bool is_much_work(const struct engine *e, const struct message *m)
+{
+    uint64_t size = m->headers.n + m->text_header.n + m->text_parts.n + m->text_body.n + m->blob.n;
+
+    return size * (1 + (uint64_t)e->run->request->text_count) > OFFLOAD_SIZE;
+}
+
 static PARKS int match_read_message(void *arg, size_t index, const struct message *m,
                                     struct error *err)
 {
@@ -70,9 +84,10 @@ static PARKS int match_read_message(void *arg, size_t index, const struct messag
     subject->message = m;
     subject->columns = e->reading;
     subject->a = e->subject_arena;
+    subject->scratch = e->scratch_arena;
     subject->text = NULL;
     subject->score = 0;
-    if (m->blob.n * (1 + (uint64_t)e->run->request->text_count) > OFFLOAD_SIZE)
+    if (is_much_work(e, m))
         offload(match_on_thread, &job);
     else
         match_on_thread(&job);
@@ -81,7 +96,7 @@ static PARKS int match_read_message(void *arg, size_t index, const struct messag
     if (job.answer != SEARCH_OPEN)
         subject->seq = 0; /* decided */
     arena_reset(e->subject_arena);
-    imap_tell_progress(e->run->s, e->run->c, e->done, e->total);
+    imap_tell_progress(e->run->s, e->run->c, e->done < e->total ? e->done : e->total, e->total);
     fiber_pause();
     return conn_failed(e->run->s->conn) ? fail(err, ERR_CLOSED, "the connection is lost") : 0;
 }
@@ -137,7 +152,7 @@ static PARKS int decide_open(struct engine *e, struct error *err)
 
 static bool is_enough(const struct engine *e)
 {
-    return e->run->hits_max > 0 && e->run->hit_count >= e->run->hits_max;
+    return e->pass_max > 0 && e->pass_hits >= e->pass_max;
 }
 
 /* 0, -1, or 1 when there is enough. */
@@ -168,10 +183,10 @@ static PARKS int walk_range(struct engine *e, const struct imap_range *range, st
     uint32_t count = range->to - range->from + 1;
 
     for (uint32_t i = 0; i < count; i++) {
-        int rc = look_at(e, e->run->from_end ? range->to - i : range->from + i, err);
+        int rc = look_at(e, e->from_end ? range->to - i : range->from + i, err);
         if (rc != 0)
             return rc;
-        if (++e->done % 256 == 0)
+        if (++e->done % e->pause_after == 0)
             fiber_pause();
     }
     return 0;
@@ -180,11 +195,38 @@ static PARKS int walk_range(struct engine *e, const struct imap_range *range, st
 static PARKS int walk(struct engine *e, struct error *err)
 {
     for (size_t i = 0; i < e->ranges.n; i++) {
-        int rc = walk_range(e, &e->ranges.v[e->run->from_end ? e->ranges.n - 1 - i : i], err);
+        int rc = walk_range(e, &e->ranges.v[e->from_end ? e->ranges.n - 1 - i : i], err);
         if (rc != 0)
             return rc < 0 ? -1 : 0;
     }
     return decide_open(e, err);
+}
+
+/* From one end, until `count` are found there. */
+static PARKS int walk_from(struct engine *e, bool from_end, uint32_t count, struct error *err)
+{
+    e->from_end = from_end;
+    e->pass_hits = 0;
+    e->pass_max = count;
+    e->open_max = count == 0              ? CHUNK_MAX
+                  : count < CHUNK_MIN / 2 ? CHUNK_MIN
+                  : count < CHUNK_MAX / 2 ? 2 * count
+                                          : CHUNK_MAX;
+    return walk(e, err);
+}
+
+/* When the first way went through all, the other end is known. */
+static PARKS int walk_ends(struct engine *e, struct error *err)
+{
+    struct search_ends ends = e->run->ends;
+
+    if (ends.first_count > 0 || ends.last_count == 0) {
+        if (walk_from(e, false, ends.first_count, err) < 0)
+            return -1;
+        if (ends.last_count == 0 || !is_enough(e))
+            return 0;
+    }
+    return walk_from(e, true, ends.last_count, err);
 }
 
 /* --- which messages can be meant -------------------------------------------------------------- */
@@ -308,6 +350,8 @@ static PARKS int prepare(struct engine *e, struct error *err)
 
     e->root = search_keys_resolve(run->s, run->view, run->request->root, false, run->a);
     e->columns = search_columns(e->root);
+    e->pause_after =
+        run->request->key_count < PAUSE_KEYS ? PAUSE_KEYS / (1 + run->request->key_count) : 1;
     e->ranges = find_ranges(e);
     if (run->is_limited)
         imap_target_limit(run->s, run->c, &e->ranges);
@@ -338,10 +382,6 @@ static void allocate(struct engine *e)
     run->scores = run->request->wants_scores
                       ? ARENA_ARRAY(run->a, (size_t)view_count(run->view) + 1, uint8_t)
                       : NULL;
-    e->open_max = run->hits_max == 0              ? CHUNK_MAX
-                  : 2 * run->hits_max < CHUNK_MIN ? CHUNK_MIN
-                  : run->hits_max < CHUNK_MAX / 2 ? 2 * run->hits_max
-                                                  : CHUNK_MAX;
     e->open = ARENA_ARRAY(run->a, CHUNK_MAX + 1, struct search_subject);
     e->ids = ARENA_ARRAY(run->a, CHUNK_MAX + 1, int64_t);
 }
@@ -355,8 +395,10 @@ int imap_search_run(struct search_run *run, struct error *err)
     if (prepare(&e, err) < 0)
         return -1;
     e.subject_arena = arena_new();
-    status = walk(&e, err);
+    e.scratch_arena = arena_new();
+    status = walk_ends(&e, err);
     arena_free(&e.subject_arena);
+    arena_free(&e.scratch_arena);
     return status;
 }
 

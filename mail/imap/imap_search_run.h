@@ -15,9 +15,8 @@ struct search_run {
     const struct search_request *request; /* as parsed; not changed, so that it can be run again */
     struct arena *a;                      /* for the result */
     const struct imap_set *among;         /* only these sequence numbers, resolved; NULL: all */
-    uint32_t hits_max; /* so many are enough: the rest is not looked at; 0: all are wanted */
-    bool from_end;     /* the last ones, then, not the first */
-    bool is_limited;   /* of the selected mailbox's: see imap_target_limit() */
+    struct search_ends ends;              /* what lies between is not looked at */
+    bool is_limited;                      /* of the selected mailbox's: see imap_target_limit() */
 
     /* The answer. */
     uint64_t *hits; /* bit seq - 1 */

@@ -98,7 +98,7 @@ static bool is_in_header(const struct search_key *key, struct search_subject *su
 
     while (header_next(&header, &field))
         if (str_ieq(field.name, key->name) &&
-            (key->text.n == 0 || contains(folded_value(subject->a, &field), key->text)))
+            (key->text.n == 0 || contains(folded_value(subject->scratch, &field), key->text)))
             return true;
     return false;
 }
@@ -133,10 +133,10 @@ static struct str cached_values(const struct search_key *key, struct search_subj
     buf_init(&out, SIZE_MAX);
     while (header_next(&header, &field))
         if (str_ieq(field.name, key->name)) {
-            buf_add(&out, folded_value(subject->a, &field));
+            buf_add(&out, folded_value(subject->scratch, &field));
             buf_addc(&out, '\n');
         }
-    values = arena_str(subject->a, buf_str(&out));
+    values = arena_str(subject->scratch, buf_str(&out));
     buf_fini(&out);
     return values;
 }
@@ -153,7 +153,7 @@ static bool is_near_header(const struct search_key *key, struct search_subject *
 {
     struct str values = cached_values(key, subject);
 
-    return take_score(subject, fuzzy_score(subject->a, key->fuzzy, &values, 1));
+    return take_score(subject, fuzzy_score(subject->scratch, key->fuzzy, &values, 1));
 }
 
 static bool is_near_text(const struct search_key *key, const struct search_text *t,
@@ -164,12 +164,12 @@ static bool is_near_text(const struct search_key *key, const struct search_text 
 
     switch (key->kind) {
     case KEY_HEADER:
-        values = field_values(subject->a, t->header, key->name);
-        return take_score(subject, fuzzy_score(subject->a, key->fuzzy, &values, 1));
+        values = field_values(subject->scratch, t->header, key->name);
+        return take_score(subject, fuzzy_score(subject->scratch, key->fuzzy, &values, 1));
     case KEY_BODY:
-        return take_score(subject, fuzzy_score(subject->a, key->fuzzy, &t->body, 1));
+        return take_score(subject, fuzzy_score(subject->scratch, key->fuzzy, &t->body, 1));
     default:
-        return take_score(subject, fuzzy_score(subject->a, key->fuzzy, texts, 3));
+        return take_score(subject, fuzzy_score(subject->scratch, key->fuzzy, texts, 3));
     }
 }
 
@@ -186,7 +186,7 @@ static bool holds_text(const struct search_key *key, const struct search_text *t
     return key->fuzzy != NULL ? is_near_text(key, t, subject) : is_in_text(key, t);
 }
 
-enum search_answer search_text_matches(const struct search_key *key, struct search_subject *subject)
+static enum search_answer find(const struct search_key *key, struct search_subject *subject)
 {
     struct search_text t;
 
@@ -198,4 +198,13 @@ enum search_answer search_text_matches(const struct search_key *key, struct sear
     if (holds_text(key, &t, subject))
         return SEARCH_YES;
     return t.is_cut ? SEARCH_OPEN : SEARCH_NO;
+}
+
+enum search_answer search_text_matches(const struct search_key *key, struct search_subject *subject)
+{
+    enum search_answer answer = find(key, subject);
+
+    if (subject->scratch != NULL)
+        arena_reset(subject->scratch);
+    return answer;
 }

@@ -187,7 +187,7 @@ int64_t *imap_sort_ids(struct mailbox_view *view, struct arena *a, uint32_t *seq
     size_t kept = 0;
 
     for (size_t i = 0; i < *count; i++)
-        if (view_entry_at(view, seqs[i], &entry)) {
+        if (seqs[i] != 0 && view_entry_at(view, seqs[i], &entry)) {
             seqs[kept] = seqs[i];
             ids[kept++] = entry.message_id;
         }

@@ -217,6 +217,23 @@ int access_parse_name(struct arena *a, int64_t user_id, struct str name, struct 
     return 0;
 }
 
+int access_name_of(struct arena *a, struct mailbox_key mailbox, struct str *out, struct error *err)
+{
+    struct pg_rows rows = {0};
+    struct mailbox found;
+    bool is_there;
+
+    if (mailbox_get(a, mailbox.account_id, mailbox.mailbox_id, &found, err) < 0 ||
+        pg_run(pg_pool(), &sql_access_owner, PG_ARGS(pg_i64(mailbox.account_id)), &rows, err) < 0)
+        return -1;
+    is_there = rows.count > 0;
+    if (is_there)
+        *out = access_name(a, pg_get_bool(&rows, 0, "is_shared"), pg_get_str(&rows, 0, "address"),
+                           found.path);
+    pg_rows_free(&rows);
+    return is_there ? 0 : no_such_mailbox(err);
+}
+
 /* ---- asking ---------------------------------------------------------------------------------- */
 
 /* No row: nothing that rights could be in. */

@@ -60,6 +60,9 @@ bool access_is_foreign_name(struct str name);
 /* "Shared/support@example.test/INBOX". Characters of the address that cannot stand in a level of
  * a name ('/', '*', '%', '=') are written as "=2F". An empty path names the account. */
 struct str access_name(struct arena *a, bool is_shared, struct str address, struct str path);
+/* The same of a mailbox that the user knows already. ERR_NOT_FOUND when it is gone. */
+PARKS int access_name_of(struct arena *a, struct mailbox_key mailbox, struct str *out,
+                         struct error *err);
 /* The name in canonical form, of an own mailbox or a foreign one that need not exist. */
 int access_canonical_name(struct arena *a, struct str name, struct str *out, struct error *err);
 

@@ -43,6 +43,13 @@ SELECT owner.account_id, owner.kind <> 'person' AS is_shared, main.address
                     WHERE g.account_id = owner.account_id AND NOT g.is_negative
                       AND g.grantee_id = ANY (ARRAY(SELECT id FROM mail_identities($1) AS id))));
 
+-- name: access_owner :maybe
+-- What the names of an account's mailboxes begin with.
+SELECT owner.kind <> 'person' AS is_shared, main.address
+  FROM account AS owner
+  JOIN address AS main ON main.account_id = owner.account_id AND main.is_primary
+ WHERE owner.account_id = $1;
+
 -- name: access_list :many
 -- Every mailbox of others that the user may see ($2: the right to), at most $3: those granted to the user or a group
 -- before those granted to anyone. Paths come level by level, as in mailbox_list.

@@ -95,6 +95,10 @@ class MultisearchTest(ServerTest):
         bob.ok(f'SELECT "{top}Work"')
         self.assertEqual(self.names(bob, "ALL"), [top + "Work"])
         self.assertEqual(self.names(bob, "IN (selected personal) ALL"), ["INBOX", top + "Work"])
+        bob.ok(f'SELECT "{top}Workshop"')  # in no list, and has its whole name all the same
+        self.assertEqual(self.names(bob, "IN (selected) ALL"), [top + "Workshop"])
+        bob.ok(f'SELECT "{top}Workshop"')  # in no list, and has its whole name all the same
+        self.assertEqual(self.names(bob, "IN (selected) ALL"), [top + "Workshop"])
         for path in ("Work", "Work/2023", "Work/2024", "Workshop"):
             alice.ok(f"DELETEACL {path} bob@example.test")
 

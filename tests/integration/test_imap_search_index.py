@@ -44,7 +44,7 @@ class IndexedTest(ServerTest):
 
 class SearchIndexTest(IndexedTest):
     settings = SOON
-    accounts = ("ani", "budi", "citra", "dewi", "eka")
+    accounts = ("ani", "budi", "citra", "dewi", "eka", "fajar", "gita")
 
     def fill(self, user, count, start=0):
         """More than a search reads without asking the index."""
@@ -111,12 +111,35 @@ class SearchIndexTest(IndexedTest):
         for bad in ("SEARCH FUZZY", "SEARCH FUZZY FUZZY", "SEARCH FUZZY NOPE"):
             self.assertRegex(s.refused(bad), rb"^BAD ")
 
+    def test_the_ends_alone_are_those_of_all(self):
+        s = self.fill("fajar", 60)
+        rng = random.Random(3)
+        s.ok("STORE %s +FLAGS.SILENT (\\Flagged)" % ",".join(str(n) for n in sorted(rng.sample(range(1, 61), 20))))
+        for keys in ("ALL", "FLAGGED", "FLAGGED BODY marker", "NOT FLAGGED TEXT them", "BODY marker7end", "BODY nowhere", "UID 10:20,40:50 FLAGGED", "SUBJECT topic1"):
+            found = search(s, keys)
+            for ends, wanted in {"MIN MAX": set(found[:1] + found[-1:]), "MIN MAX PARTIAL 2:3": set(found[:1] + found[1:3] + found[-1:]),
+                                 "MAX PARTIAL 1:4": set(found[:4] + found[-1:]), "MIN PARTIAL -1:-30": set(found[:1] + found[-30:]),
+                                 "MIN MAX PARTIAL -4294967295:-1": set(found), "MAX PARTIAL 4294967295:4294967294": set(found[-1:])}.items():
+                answer = s.ok(f"UID SEARCH RETURN (SAVE {ends}) {keys}")[-1]
+                for name, number in (("MIN", found[:1]), ("MAX", found[-1:])):
+                    told = re.findall(rb" %s (\d+)" % name.encode(), answer)
+                    self.assertEqual([int(n) for n in told], number if name in ends else [], (ends, keys))
+                self.assertEqual(set(search(s, "$")), wanted, (ends, keys))
+
+    def test_charsets_whose_bytes_are_ascii(self):
+        s = Session(self.server, "gita", "INBOX")
+        s.append("INBOX", "Subject: \u65e5\u672c\r\n\r\n".encode())
+        s.append("INBOX", b"Subject: +ZeVnLA- s1\r\n\r\n")
+        jis = "\u65e5\u672c".encode("iso-2022-jp")
+        self.assertEqual(search(s, b"CHARSET ISO-2022-JP SUBJECT {%d+}\r\n%s" % (len(jis), jis)), [1])
+        self.assertEqual(search(s, b"CHARSET UTF-7 SUBJECT +ZeVnLA-"), [1])
+        self.assertEqual(search(s, b"CHARSET US-ASCII SUBJECT +ZeVnLA-"), [2])
+
     def test_many_texts_in_one_search(self):
         s = self.fill("eka", 40)
         keys = " ".join(f"OR TEXT marker{i}end" for i in range(200)) + " TEXT marker5end"
         self.assertEqual(search(s, " ".join(["OR TEXT nothing1"] * 40) + " TEXT marker5end"), [6])
-        for wrong in (keys,):
-            self.assertRegex(s.command(f"SEARCH {wrong}")[1], rb"^NO \[LIMIT\]")
+        self.assertRegex(s.refused(f"SEARCH {keys}"), rb"^NO \[LIMIT\]")
 
 
 @unittest.skipUnless((SHARED_DATA / "mail").is_dir(), "the shared collection is not here")
