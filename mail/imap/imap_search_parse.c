@@ -244,7 +244,7 @@ static int parse_size(struct search_parser *sp, struct search_key *key, enum key
 
     if (parse_number(sp, &size, "a size", err) < 0)
         return -1;
-    key->from = shape == SHAPE_LARGER && size < INT64_MAX ? (int64_t)size + 1 : 0;
+    key->from = shape == SHAPE_SMALLER ? 0 : size < INT64_MAX ? (int64_t)size + 1 : FOREVER;
     key->to = shape == SHAPE_LARGER ? FOREVER : (int64_t)size;
     return 0;
 }
