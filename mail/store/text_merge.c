@@ -77,16 +77,22 @@ static int read_input(struct merging *m, const struct pg_rows *rows, size_t row,
     return 0;
 }
 
+/* So many of the level's that one segment can hold their messages; the others stay as they are. */
 static int read_inputs(struct merging *m, struct error *err)
 {
     struct pg_rows rows = {0};
+    uint64_t total = 0;
     int rc = 0;
 
     if (pg_run(pg_pool(), &sql_text_level_segments,
                PG_ARGS(pg_i64(m->c->account_id), pg_i32(m->level)), &rows, err) < 0)
         return -1;
-    for (size_t i = 0; rc == 0 && i < rows.count && i < INPUTS_MAX; i++)
+    for (size_t i = 0; rc == 0 && i < rows.count && i < INPUTS_MAX; i++) {
+        total += (uint64_t)pg_get_i32(&rows, i, "message_count");
+        if (i > 0 && total > SEGMENT_MESSAGES_MAX)
+            break;
         rc = read_input(m, &rows, i, err);
+    }
     pg_rows_free(&rows);
     return rc;
 }
