@@ -47,7 +47,7 @@ static PARKS void tell(void *arg)
     imap_write_buf(p->s, &out);
     buf_fini(&out);
     (void)conn_flush(p->s->conn, NULL);
-    p->is_telling = false;
+    p->teller = NULL;
     wait_queue_wake_all(&p->told);
     timer_set(&p->timer, loop_now_ms() + config.imap_progress_interval);
 }
@@ -57,8 +57,7 @@ static void time_passed(struct timer *timer)
 {
     struct imap_progress *p = CONTAINER_OF(timer, struct imap_progress, timer);
 
-    p->is_telling = true;
-    fiber_start("imap_progress", tell, p);
+    p->teller = fiber_start("imap_progress", tell, p);
 }
 
 void imap_progress_begin(struct imap_progress *p, struct imap_session *s, struct imap_command *c)
@@ -72,8 +71,10 @@ void imap_progress_begin(struct imap_progress *p, struct imap_session *s, struct
  * then. */
 void imap_progress_end(struct imap_progress *p)
 {
-    while (p->is_telling)
-        if (wait_queue_wait(&p->told, NO_DEADLINE) != WAKE_READY)
-            fiber_yield(); /* cancelled ourselves; the other one still holds p */
+    while (p->teller != NULL)
+        if (wait_queue_wait(&p->told, NO_DEADLINE) != WAKE_READY) {
+            fiber_cancel(p->teller); /* as we are; but it still holds p */
+            fiber_yield();
+        }
     timer_clear(&p->timer);
 }

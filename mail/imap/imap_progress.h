@@ -16,7 +16,7 @@ struct imap_progress {
     struct timer timer;
     struct imap_session *s;
     struct imap_command *c;
-    bool is_telling;
+    struct fiber *teller; /* NULL: nobody is telling just now */
     struct wait_queue told;
 };
 void imap_progress_begin(struct imap_progress *p, struct imap_session *s, struct imap_command *c);

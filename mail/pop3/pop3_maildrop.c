@@ -1,7 +1,8 @@
 /* pop3_maildrop.c - the inbox between log-in and QUIT: claimed, numbered, marked, updated.
  *
  * Log-in reads the mailbox's index and nothing else. Sizes are read when the first command asks
- * for one, marks exist once there is one, and changes are made by QUIT alone. */
+ * for one, marks exist once there is one, and changes are made by QUIT alone, after it asked
+ * whether the claim still holds: while the database was away, another session may have come. */
 #include <stdlib.h>
 
 #include "mail/pop3/pop3_internal.h"
@@ -139,6 +140,8 @@ static int remove_deleted(struct pop3_maildrop *d, struct arena *a, struct error
 
     if (d->deleted_count == 0)
         return 0;
+    if (maildrop_confirm(&d->claim, err) < 0)
+        return -1;
     count = find_uids(d, a, &uids, is_to_remove);
     return message_expunge(a, d->mailbox, uids, count, false, &removed, &removed_count, &modseq,
                            err);
@@ -162,8 +165,8 @@ static void show_seen(struct pop3_maildrop *d, struct arena *a)
 
 int pop3_maildrop_update(struct pop3_maildrop *d, struct arena *a, struct error *err)
 {
-    int status = remove_deleted(d, a, err);
-
+    if (remove_deleted(d, a, err) < 0)
+        return -1;
     show_seen(d, a);
-    return status;
+    return 0;
 }

@@ -130,7 +130,16 @@ static int cmd_apop(struct pop3_session *s, struct str args, struct error *err)
     return fail(err, ERR_UNSUPPORTED, "APOP is not offered, use AUTH or USER");
 }
 
-/* The answer comes when the next session may have the maildrop. */
+static int refuse_quit(struct pop3_session *s, const struct error *cause)
+{
+    struct str text =
+        arena_printf(s->arena, "some deleted messages were not removed: %s", cause->text);
+
+    log_warn(conn_log(s->conn), "maildrop_not_updated", KV_ERR(cause));
+    return pop3_refuse(s, "SYS/TEMP", arena_c(s->arena, text));
+}
+
+/* The answer comes when the next session may have the maildrop, and it comes whatever happened. */
 static int cmd_quit(struct pop3_session *s, struct str args, struct error *err)
 {
     struct error cause = {0};
@@ -141,7 +150,7 @@ static int cmd_quit(struct pop3_session *s, struct str args, struct error *err)
     s->phase = POP3_CLOSING;
     pop3_maildrop_close(&s->drop);
     if (status < 0)
-        return fail(err, cause.kind, "some deleted messages were not removed: %s", cause.text);
+        return refuse_quit(s, &cause);
     conn_write(s->conn, STR("+OK goodbye\r\n"));
     return 0;
 }
@@ -251,17 +260,30 @@ static bool end_if_revoked(struct pop3_session *s)
     return true;
 }
 
+/* What is said of a maildrop that another session has now would no longer be true. */
+static int take_command(struct pop3_session *s, struct error *err)
+{
+    struct str line;
+
+    if (conn_read_line(s->conn, LINE_SIZE_MAX, &line, err) < 0)
+        return -1;
+    if (end_if_revoked(s)) /* while the line was coming */
+        return 0;
+    if (!s->drop.claim.is_lost)
+        return dispatch(s, line, err);
+    s->phase = POP3_CLOSING;
+    return pop3_refuse(s, "SYS/TEMP", "another session has this maildrop now, nothing was removed");
+}
+
 static void take_turn(struct pop3_session *s)
 {
     struct error err = {0};
-    struct str line;
 
     if (end_if_revoked(s))
         return;
-
     conn_set_deadline(s->conn,
                       s->phase == POP3_AUTHORIZATION ? config.pop3_login_timeout : STALL_MS);
-    if ((conn_read_line(s->conn, LINE_SIZE_MAX, &line, &err) < 0 || dispatch(s, line, &err) < 0)) {
+    if (take_command(s, &err) < 0) {
         if (is_end_of_connection(&err))
             end_of_connection(s, &err);
         else
@@ -269,10 +291,6 @@ static void take_turn(struct pop3_session *s)
     }
     if (s->error_count > (uint32_t)config.pop3_errors_max && s->phase != POP3_CLOSING) {
         pop3_refuse(s, NULL, "too many errors, goodbye");
-        s->phase = POP3_CLOSING;
-    }
-    if (s->drop.claim.is_lost && s->phase != POP3_CLOSING) {
-        pop3_refuse(s, "SYS/TEMP", "another session has this maildrop now");
         s->phase = POP3_CLOSING;
     }
 }

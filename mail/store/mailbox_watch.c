@@ -401,10 +401,11 @@ static uint64_t passed_by_all(const struct watch_hub *hub)
 
 static void drop_leftovers(struct watch_hub *hub)
 {
-    uint64_t passed = passed_by_all(hub);
+    uint64_t passed;
 
     if (hub->leftovers == 0)
         return;
+    passed = passed_by_all(hub);
     LIST_EACH_SAFE (at, &hub->mailboxes) {
         struct watched *m = CONTAINER_OF(at, struct watched, link);
         struct old_path **old = &m->old_paths;

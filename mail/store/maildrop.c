@@ -74,6 +74,16 @@ int maildrop_claim(struct maildrop_claim *c, int64_t account_id, struct error *e
     return 0;
 }
 
+int maildrop_confirm(struct maildrop_claim *c, struct error *err)
+{
+    bool is_ours = false;
+
+    if (!c->is_lost && claim_row(c, &is_ours, err) < 0)
+        return -1;
+    c->is_lost = !is_ours;
+    return is_ours ? 0 : fail(err, ERR_CONFLICT, "another session has this maildrop now");
+}
+
 void maildrop_release(struct maildrop_claim *c)
 {
     if (!list_is_linked(&c->link))

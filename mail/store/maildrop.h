@@ -22,6 +22,8 @@ struct maildrop_claim {
 
 /* ERR_CONFLICT: another session has the maildrop. */
 PARKS int maildrop_claim(struct maildrop_claim *c, int64_t account_id, struct error *err);
+/* Is it still ours? When it is, or nobody has it, it is so for MAILDROP_CLAIM_S more. ERR_CONFLICT: it is lost. */
+PARKS int maildrop_confirm(struct maildrop_claim *c, struct error *err);
 PARKS void maildrop_release(struct maildrop_claim *c); /* harmless when it is not held */
 
 /* The size of each message of the mailbox up to uid_max, ascending: in lines that end in CR LF, without stuffed dots. */

@@ -769,7 +769,8 @@ PARKS int conn_start_tls(struct conn *c, struct error *err)
     assert(c->ssl == NULL);
     if (c->in.n > 0 ||
         (c->zip != NULL &&
-         c->zip->in.n > 0)) /* or an attacker's line would be taken for the client's */
+         (c->zip->in.n > 0 ||
+          c->zip->is_full))) /* or an attacker's line would be taken for the client's */
         return fail(err, ERR_SYNTAX, "nothing may be sent between STARTTLS and the handshake");
     if (conn_flush(c, err) < 0)
         return -1;

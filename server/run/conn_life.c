@@ -383,6 +383,7 @@ static void conn_free(struct conn *c)
     conn_zip_free(&c->zip);
     free(c->tls_text);
     conn_buffer_release(&c->in);
+    conn_buffer_release(&c->ahead);
     conn_buffer_release(&c->out);
     worker.count--;
     metric_add(METRIC_connections_open, -1);

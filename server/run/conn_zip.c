@@ -76,12 +76,15 @@ enum conn_zip_result conn_zip_read(struct conn_zip *z, void *to, size_t size, si
     *got = size - s->avail_out;
     if (*got > 0 || s->avail_in < in.n) /* a call without effect says nothing */
         z->is_at_edge = s->data_type == AT_BLOCK_EDGE;
+    z->fruitless = *got > 0 ? 0 : z->fruitless + (in.n - s->avail_in);
     z->has_ended = status == Z_STREAM_END;
     z->is_full = s->avail_out == 0 && !z->has_ended;
     if (*got > 0)
         return CONN_ZIP_DONE;
     if (z->has_ended)
         return CONN_ZIP_END;
+    if (z->fruitless > CONN_ZIP_FRUITLESS_MAX)
+        return CONN_ZIP_BROKEN;
     return status == Z_OK || status == Z_BUF_ERROR ? CONN_ZIP_HUNGRY : CONN_ZIP_BROKEN;
 }
 

@@ -7,13 +7,16 @@
  *
  * A decompressor must remember the last 32 KiB. At rest that memory alone is kept, as much as there
  * is of it, and its 42 KB of state are given back. Nothing is decompressed before somebody has room
- * for it, so a small input that would become a huge one meets the reader's limits like any other. */
+ * for it, so a small input that would become a huge one meets the reader's limits like any other.
+ * The opposite, empty blocks without end, which no reader would ever see, is broken after
+ * CONN_ZIP_FRUITLESS_MAX bytes; flushes between commands are far from that. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include "server/run/conn_buffer.h"
 
 #define CONN_ZIP_COMPRESSORS_MAX 32
+#define CONN_ZIP_FRUITLESS_MAX   (64u << 10)
 #define CONN_ZIP_OUT_MAX         (1u << 20) /* what the largest output buffer becomes at worst */
 
 struct conn_zip {
@@ -24,6 +27,7 @@ struct conn_zip {
     bool is_full;                       /* the last read filled its room: there may be more without input */
     bool is_at_edge;                    /* the last read ended between two blocks */
     bool has_ended;                     /* the peer's stream is over */
+    size_t fruitless;                   /* bytes read since the last that became something */
     struct compressor *compressor;      /* lent by the pool; NULL: none, or another connection has it now */
 };
 

@@ -174,6 +174,24 @@ class CompressTest(ServerTest):
         s.ok("NOOP")
 
 
+class EmptyBlocksTest(ServerTest):
+    workers = 1
+    accounts = ("alice",)
+
+    def test_endless_empty_blocks_hold_nobody_up(self):
+        """Ten bits each, which become nothing: a sender that is faster than inflate() must not have the worker to itself."""
+        with ZippedSession(self.server, "alice") as s, Session(self.server, "alice") as other:
+            s.compress()
+            s.sock.settimeout(60)
+            try:
+                with self.assertRaises(ConnectionError):
+                    while True:
+                        s.sock.sendall(b"\x02\x08\x20\x80\x00" * 200_000)
+            finally:
+                s.sock.close()
+            other.ok("NOOP")
+
+
 @unittest.skipUnless((ROOT / "build/merpati").exists(), "figures need a build without sanitizers")
 class CompressMemoryTest(unittest.TestCase):
     COUNT = 300

@@ -313,6 +313,32 @@ class MaildropTest(Pop3Test):
         self.pop("dave")                                    # right behind a connection that broke
         self.pop("carol")
 
+    def give_away(self, user):
+        """As if the claim had run out, and a session of another host had it now."""
+        done = subprocess.run(["psql", "-XqAt", "-h", str(self.server.data / "run"), "-U", "merpati", "-d", "merpati", "-c",
+                               "UPDATE maildrop_claim SET worker = 1, session = 1, expires_at = now() + '1 hour' WHERE account_id = "
+                               f"(SELECT account_id FROM address WHERE address = '{user}@example.test') RETURNING 'given'"],
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.stdout.strip(), "given", done.stderr)
+
+    @unittest.skipUnless(shutil.which("psql"), "no psql")
+    def test_a_lost_maildrop_is_left_alone(self):
+        self.fill("frank", MESSAGE % b"1", MESSAGE % b"2")
+        quick, slow = self.pop("frank"), None
+        quick.say("DELE 1")
+        self.give_away("frank")
+        answer = quick.say("QUIT")                          # before anybody noticed
+        self.assertTrue(answer.startswith(b"-ERR [SYS/TEMP] ") and b"another session" in answer, answer)
+        self.assertEqual(quick.raw.line(), b"")
+        self.assertEqual(self.subjects("frank"), [b"1", b"2"])
+        self.fill("bob", MESSAGE % b"1")
+        slow = self.pop("bob")
+        slow.say("DELE 1")
+        self.give_away("bob")
+        self.assertTrue(eventually(lambda: slow.say("NOOP").startswith(b"-ERR [SYS/TEMP] "), pause=1))
+        self.assertEqual(slow.raw.line(), b"")
+        self.assertEqual(self.subjects("bob"), [b"1"])
+
     def test_numbers_stay_while_others_change_the_mailbox(self):
         self.fill("erin", *(MESSAGE % b"%d" % i for i in range(5)))
         p = self.pop("erin")

@@ -12,6 +12,7 @@ import unittest
 
 from harness import Server, ServerTest, eventually
 from imap_wire import Session
+from pop3_wire import Pop3
 from test_lifecycle import get
 
 MESSAGE = b"From: a@elsewhere.test\r\nTo: alice@example.test\r\nSubject: %s\r\n\r\nHello.\r\n"
@@ -96,6 +97,19 @@ class AwayTest(ServerTest):
             self.postgres(signal.SIGCONT)
         self.assert_back()
         self.assertNotIn(b"NotNow", b"".join(self.session.ok('LIST "" "*"')))
+
+    def test_pop3_quit_removes_nothing_that_it_cannot_answer_for(self):
+        """Not even later, when a PostgreSQL that was only slow reads what we sent it."""
+        self.letters.deliver()
+        with Pop3(self.server, "alice") as p:
+            self.assertTrue(p.say("DELE 1").startswith(b"+OK"))
+            self.postgres(signal.SIGSTOP)
+            try:
+                self.assertTrue(p.say("QUIT").startswith(b"-ERR [SYS/TEMP] "))
+                self.assertEqual(p.raw.line(), b"")
+            finally:
+                self.postgres(signal.SIGCONT)
+        self.assert_back()
 
     def test_killed_postgres_comes_back_by_itself(self):
         for _ in range(3):

@@ -102,6 +102,15 @@ static void zip_write(struct conn_zip *z, struct str text)
     conn_buffer_release(&plain);
 }
 
+/* Empty blocks of ten bits each: 2, 0, and so on. Whole numbers of five bytes end at a byte. */
+static void peer_says_nothing(struct conn_zip *z, size_t size)
+{
+    static const char four_blocks[] = {0x02, 0x08, 0x20, (char)0x80, 0x00};
+
+    for (size_t n = 0; n < size; n += sizeof four_blocks)
+        add_in(z, four_blocks, sizeof four_blocks);
+}
+
 /* ---- cases ------------------------------------------------------------------------------------ */
 
 static void what_was_said_before_a_rest_is_remembered_and_nothing_else_kept(void **state)
@@ -271,6 +280,26 @@ static void what_is_no_deflate_is_broken(void **state)
     }
 }
 
+static void input_that_never_becomes_anything_is_broken(void **state)
+{
+    struct conn_zip *z = conn_zip_new();
+    struct peer p;
+    char text[100];
+    size_t got;
+
+    peer_init(&p);
+    for (int i = 0; i < 3; i++) { /* what comes in between makes it harmless */
+        peer_says_nothing(z, CONN_ZIP_FRUITLESS_MAX - 10);
+        assert_int_equal(conn_zip_read(z, text, sizeof text, &got), CONN_ZIP_HUNGRY);
+        peer_says(&p, z, STR("a NOOP\r\n"), Z_SYNC_FLUSH);
+        assert_reads(z, STR("a NOOP\r\n"), sizeof text);
+    }
+    peer_says_nothing(z, CONN_ZIP_FRUITLESS_MAX + 10);
+    assert_int_equal(conn_zip_read(z, text, sizeof text, &got), CONN_ZIP_BROKEN);
+    peer_fini(&p);
+    conn_zip_free(&z);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +311,7 @@ int main(void)
         cmocka_unit_test(a_bomb_gives_no_more_than_there_is_room_for),
         cmocka_unit_test(the_end_of_the_stream_is_told_after_what_came_before),
         cmocka_unit_test(what_is_no_deflate_is_broken),
+        cmocka_unit_test(input_that_never_becomes_anything_is_broken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
