@@ -57,17 +57,8 @@ static void logged_in(struct imap_session *s, struct imap_command *c, const stru
     buf_fini(&code);
 }
 
-/* RFC 8437: everything about the user and what they switched on is forgotten; TLS stays. NO is not
- * among the answers. */
-int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, struct error *err)
+static void forget_user(struct imap_session *s)
 {
-    if (imap_parse_end(&c->args, err) < 0)
-        return -1;
-    if (conn_is_compressed(s->conn)) { /* it had to end within the stream */
-        imap_bye(s, "Compression cannot be ended, please reconnect");
-        c->is_answered = true;
-        return 0;
-    }
     imap_deselect(s);
     imap_notify_stop(s);
     log_drop(conn_log(s->conn), "account");
@@ -79,7 +70,20 @@ int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, stru
     s->opened_ms = loop_now_ms();
     s->phase = IMAP_NEW;
     conn_set_output_max(s->conn, IMAP_NEW_OUTPUT_MAX);
+}
+
+/* RFC 8437: everything about the user and what they switched on is forgotten, compression too,
+ * which ends behind our answer; TLS stays. NO is not among the answers. */
+int imap_cmd_unauthenticate(struct imap_session *s, struct imap_command *c, struct error *err)
+{
+    if (imap_parse_end(&c->args, err) < 0)
+        return -1;
+    forget_user(s);
     c->done = "Logged out, the connection stays";
+    imap_reply_done(s, c);
+    c->is_answered = true;
+    if (conn_stop_compression(s->conn, err) < 0)
+        s->phase = IMAP_LOGOUT;
     return 0;
 }
 
@@ -200,9 +204,7 @@ int imap_cmd_authenticate(struct imap_session *s, struct imap_command *c, struct
         return -1;
     }
     if (converse(s, c, sasl, has_input, input, err) < 0) {
-        c->refusal = err->kind == ERR_DENIED                           ? "AUTHORIZATIONFAILED"
-                     : err->kind == ERR_AUTH && sasl_has_expired(sasl) ? "EXPIRED"
-                                                                       : NULL;
+        c->refusal = err->kind == ERR_DENIED ? "AUTHORIZATIONFAILED" : NULL;
         return -1;
     }
     logged_in(s, c, sasl_account(sasl));

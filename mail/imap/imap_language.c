@@ -45,8 +45,6 @@ static const struct translation sentences[] = {
     {"Logged out, the connection stays", "Berhasil keluar, sambungan tetap terbuka"},
     {"IDLE completed", "IDLE selesai"},
     {"Logging out", "Sampai jumpa"},
-    {"Compression cannot be ended, please reconnect",
-     "Kompresi tidak dapat diakhiri, silakan sambungkan kembali"},
     {"Too many errors", "Terlalu banyak kesalahan"},
     {"Server is shutting down, please reconnect", "Server dimatikan, silakan sambungkan kembali"},
     {"Autologout; idle for too long", "Keluar otomatis: terlalu lama tidak aktif"},

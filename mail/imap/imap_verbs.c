@@ -66,7 +66,7 @@ static const struct imap_verb verbs[] = {
     {"UIDBATCHES",    imap_cmd_uidbatches,   IN(SELECTED),    0},
     {"GETJMAPACCESS", imap_cmd_jmapaccess,   LOGGED_IN,       0},
     {"LANGUAGE",      imap_cmd_language,     ANY_PHASE,       0},
-    {"UNAUTHENTICATE",imap_cmd_unauthenticate, LOGGED_IN,     VERB_NO_UPDATES},
+    {"UNAUTHENTICATE",imap_cmd_unauthenticate, LOGGED_IN,     VERB_READS | VERB_NO_UPDATES},
     {"CAPABILITY",    imap_cmd_capability,   ANY_PHASE,       0},
     {"ID",            imap_cmd_id,           ANY_PHASE,       0},
     {"COMPRESS",      imap_cmd_compress,     LOGGED_IN,       VERB_READS | VERB_NO_UPDATES},

@@ -790,6 +790,26 @@ PARKS int conn_start_compression(struct conn *c, struct error *err)
     return 0;
 }
 
+/* Whether the client finishes its stream or lets it end between two blocks is the same to us. */
+PARKS int conn_stop_compression(struct conn *c, struct error *err)
+{
+    char byte;
+    size_t got = 0;
+
+    if (c->zip == NULL)
+        return 0;
+    if (conn_flush(c, err) < 0)
+        return -1;
+    if (c->in.n > 0 || (c->zip->is_full && conn_zip_read(c->zip, &byte, 1, &got) == CONN_ZIP_DONE))
+        return fail(err, ERR_SYNTAX, "compression ends with the command before");
+    conn_buffer_release(&c->in);
+    c->in = c->zip->in;
+    c->zip->in = (struct conn_buffer){0};
+    c->in_seen = 0;
+    conn_zip_free(&c->zip);
+    return 0;
+}
+
 bool conn_is_compressed(const struct conn *c)
 {
     return c->zip != NULL;

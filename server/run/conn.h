@@ -81,6 +81,9 @@ bool conn_tls_binding(const struct conn *c, const char *type, struct buf *out);
 /* After its positive reply was written: flushes, then all bytes of both directions are DEFLATE, below TLS or STARTTLS to
  * come. What was received behind the command counts as compressed. A corrupt stream closes the connection. */
 PARKS int conn_start_compression(struct conn *c, struct error *err);
+/* After the last reply that is compressed was written: flushes; from now on both sides speak plainly (RFC 8437, 4.1).
+ * ERR_SYNTAX, and nothing can follow, when the client sent more that was compressed. Harmless when it was not. */
+PARKS int conn_stop_compression(struct conn *c, struct error *err);
 bool conn_is_compressed(const struct conn *c);
 
 /* --- who ----------------------------------------------------------------------------------------- */

@@ -142,6 +142,26 @@ class CompressTest(ServerTest):
         self.assertEqual(response(s), b"d OK NOOP completed\r\n")
         self.assertEqual(response(s), b"e OK NOOP completed\r\n")
 
+    def test_unauthenticate_ends_it_on_both_sides(self):
+        for flush in (zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_FINISH):
+            s = self.session().compress()
+            s.ok("SELECT INBOX")
+            s.zipped.flush = flush
+            s.send(b"u UNAUTHENTICATE\r\n")
+            self.assertRegex(response(s), rb"^u OK ")
+            self.assertEqual(s.zipped.held + s.zipped.inside.unused_data, b"")
+            s.zipped, s.file = None, s.sock.makefile("rb")
+            self.assertNotIn(b"COMPRESS", s.ok("CAPABILITY")[0])
+            s.ok(f"LOGIN bob@example.test {PASSWORD}")
+            s.compress()
+            s.ok("SELECT INBOX")
+
+    def test_what_is_compressed_behind_unauthenticate_is_no_command(self):
+        s = self.session().compress()
+        s.send(b"u UNAUTHENTICATE\r\nv LOGIN bob@example.test secret\r\n")
+        self.assertRegex(response(s), rb"^u OK ")
+        self.assertEqual(s.file.read(), b"")
+
     def test_bytes_that_are_no_deflate_end_the_session(self):
         for garbage in (b"d NOOP\r\n", b"\xff" * 100, os.urandom(70000) + b"\xff" * 100):
             s = self.session().compress()
