@@ -405,6 +405,19 @@ static PARKS int find_target(struct append *ap, struct error *err)
     return 0;
 }
 
+/* The messages may have taken minutes to come, and rights may have been taken away meanwhile. */
+static PARKS int look_again(struct append *ap, struct error *err)
+{
+    if (!imap_place_is_own(ap->s, &ap->place) && find_target(ap, err) < 0)
+        return -1;
+    if (!ap->is_replace)
+        return 0;
+    return imap_rights_refresh(ap->s, err) < 0 ||
+                   imap_require(ap->s, ap->c, RIGHT_DELETE_MESSAGES, err) < 0
+               ? -1
+               : imap_require(ap->s, ap->c, RIGHT_EXPUNGE, err);
+}
+
 /* A mailbox name that cannot be is refused like one that is not there: the message is coming
  * nevertheless. */
 static PARKS int parse_target(struct append *ap, struct error *err)
@@ -424,7 +437,6 @@ static PARKS int parse_target(struct append *ap, struct error *err)
 static PARKS int append_run(struct append *ap, struct error *err)
 {
     struct error lost = {0};
-    int status = 0;
 
     if (parse_target(ap, err) < 0)
         return drain(ap, &lost) < 0 ? imap_connection_lost(ap->s, ap->c) : -1;
@@ -434,8 +446,7 @@ static PARKS int append_run(struct append *ap, struct error *err)
         *err = ap->refused;
         return -1;
     }
-    status = store_messages(ap, err);
-    return status;
+    return look_again(ap, err) < 0 ? -1 : store_messages(ap, err);
 }
 
 static PARKS int run(struct imap_session *s, struct imap_command *c, struct append *ap,

@@ -28,6 +28,8 @@ struct watched_account {
     struct str prefix;
     int64_t *visible;
     size_t visible_count;
+    struct mailbox_event **renamings; /* that the client knows of, while events are told; in the arena */
+    size_t renaming_count;
 };
 
 struct own_addition {
@@ -233,7 +235,8 @@ static bool is_in_group(const struct imap_session *s, const struct notify_group 
     case FILTER_SUBTREE:
     case FILTER_MAILBOXES:
         return names_path(g, account_id, event->mailbox.path) ||
-               ((event->kinds & EVENT_RENAMED) && names_path(g, account_id, event->old_path));
+               ((event->kinds & (EVENT_RENAMED | EVENT_MOVED)) &&
+                names_path(g, account_id, event->old_path));
     case FILTER_SELECTED:
     case FILTER_SELECTED_DELAYED:
         break;
@@ -399,7 +402,7 @@ static PARKS int take_rights(struct imap_session *s, struct watched_account *w,
         return fail(err, ERR_LIMIT, "rights cannot be asked for"); /* what was taken is lost */
     set_visible(w, key.mailbox_id, may_watch(rights));
     event->kinds &= ~(unsigned)EVENT_CHILDREN;
-    if (!may_watch(rights) && was && (event->kinds & EVENT_RENAMED))
+    if (!may_watch(rights) && was && (event->kinds & (EVENT_RENAMED | EVENT_MOVED)))
         event->mailbox.path = event->old_path;
     if (!may_watch(rights))
         event->kinds = was ? EVENT_REMOVED : 0;
@@ -492,7 +495,7 @@ static void add_list(const struct imap_session *s, struct buf *out, const struct
     add_attributes(out, w, event);
     buf_adds(out, ") \"/\" ");
     add_name(s, out, w, event->mailbox.path);
-    if (event->kinds & EVENT_RENAMED) {
+    if (event->kinds & (EVENT_RENAMED | EVENT_MOVED)) {
         buf_adds(out, " (\"OLDNAME\" (");
         add_name(s, out, w, event->old_path);
         buf_adds(out, "))");
@@ -511,13 +514,37 @@ static void add_status(const struct imap_session *s, struct buf *out,
     imap_add_status(s, out, &shown, imap_status_items_of_news(with_modseq, w->prefix.n == 0));
 }
 
-static void add_event(const struct imap_session *s, struct buf *out,
-                      const struct watched_account *w, struct mailbox_event *event)
+/* It went along with a renaming that the client was told of or did. Where only what is below may be
+ * seen, or was asked for, it has to be told by itself. */
+static bool went_along(const struct watched_account *w, const struct mailbox_event *event)
 {
-    const unsigned names = EVENT_CREATED | EVENT_REMOVED | EVENT_RENAMED | EVENT_CHILDREN;
-    unsigned wanted = wanted_events(s, w->account_id, event);
+    for (size_t i = 0; i < w->renaming_count; i++)
+        if (is_at_or_below(event->old_path, w->renamings[i]->old_path) &&
+            is_at_or_below(event->mailbox.path, w->renamings[i]->mailbox.path))
+            return true;
+    return false;
+}
+
+static void leave_out_known_names(const struct imap_session *s, struct watched_account *w,
+                                  struct mailbox_event *event, unsigned wanted)
+{
+    bool is_renamed = (event->kinds & EVENT_RENAMED) != 0;
 
     event->kinds = without_own_doing(&s->notify->doing, w->account_id, event);
+    if (is_renamed && ((wanted & NOTIFY_NAMES) || !(event->kinds & EVENT_RENAMED)))
+        w->renamings[w->renaming_count++] = event;
+    if ((event->kinds & EVENT_MOVED) && went_along(w, event))
+        event->kinds &= ~(unsigned)EVENT_MOVED;
+}
+
+static void add_event(const struct imap_session *s, struct buf *out, struct watched_account *w,
+                      struct mailbox_event *event)
+{
+    const unsigned names =
+        EVENT_CREATED | EVENT_REMOVED | EVENT_RENAMED | EVENT_MOVED | EVENT_CHILDREN;
+    unsigned wanted = wanted_events(s, w->account_id, event);
+
+    leave_out_known_names(s, w, event, wanted);
     if (((event->kinds & names) && (wanted & NOTIFY_NAMES)) ||
         ((event->kinds & EVENT_SUBSCRIPTION) && (wanted & NOTIFY_SUBSCRIPTIONS)))
         add_list(s, out, w, event);
@@ -603,12 +630,15 @@ static PARKS int send_account(struct imap_session *s, struct watched_account *w,
 
     if (mailbox_watch_take(w->watch, s->arena, &events, &count, err) < 0)
         return -1;
+    w->renamings = ARENA_ARRAY(s->arena, count + 1, struct mailbox_event *);
+    w->renaming_count = 0;
     for (size_t i = 0; i < count; i++) {
         if (take_rights(s, w, &events[i], err) < 0)
             return -1;
         add_event(s, out, w, &events[i]);
         if (out->n > WRITE_SIZE)
             imap_write_buf(s, out);
+        fiber_pause();
     }
     if (mailbox_watch_take_annotations(w->watch, s->arena, s->account_id, &annotations, &count,
                                        err) < 0)

@@ -586,7 +586,8 @@ static struct renamings find_renamings(struct arena *a, struct mailbox_event *v,
     return r;
 }
 
-/* A renaming moves everything below, which is not told one by one (RFC 5465, 5.4). */
+/* A renaming moves everything below, which need not be told one by one (RFC 5465, 5.4) to who hears
+ * of the renaming. */
 static bool moves_with_parent(const struct renamings *r, const struct mailbox_event *event)
 {
     struct str from = event->old_path, to = event->mailbox.path;
@@ -604,7 +605,7 @@ static void leave_out_what_moves_along(struct renamings *r)
 
     for (size_t i = 0; i < r->count; i++)
         if (moves_with_parent(r, r->v[i]))
-            r->v[i]->kinds &= ~(unsigned)EVENT_RENAMED;
+            r->v[i]->kinds = (r->v[i]->kinds & ~(unsigned)EVENT_RENAMED) | EVENT_MOVED;
     for (size_t i = 0; i < r->count; i++)
         if (r->v[i]->kinds & EVENT_RENAMED)
             r->v[kept++] = r->v[i];

@@ -25,12 +25,13 @@ enum mailbox_event_kind {
     EVENT_CHILDREN = 32, /* one right below it was created or removed */
     EVENT_SUBSCRIPTION = 64,
     EVENT_PROPERTIES = 128, /* its role or who may use it */
+    EVENT_MOVED = 256,      /* because one above it was renamed; told after that */
 };
 
 struct mailbox_event {
     unsigned kinds;
     struct mailbox mailbox; /* as it is now; of a removed one as it was, with the path last told */
-    struct str old_path;    /* of a renamed one: the path last told */
+    struct str old_path;    /* of a renamed or moved one: the path last told */
 };
 
 /* Watches from now on. `changed` is called on the loop when there may be something to take, and

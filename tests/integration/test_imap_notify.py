@@ -257,6 +257,24 @@ class NotifyTest(ServerTest):
         stranger = self.session(self.user())
         self.assertEqual(stranger.ok(f'NOTIFY SET STATUS (mailboxes "{top}" ({MESSAGES}))'), [])
 
+    def test_who_hears_nothing_of_the_mailbox_above_is_told_of_moves(self):
+        user, owner = self.user(), self.user()
+        s, own, doer = self.session(user), self.session(owner), self.session(owner)
+        for name in ("Hidden", "Hidden/Shared", "Hidden/Shared/Deep"):
+            doer.ok(f"CREATE {name}")
+        for name in ("Hidden/Shared", "Hidden/Shared/Deep"):
+            doer.ok(f"SETACL {name} {user}@example.test lr")
+        top = f"Other Users/{owner}@example.test"
+        s.ok(f'NOTIFY SET (mailboxes ("{top}/Hidden/Shared" "{top}/Hidden/Shared/Deep") (MailboxName))')
+        own.ok("NOTIFY SET (mailboxes Hidden/Shared (MailboxName))")
+        doer.ok("NOTIFY SET (personal (MailboxName))")
+        doer.ok("RENAME Hidden Moved")
+        told = {self.next(s), self.next(s)}
+        self.assertEqual(told, {f'* LIST () "/" "{top}/Moved/{path}" ("OLDNAME" ("{top}/Hidden/{path}"))\r\n'.encode()
+                                for path in ("Shared", "Shared/Deep")})
+        self.assertEqual(self.next(own), b'* LIST (\\HasChildren \\Subscribed) "/" "Moved/Shared" ("OLDNAME" ("Hidden/Shared"))\r\n')
+        self.assertEqual(doer.ok("NOOP"), [])                   # did it itself
+
     # ---- annotations -------------------------------------------------------------------------------
     def test_annotations_of_mailboxes_and_of_the_server(self):
         user = self.user()

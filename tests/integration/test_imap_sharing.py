@@ -529,6 +529,19 @@ class ExtensionsTest(SharingTest):
         told = b"".join(self.bob.ok(f'LIST "" {others(box)} RETURN (METADATA (/shared/comment))'))
         self.assertIn(b"* METADATA " + name, told)
 
+    def test_rights_taken_away_while_a_message_comes_count(self):
+        for command, rights, left in (("APPEND", "lri", "lr"), ("REPLACE 1", "lrite", "lrti"), ("REPLACE 1", "lrite", "lrte"),
+                                      ("REPLACE 1", "lrite", "")):
+            with self.subTest(command=command, left=left):
+                box = self.box(rights, messages=1)
+                self.bob.ok(f"SELECT {others(box)}")
+                self.bob.send(f"slow {command} {others(box)} {{{len(MESSAGE)}}}\r\n")
+                self.assertTrue(self.bob.line().startswith(b"+"))
+                self.alice.ok(f'SETACL {box} bob@example.test "{left}"')
+                self.bob.send(MESSAGE + b"\r\n")
+                self.assertRegex(self.bob.finish(b"slow")[1], rb"^NO \[(NOPERM|NONEXISTENT|READ-ONLY)\] ")
+                self.assertIn(b"(MESSAGES 1)", b"".join(self.alice.ok(f"STATUS {box} (MESSAGES)")))
+
     def test_replace_needs_the_rights_of_append_and_of_expunge(self):
         for rights, code in (("rite", None), ("rit", rb"NOPERM"), ("rie", rb"NOPERM"), ("rte", rb"NOPERM")):
             with self.subTest(rights):
