@@ -167,8 +167,10 @@ static PARKS void add_subscriptions(struct list_run *run, const struct str *name
         if (e != NULL)
             e->is_subscribed = true;
         else if (run->request->select_subscribed)
-            run->entries[run->count++] = (struct list_entry){
-                .name = names[i], .is_subscribed = true, .is_own = !access_is_foreign_name(names[i])};
+            run->entries[run->count++] =
+                (struct list_entry){.name = names[i],
+                                    .is_subscribed = true,
+                                    .is_own = !access_is_foreign_name(names[i])};
         fiber_pause();
     }
     map_free(&places);

@@ -28,7 +28,8 @@ struct watched_account {
     struct str prefix;
     int64_t *visible;
     size_t visible_count;
-    struct mailbox_event **renamings; /* that the client knows of, while events are told; in the arena */
+    struct mailbox_event *
+        *renamings; /* that the client knows of, while events are told; in the arena */
     size_t renaming_count;
 };
 

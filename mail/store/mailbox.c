@@ -338,8 +338,8 @@ static int move_inbox(int64_t account_id, int64_t to, int64_t uid_below, struct 
         struct pg_rows rows = {0};
 
         if (pg_run(pg_pool(), &sql_mailbox_move_oldest,
-                   PG_ARGS(pg_i64(account_id), pg_i64(INBOX_ID), pg_i64(to),
-                           pg_i64(uid_below), pg_i32(MESSAGE_PORTION)),
+                   PG_ARGS(pg_i64(account_id), pg_i64(INBOX_ID), pg_i64(to), pg_i64(uid_below),
+                           pg_i32(MESSAGE_PORTION)),
                    &rows, err) < 0)
             return -1;
         moved = pg_get_i64(&rows, 0, "moved");

@@ -281,8 +281,8 @@ static void publish(const struct transfer *t, int64_t from_account_id, int64_t t
 }
 
 static int transfer(struct arena *a, struct mailbox_key from, struct mailbox_key to,
-                    int64_t user_id, uint32_t may, const uint32_t *uids, size_t count,
-                    bool is_move, struct transfer *t, struct error *err)
+                    int64_t user_id, uint32_t may, const uint32_t *uids, size_t count, bool is_move,
+                    struct transfer *t, struct error *err)
 {
     int rc = 0;
 

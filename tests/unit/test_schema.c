@@ -49,17 +49,10 @@ static void every_table_says_its_class(void **state)
 static void the_tables_of_accounts_are_found(void **state)
 {
     static const char *const expected[] = {
-        "account_state",
-        "credential",
-        "mailbox",
-        "mailbox_removed",
-        "message",
-        "message_meta",
-        "mailbox_change",
-        "message_removed",
-        "thread_ref",
-        "mailbox_seen", "text_state", "text_segment", "text_bucket",
-        "mailbox_subscription",
+        "account_state", "credential",           "mailbox",        "mailbox_removed",
+        "message",       "message_meta",         "mailbox_change", "message_removed",
+        "thread_ref",    "mailbox_seen",         "text_state",     "text_segment",
+        "text_bucket",   "mailbox_subscription",
     };
     char sql[512];
 
