@@ -187,6 +187,7 @@ static PARKS void tell_changes_since(struct imap_session *s, uint64_t modseq,
     struct index_entry entry;
     struct buf out;
 
+    imap_tell_keywords(s, false); /* the index may have followed others since FLAGS was told */
     buf_init(&out, SIZE_MAX);
     for (uint32_t seq = 1; seq <= view_count(s->view); seq++) {
         uint32_t uid = view_uid(s->view, seq);
@@ -194,8 +195,10 @@ static PARKS void tell_changes_since(struct imap_session *s, uint64_t modseq,
             (known != NULL && !imap_set_contains(known, uid)))
             continue;
         imap_add_flag_update(s, &out, seq, &entry, true, true, true);
-        if (out.n > 32768)
+        if (out.n > 32768) {
             imap_write_buf(s, &out);
+            imap_tell_keywords(s, false);
+        }
     }
     if (out.n > 0)
         imap_write_buf(s, &out);

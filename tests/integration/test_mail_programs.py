@@ -311,11 +311,11 @@ class ImaplibTest(ProgramTest):
         c = self.c
         offered = self.ok(c.capability())[0].split()
         if b"ACL" in offered:
-            self.ok(c.create("Shared"))
-            self.ok(c.setacl("Shared", "bob@example.test", "lrs"))
-            self.assertIn(b"bob@example.test", self.ok(c.getacl("Shared"))[0])
-            self.assertIn(b"lrs", self.ok(c.myrights("Shared"))[0])
-            self.ok(c.deleteacl("Shared", "bob@example.test"))
+            self.ok(c.create("Together"))
+            self.ok(c.setacl("Together", "bob@example.test", "lrs"))
+            self.assertIn(b"bob@example.test", self.ok(c.getacl("Together"))[0])
+            self.assertIn(b"lrs", self.ok(c.myrights("Together"))[0])
+            self.ok(c.deleteacl("Together", "bob@example.test"))
         if b"QUOTA" in offered:
             self.ok(c.getquotaroot("INBOX"))
             self.assertIn(c.setquota('""', "(STORAGE 1)")[0], ("OK", "NO"))
