@@ -171,6 +171,39 @@ static PARKS int check_may(struct imap_session *s, struct imap_command *c,
     return imap_place_is_own(s, place) ? 0 : imap_find_mailbox(s, c, place, rights, &mailbox, err);
 }
 
+static PARKS bool knows_mailbox_below(struct imap_session *s, const struct imap_place *place)
+{
+    struct shared_mailbox *v;
+    size_t count;
+
+    if (imap_place_is_own(s, place))
+        return true;
+    if (access_list(s->arena, s->account_id, &v, &count, NULL) < 0)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (str_starts(v[i].name, place->name) && v[i].name.n > place->name.n &&
+            v[i].name.p[place->name.n] == '/')
+            return true;
+    return false;
+}
+
+/* That something is below is told to those only who can see it. */
+static PARKS int refuse_removal(struct imap_session *s, struct imap_command *c,
+                                const struct imap_place *place, struct error *err)
+{
+    if (err->kind == ERR_DENIED)
+        c->refusal = "CANNOT";
+    if (err->kind != ERR_CONFLICT)
+        return -1;
+    if (knows_mailbox_below(s, place)) {
+        c->refusal = "HASCHILDREN";
+        return -1;
+    }
+    c->refusal = "CANNOT";
+    error_clear(err);
+    return fail(err, ERR_CONFLICT, "this mailbox cannot be removed");
+}
+
 int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     struct imap_place place;
@@ -182,11 +215,7 @@ int imap_cmd_delete(struct imap_session *s, struct imap_command *c, struct error
         imap_notify_did(s, EVENT_REMOVED, &place);
         return 0;
     }
-    if (err->kind == ERR_CONFLICT)
-        c->refusal = "HASCHILDREN";
-    else if (err->kind == ERR_DENIED)
-        c->refusal = "CANNOT";
-    return -1;
+    return refuse_removal(s, c, &place, err);
 }
 
 /* Renaming INBOX takes its messages out (RFC 9051, 6.3.6). */

@@ -94,11 +94,31 @@ static bool is_meant(const struct mailbox *m, bool is_own, struct str name, enum
     return false;
 }
 
+/* The list says it of one's own mailboxes only. */
+static PARKS int mark_subscribed(struct multisearch *ms, struct error *err)
+{
+    struct map *names;
+    struct str *v;
+    size_t count;
+
+    if (ms->foreign_count == 0)
+        return 0;
+    if (mailbox_subscriptions(ms->s->arena, ms->s->account_id, &v, &count, err) < 0)
+        return -1;
+    names = map_new();
+    for (size_t i = 0; i < count; i++)
+        map_put(names, v[i], ms);
+    for (size_t i = 0; i < ms->foreign_count; i++)
+        ms->foreign[i].mailbox->is_subscribed = map_get(names, ms->foreign[i].name) != NULL;
+    map_free(&names);
+    return 0;
+}
+
 /* Of those that the user sees in a LIST, and may read. */
 static PARKS int add_listed(struct multisearch *ms, enum source_kind kind, struct str top,
                             struct error *err)
 {
-    if (list_all(ms, err) < 0)
+    if (list_all(ms, err) < 0 || (kind == SOURCE_SUBSCRIBED && mark_subscribed(ms, err) < 0))
         return -1;
     for (size_t i = 0; i < ms->own_count; i++) {
         const struct mailbox *m = &ms->own[i];

@@ -402,7 +402,7 @@ static PARKS int take_rights(struct imap_session *s, struct watched_account *w,
     if (!(event->kinds & EVENT_REMOVED) && access_rights(s->account_id, key, &rights, NULL) < 0)
         return fail(err, ERR_LIMIT, "rights cannot be asked for"); /* what was taken is lost */
     set_visible(w, key.mailbox_id, may_watch(rights));
-    event->kinds &= ~(unsigned)EVENT_CHILDREN;
+    event->kinds &= ~(unsigned)(EVENT_CHILDREN | EVENT_SUBSCRIPTION); /* the owner's */
     if (!may_watch(rights) && was && (event->kinds & (EVENT_RENAMED | EVENT_MOVED)))
         event->mailbox.path = event->old_path;
     if (!may_watch(rights))

@@ -6,6 +6,7 @@
 
 #include "mail/imap/imap_capability.h"
 #include "mail/imap/imap_context.h"
+#include "mail/imap/imap_expunge.h"
 #include "mail/imap/imap_mailbox.h"
 #include "mail/imap/imap_mailbox_name.h"
 #include "mail/imap/imap_object_id.h"
@@ -119,13 +120,15 @@ static int parse_select(struct imap_session *s, struct imap_command *c, struct s
 
 /* --- what the client is told ------------------------------------------------------------------ */
 
-static uint32_t first_unseen(const struct mailbox_view *view)
+static PARKS uint32_t first_unseen(const struct mailbox_view *view)
 {
     struct index_entry entry;
 
-    for (uint32_t seq = 1; seq <= view_count(view); seq++)
-        if (view_entry(view, view_uid(view, seq), &entry) && !(entry.flags & FLAG_SEEN))
+    for (uint32_t seq = 1; seq <= view_count(view); seq++) {
+        if (view_entry_at(view, seq, &entry) && !(entry.flags & FLAG_SEEN))
             return seq;
+        fiber_pause();
+    }
     return 0;
 }
 
@@ -148,8 +151,8 @@ static bool may_have_unseen(const struct imap_session *s, const struct imap_plac
            (mailbox->unseen_count > 0 || !imap_place_is_own(s, place));
 }
 
-static void add_numbers(const struct imap_session *s, struct buf *out,
-                        const struct imap_place *place, const struct mailbox *mailbox)
+static PARKS void add_numbers(const struct imap_session *s, struct buf *out,
+                              const struct imap_place *place, const struct mailbox *mailbox)
 {
     uint32_t unseen = may_have_unseen(s, place, mailbox) ? first_unseen(s->view) : 0;
 
@@ -190,9 +193,9 @@ static PARKS void tell_changes_since(struct imap_session *s, uint64_t modseq,
     imap_tell_keywords(s, false); /* the index may have followed others since FLAGS was told */
     buf_init(&out, SIZE_MAX);
     for (uint32_t seq = 1; seq <= view_count(s->view); seq++) {
-        uint32_t uid = view_uid(s->view, seq);
-        if (!view_entry(s->view, uid, &entry) || entry.modseq <= modseq ||
-            (known != NULL && !imap_set_contains(known, uid)))
+        fiber_pause();
+        if (!view_entry_at(s->view, seq, &entry) || entry.modseq <= modseq ||
+            (known != NULL && !imap_set_contains(known, entry.uid)))
             continue;
         imap_add_flag_update(s, &out, seq, &entry, true, true, true);
         if (out.n > 32768) {
@@ -282,16 +285,13 @@ int imap_cmd_examine(struct imap_session *s, struct imap_command *c, struct erro
 
 int imap_cmd_close(struct imap_session *s, struct imap_command *c, struct error *err)
 {
-    uint32_t *removed;
     size_t count;
-    uint64_t modseq;
 
     if (imap_parse_end(&c->args, err) < 0)
         return -1;
     if (imap_rights_refresh(s, err) < 0) /* closed already, or nobody knows: nothing is removed */
         error_clear(err);
-    else if (imap_may(s, RIGHT_EXPUNGE) && message_expunge(s->arena, s->selected, NULL, 0, true,
-                                                           &removed, &count, &modseq, err) < 0)
+    else if (imap_may(s, RIGHT_EXPUNGE) && imap_expunge_deleted(s, &count, err) < 0)
         return -1;
     imap_deselect(s);
     return 0;

@@ -124,15 +124,17 @@ static bool is_expected(const struct store_request *r, const struct index_entry 
            are_as_expected(r, before->keywords, &after->keywords, &after->keywords);
 }
 
-static void note_states_before(const struct imap_session *s, struct store_result *result,
-                               const uint32_t *uids, size_t count)
+static PARKS void note_states_before(const struct imap_session *s, struct store_result *result,
+                                     const uint32_t *uids, size_t count)
 {
     if (view_is_ahead(s->view))
         return; /* the client knows something newer */
     result->before = ARENA_ARRAY(s->arena, count, struct index_entry);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         if (view_entry(s->view, uids[i], &result->before[result->before_count]))
             result->before_count++;
+        fiber_pause();
+    }
 }
 
 static int compare_entry_uid(const void *key, const void *entry)
@@ -177,6 +179,7 @@ static PARKS void tell_states(struct imap_session *s, struct imap_command *c,
         bool tells_flags = must_tell_flags(s, r, result, state);
 
         view_mark_told(s->view, state->uid, state->modseq);
+        fiber_pause();
         if (seq == 0 || !(tells_flags || with_modseq))
             continue;
         imap_add_flag_update(s, &out, seq, &entry, c->by_uid || with_modseq, tells_flags,

@@ -349,12 +349,23 @@ int access_list_all(struct arena *a, int64_t user_id, struct mailbox **own, size
     return 0;
 }
 
+/* Rows come by mailbox_id; there may be thousands, for as many mailboxes. */
 static uint32_t seen_in(const struct pg_rows *rows, int64_t mailbox_id)
 {
-    for (size_t i = 0; i < rows->count; i++)
-        if (pg_get_i64(rows, i, "mailbox_id") == mailbox_id)
-            return pg_get_u32(rows, i, "seen");
-    return 0;
+    int id = pg_column(rows, "mailbox_id");
+    size_t low = 0, high = rows->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (pg_i64_at(rows, middle, id) < mailbox_id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < rows->count && pg_i64_at(rows, low, id) == mailbox_id
+               ? pg_get_u32(rows, low, "seen")
+               : 0;
 }
 
 /* Counters and sets are read one after the other: a message may have gone between. */

@@ -387,7 +387,7 @@ int mailbox_subscribe(int64_t account_id, struct str name, bool subscribed, stru
 {
     struct arena *a = arena_new();
     struct str canonical;
-    int rc = mailbox_path_canonical(a, name, &canonical, err);
+    int rc = access_canonical_name(a, name, &canonical, err);
 
     if (rc == 0)
         rc = change(account_id, &sql_mailbox_subscribe,

@@ -14,12 +14,16 @@
 #include "server/pg/pg.h"
 #include "sql_queries.h"
 
-#define SLICE_COUNT 20000 /* rows of one query */
-#define APPLY_COUNT_MAX                                                                            \
-    10000 /* changes that are applied in one go; with more of one kind the index is read anew */
-#define REFRESH_CALLS   5
-#define CACHE_COUNT_MAX 256
-#define CACHE_BYTES_MAX ((size_t)32 << 20)
+#define SLICE_COUNT   20000 /* rows of one query */
+#define REFRESH_CALLS 6
+/* What one refresh takes: arrivals, of which more are asked for again; other changes, with more of
+ * which the index is read anew, unless it is so large that reading it costs more; ranges of
+ * vanished UIDs, likewise. */
+#define ARRIVED_COUNT_MAX   10000
+#define CHANGED_COUNT_MIN   20000
+#define VANISHED_RANGES_MAX 20000
+#define CACHE_COUNT_MAX     256
+#define CACHE_BYTES_MAX     ((size_t)32 << 20)
 #define CACHE_KEYWORD_SETS_MAX                                                                     \
     10000 /* an index with more is not kept: texts are given back only with it */
 
@@ -142,20 +146,38 @@ static void apply_arrived(struct mailbox_index *x, const struct pg_rows *rows)
     }
 }
 
-/* What is not in the list arrived or vanished a moment ago, and comes with the next refresh. */
-static void apply_changed(struct mailbox_index *x, const struct pg_rows *rows)
+struct changed_rows {
+    struct changed_row {
+        size_t at; /* in the list */
+        struct index_row row;
+    } * v;
+    size_t n;
+};
+
+/* What is not in the list arrived or vanished a moment ago, and comes with the next refresh. There
+ * may be very many, so this rests between rows; nobody else changes the list meanwhile. */
+static struct changed_rows find_changed(struct mailbox_index *x, const struct pg_rows *rows)
 {
     struct index_columns c = find_columns(rows);
+    struct changed_rows found = {memory_array(rows->count, sizeof found.v[0]), 0};
 
     for (size_t i = 0; i < rows->count; i++) {
-        uint32_t uid = (uint32_t)pg_i64_at(rows, i, c.uid);
         struct index_row row = read_row(x, rows, i, &c);
-        size_t at = index_find(x, uid);
+        size_t at = index_find(x, (uint32_t)pg_i64_at(rows, i, c.uid));
 
-        if (at == SIZE_MAX || x->rows[at].modseq >= row.modseq)
-            continue;
-        x->rows[at] = row;
-        note_change(x, uid);
+        if (at != SIZE_MAX && x->rows[at].modseq < row.modseq)
+            found.v[found.n++] = (struct changed_row){at, row};
+        fiber_pause();
+    }
+    return found;
+}
+
+/* Without rest: a client that was told of one of these modseqs must hear of all below it. */
+static void apply_changed(struct mailbox_index *x, const struct changed_rows *changed)
+{
+    for (size_t i = 0; i < changed->n; i++) {
+        x->rows[changed->v[i].at] = changed->v[i].row;
+        note_change(x, x->list->v[changed->v[i].at]);
     }
 }
 
@@ -359,11 +381,18 @@ static int index_load(struct mailbox_index *x, struct error *err)
 
 enum refreshed { REFRESH_FAILED, REFRESH_DONE, REFRESH_AGAIN, REFRESH_TOO_MUCH };
 
-/* An index may have waited unused for longer than the journal is kept. */
-static bool misses_changes(const struct mailbox_index *x, const struct pg_rows *mailbox)
+/* An index may have waited unused for longer than the journal is kept. How far it was forgotten is
+ * read behind it. */
+static bool misses_changes(const struct mailbox_index *x, const struct pg_rows *mailbox,
+                           const struct pg_rows *floor)
 {
     return (uint64_t)pg_get_i64(mailbox, 0, "modseq") > x->modseq &&
-           (uint64_t)pg_get_i64(mailbox, 0, "unlogged_modseq") > x->modseq;
+           (uint64_t)pg_get_i64(floor, 0, "unlogged_modseq") > x->modseq;
+}
+
+static size_t changed_count_max(const struct mailbox_index *x)
+{
+    return CHANGED_COUNT_MIN + x->list->n / 8;
 }
 
 /* rows: as refresh_by_modseq has them. Of very many arrivals the lowest are taken, and the rest
@@ -371,34 +400,41 @@ static bool misses_changes(const struct mailbox_index *x, const struct pg_rows *
 static enum refreshed apply_refresh(struct mailbox_index *x, const struct pg_rows *rows,
                                     const struct pg_args *seen_asked)
 {
+    struct changed_rows changed;
+
     if (rows[0].count == 0) {
         mark_gone(x);
         return REFRESH_DONE;
     }
-    if (rows[2].count == APPLY_COUNT_MAX || rows[3].count == APPLY_COUNT_MAX ||
-        misses_changes(x, &rows[0]))
+    if (rows[2].count == changed_count_max(x) || rows[3].count == VANISHED_RANGES_MAX ||
+        misses_changes(x, &rows[0], &rows[4]))
         return REFRESH_TOO_MUCH;
-    apply_arrived(x, &rows[1]);
-    if (rows[1].count == APPLY_COUNT_MAX)
+    if (rows[1].count == ARRIVED_COUNT_MAX) {
+        apply_arrived(x, &rows[1]);
         return REFRESH_AGAIN;
-    apply_changed(x, &rows[2]);
+    }
+    changed = find_changed(x, &rows[2]);
+    apply_arrived(x, &rows[1]);
+    apply_changed(x, &changed);
     apply_vanished(x, &rows[3]);
-    index_seen_apply(x, &rows[4], seen_asked);
+    index_seen_apply(x, &rows[5], seen_asked);
     apply_mailbox(x, &rows[0]);
+    free(changed.v);
     return REFRESH_DONE;
 }
 
 static enum refreshed refresh_by_modseq(struct mailbox_index *x, struct error *err)
 {
     struct arena *a = arena_new();
-    struct pg_arg of_mailbox[2], of_arrived[4], of_journal[4], of_seen[4];
+    struct pg_arg of_mailbox[2], of_arrived[4], of_changed[4], of_vanished[4], of_seen[4];
     struct pg_args seen = index_seen_args(x, a, false, of_seen);
-    struct pg_args journal = set_args(x, (int64_t)x->modseq, APPLY_COUNT_MAX, of_journal);
+    int64_t since = (int64_t)x->modseq;
     struct pg_call calls[REFRESH_CALLS] = {
         {&sql_index_mailbox, mailbox_args(x, of_mailbox)},
-        {&sql_index_load, set_args(x, x->uid_next, APPLY_COUNT_MAX, of_arrived)},
-        {&sql_index_changed, journal},
-        {&sql_index_vanished, journal},
+        {&sql_index_load, set_args(x, x->uid_next, ARRIVED_COUNT_MAX, of_arrived)},
+        {&sql_index_changed, set_args(x, since, changed_count_max(x), of_changed)},
+        {&sql_index_vanished, set_args(x, since, VANISHED_RANGES_MAX, of_vanished)},
+        {&sql_index_floor, PG_ARGS(pg_i64(x->account_id))},
         {&sql_index_seen, seen},
     };
     size_t count = REFRESH_CALLS - (index_seen_count(&seen) == 0);

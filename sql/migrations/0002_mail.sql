@@ -568,20 +568,23 @@ RETURNS void LANGUAGE sql AS $$
 $$;
 
 -- Within an account every user's \Seen goes with a message: uids[i] becomes p_first_uid + i - 1. But not that of
--- p_but_user_id.
+-- p_but_user_id. Each user's whole set, which may be large and compressed, is looked at once and not for each message.
 CREATE FUNCTION mail_take_seen_along(
     p_account_id bigint, p_from_mailbox_id bigint, p_to_mailbox_id bigint, p_modseq bigint, p_uids bigint[],
     p_first_uid bigint, p_but_user_id bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+    v_uids int8multirange := (SELECT range_agg(mail_uid_range(u)) FROM unnest(p_uids) AS u);
     v_other record;
 BEGIN
     FOR v_other IN
-        SELECT s.user_id, range_agg(mail_uid_range(p_first_uid + u.nth - 1)) AS uids
-          FROM mailbox_seen s JOIN unnest(p_uids) WITH ORDINALITY AS u (uid, nth) ON s.uids @> u.uid
-         WHERE s.account_id = p_account_id AND s.mailbox_id = p_from_mailbox_id
-           AND s.user_id IS DISTINCT FROM p_but_user_id
-         GROUP BY s.user_id
+        WITH moved AS MATERIALIZED (
+            SELECT user_id, uids * v_uids AS uids FROM mailbox_seen
+             WHERE account_id = p_account_id AND mailbox_id = p_from_mailbox_id AND user_id IS DISTINCT FROM p_but_user_id
+        )
+        SELECT m.user_id, range_agg(mail_uid_range(p_first_uid + u.nth - 1)) AS uids
+          FROM moved m JOIN unnest(p_uids) WITH ORDINALITY AS u (uid, nth) ON m.uids @> u.uid
+         GROUP BY m.user_id
     LOOP
         PERFORM mail_add_seen(p_account_id, p_to_mailbox_id, v_other.user_id, p_modseq, v_other.uids);
     END LOOP;
@@ -601,7 +604,8 @@ BEGIN
      WHERE account_id = p_account_id AND mailbox_id = p_mailbox_id;
     INSERT INTO mailbox_change (account_id, mailbox_id, modseq, is_vanished, uids)
     VALUES (p_account_id, p_mailbox_id, p_modseq, true, v_gone);
-    UPDATE mailbox_seen SET uids = uids - v_gone WHERE account_id = p_account_id AND mailbox_id = p_mailbox_id;
+    UPDATE mailbox_seen SET uids = uids - v_gone
+     WHERE account_id = p_account_id AND mailbox_id = p_mailbox_id AND uids && v_gone;
 END $$;
 
 -- Takes p_count UIDs of a mailbox that messages come to.
@@ -924,12 +928,15 @@ END $$;
 
 -- ---- mailboxes ----------------------------------------------------------------------------------------
 
--- New mailboxes are subscribed.
+-- New mailboxes are subscribed. The limit is that of mail/store/mailbox.h.
 CREATE FUNCTION mail_insert_mailbox(p_account_id bigint, p_path text, p_role text, p_modseq bigint) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     v_mailbox_id bigint;
 BEGIN
+    IF (SELECT count(*) FROM mailbox WHERE account_id = p_account_id) >= 10000 THEN
+        RAISE EXCEPTION 'the account has too many mailboxes' USING ERRCODE = 'MP006';
+    END IF;
     WITH taken AS (
         UPDATE account_state
            SET modseq = p_modseq, next_mailbox_id = next_mailbox_id + 1, next_uid_validity = next_uid_validity + 1
@@ -1117,15 +1124,16 @@ DECLARE
     v_modseq bigint := mail_begin_change(p_account_id);
 BEGIN
     IF p_is_subscribed THEN
-        IF (SELECT count(*) FROM mailbox_subscription WHERE account_id = p_account_id) >= p_count_max THEN
-            RAISE EXCEPTION 'too many subscriptions' USING ERRCODE = 'MP006';
-        END IF;
         INSERT INTO mailbox_subscription (account_id, name) VALUES (p_account_id, p_name) ON CONFLICT DO NOTHING;
     ELSE
         DELETE FROM mailbox_subscription WHERE account_id = p_account_id AND name = p_name;
     END IF;
     IF NOT FOUND THEN
         RETURN;
+    END IF;
+    IF p_is_subscribed
+       AND (SELECT count(*) FROM mailbox_subscription WHERE account_id = p_account_id) > p_count_max THEN
+        RAISE EXCEPTION 'too many subscriptions' USING ERRCODE = 'MP006';
     END IF;
     UPDATE account_state SET modseq = v_modseq WHERE account_id = p_account_id;
     UPDATE mailbox SET modseq = v_modseq, changed_modseq = v_modseq WHERE account_id = p_account_id AND path = p_name;

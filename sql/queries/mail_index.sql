@@ -1,7 +1,8 @@
 -- name: index_mailbox :maybe
-SELECT b.uid_validity, b.uid_next, b.modseq, b.changed_modseq, s.unlogged_modseq
-  FROM mailbox b JOIN account_state s ON s.account_id = b.account_id
- WHERE b.account_id = $1 AND b.mailbox_id = $2;
+SELECT uid_validity, uid_next, modseq, changed_modseq FROM mailbox WHERE account_id = $1 AND mailbox_id = $2;
+
+-- name: index_floor :one
+SELECT unlogged_modseq FROM account_state WHERE account_id = $1;
 
 -- name: index_load :many
 -- The next slice; also what arrived since.

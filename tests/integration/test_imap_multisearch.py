@@ -97,8 +97,9 @@ class MultisearchTest(ServerTest):
         self.assertEqual(self.names(bob, "IN (selected personal) ALL"), ["INBOX", top + "Work"])
         bob.ok(f'SELECT "{top}Workshop"')  # in no list, and has its whole name all the same
         self.assertEqual(self.names(bob, "IN (selected) ALL"), [top + "Workshop"])
-        bob.ok(f'SELECT "{top}Workshop"')  # in no list, and has its whole name all the same
-        self.assertEqual(self.names(bob, "IN (selected) ALL"), [top + "Workshop"])
+        bob.ok(f'SUBSCRIBE "{top}Work"')
+        self.assertEqual(self.names(bob, "IN (subscribed) ALL"), ["INBOX", top + "Work"])
+        bob.ok(f'UNSUBSCRIBE "{top}Work"')
         for path in ("Work", "Work/2023", "Work/2024", "Workshop"):
             alice.ok(f"DELETEACL {path} bob@example.test")
 

@@ -231,7 +231,7 @@ class NotifyTest(ServerTest):
             doer.ok(f"CREATE {name}")
             doer.ok(f'SETACL {name} {user}@example.test "{rights}"')
         top = f"Other Users/{owner}@example.test/Team"
-        told = s.ok(f'NOTIFY SET STATUS (subtree "{top}" ({MESSAGES} FlagChange MailboxName MailboxMetadataChange))')
+        told = s.ok(f'NOTIFY SET STATUS (subtree "{top}" ({MESSAGES} FlagChange MailboxName SubscriptionChange MailboxMetadataChange))')
         named = {re.search(rb'"(Other Users/.*?)"', r)[1].decode(): r for r in told}
         self.assertEqual(sorted(named), [top, top + "/Listed", top + "/Sub"])
         self.assertTrue(named[top + "/Listed"].startswith(b"* LIST (\\NoAccess) "))
@@ -240,6 +240,7 @@ class NotifyTest(ServerTest):
         doer.append("Team/Listed", MESSAGE % b"hidden")
         doer.ok("SETMETADATA Team/Secret (/shared/comment \"hidden\")")
         doer.append("INBOX", MESSAGE % b"not asked for")
+        doer.ok("UNSUBSCRIBE Team")                             # which is the owner's
         doer.append("Team", MESSAGE % b"heard")
         self.assertTrue(self.next(s).startswith(b'* STATUS "%s" (MESSAGES 1' % top.encode()))
         doer.ok('SETMETADATA Team (/shared/comment "for all" /private/comment "own")')

@@ -447,6 +447,16 @@ class ListingTest(SharingTest):
         recursive = dave.ok('LIST (SUBSCRIBED RECURSIVEMATCH) "" "Other Users" RETURN (MYRIGHTS)')
         self.assertEqual(recursive, [b'* LIST (\\NonExistent \\Noselect \\HasChildren) "/" "Other Users" ("CHILDINFO" ("SUBSCRIBED"))\r\n'])
 
+    def test_however_long_or_deep_another_s_mailbox_is_it_can_be_subscribed(self):
+        carol = self.session("carol")
+        for path in ("/".join(["deep"] * 50), "/".join(["n" * 190] * 5)):
+            self.alice.ok(f"CREATE {path}")
+            self.grant(path, "lr", "carol@example.test")
+            carol.ok(f"SUBSCRIBE {others(path)}")
+            self.assertIn(f"Other Users/alice@example.test/{path}", [n for n, _ in self.mine(carol, 'LSUB "" *')])
+            carol.ok(f"UNSUBSCRIBE {others(path)}")
+            self.assertEqual([n for n, _ in self.mine(carol, 'LSUB "" *') if n.endswith(path)], [])
+
     def test_the_names_are_kept_free(self):
         for name in ("Shared", '"Shared/x"', '"Other Users"', '"Other Users/x"', '"Other Users/alice@example.test"'):
             self.assertRegex(self.bob.refused(f"CREATE {name}"), rb"^NO \[CANNOT\]")
@@ -513,6 +523,17 @@ class SecrecyTest(SharingTest):
         self.assertRegex(self.bob.refused(f"CREATE {others(top + '/hidden')}"), rb"^NO \[CANNOT\] no mailbox can be made there")
         self.grant(f"{top}/hidden", "l")
         self.assertRegex(self.bob.refused(f"CREATE {others(top + '/hidden')}"), rb"^NO \[ALREADYEXISTS\]")
+
+
+    def test_removing_what_hides_mailboxes_below_does_not_show_them(self):
+        top = self.box("lkx")
+        self.alice.ok(f"CREATE {top}/hidden")
+        self.grant(f"{top}/hidden", "r")
+        self.assertRegex(self.bob.refused(f"DELETE {others(top)}"), rb"^NO \[CANNOT\] this mailbox cannot be removed$")
+        self.grant(f"{top}/hidden", "l")
+        self.assertRegex(self.bob.refused(f"DELETE {others(top)}"), rb"^NO \[HASCHILDREN\]")
+        self.alice.ok(f"DELETE {top}/hidden")
+        self.bob.ok(f"DELETE {others(top)}")
 
 
 class ExtensionsTest(SharingTest):

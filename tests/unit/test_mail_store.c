@@ -876,6 +876,21 @@ CASE(a_subscription_survives_its_mailbox_and_follows_a_rename)
     assert_false(is_subscribed(2, STR("c")));
 }
 
+CASE(an_account_has_a_limited_number_of_mailboxes)
+{
+    int64_t id;
+
+    fixture_sql("INSERT INTO mailbox (account_id, mailbox_id, path, uid_validity, modseq, "
+                "created_modseq, changed_modseq) SELECT 1, 1000 + g, 'many' || g, 1, 1, 1, 1 "
+                "FROM generate_series(1, 10000 - 1 - (SELECT count(*) FROM mailbox WHERE "
+                "account_id = 1)) AS g");
+    assert_refused(mailbox_create(1, STR("two/levels"), STR(""), &id, &err), ERR_LIMIT);
+    assert_done(mailbox_create(1, STR("last"), STR(""), &id, &err));
+    assert_refused(mailbox_create(1, STR("more"), STR(""), &id, &err), ERR_LIMIT);
+    assert_refused(mailbox_rename(1, STR("INBOX"), STR("more"), &err), ERR_LIMIT);
+    assert_done(mailbox_rename(1, STR("last"), STR("renamed"), &err));
+}
+
 CASE(subscriptions_have_a_limit)
 {
     fixture_sql("INSERT INTO mailbox_subscription SELECT 1, 'n' || g FROM generate_series(1, 9993) "
@@ -1417,6 +1432,7 @@ int main(void)
         cmocka_unit_test(renaming_inbox_empties_it),
         cmocka_unit_test(subscriptions_are_kept),
         cmocka_unit_test(a_subscription_survives_its_mailbox_and_follows_a_rename),
+        cmocka_unit_test(an_account_has_a_limited_number_of_mailboxes),
         cmocka_unit_test(subscriptions_have_a_limit),
         cmocka_unit_test(each_user_has_a_seen_of_their_own_and_shares_the_rest),
         cmocka_unit_test(what_another_has_seen_raises_the_modseq_once),

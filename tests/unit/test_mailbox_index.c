@@ -430,7 +430,7 @@ CASE(a_closed_mailbox_is_kept_and_caught_up_when_opened_again)
     expunge((const uint32_t[]){4}, 1);
     before = metrics_slot[METRIC_pg_queries];
     client_open(&c, INBOX);
-    assert_int_equal(metrics_slot[METRIC_pg_queries] - before, 1 + 4);
+    assert_int_equal(metrics_slot[METRIC_pg_queries] - before, 1 + 5);
     assert_int_equal(c.count, 5);
     assert_int_equal(c.messages[1].flags, FLAG_SEEN);
     assert_client_knows_all(&c, INBOX);
@@ -561,6 +561,16 @@ CASE(a_large_mailbox_is_loaded_in_slices_and_read_anew_after_much_change)
     assert_int_equal(changes.expunged_count, 15000);
     assert_client_knows_all(&c, INBOX);
     append(1);
+    assert_client_knows_all(&other, INBOX);
+    assert_client_knows_all(&c, INBOX);
+
+    fixture_sql("UPDATE account_state SET modseq = 19 WHERE account_id = 1; UPDATE mailbox SET "
+                "modseq = 19 WHERE account_id = 1 AND mailbox_id = 1;"
+                "UPDATE message SET flags = 2, modseq = 19 WHERE uid <= 45000;"
+                "INSERT INTO mailbox_change SELECT 1, 1, 19, false, '{[1,45001)}'");
+    bus_publish(1);
+    assert_done(view_refresh(c.view, &err));
+    assert_int_equal(client_take(&c, true).flag_count, 30000);
     assert_client_knows_all(&other, INBOX);
     assert_client_knows_all(&c, INBOX);
     client_close(&c);
