@@ -279,6 +279,44 @@ int store_audit_blobs(int64_t *count, struct error *err)
     return rc;
 }
 
+/* ---- sizes of messages that are gone --------------------------------------------------------- */
+
+static int forget_growth_of(int64_t account_id, struct error *err)
+{
+    struct pg_call calls[] = {
+        {&sql_message_growth_lock, PG_ARGS(pg_i64(account_id))},
+        {&sql_message_growth_forget, PG_ARGS(pg_i64(account_id))},
+    };
+    struct pg_rows rows[2] = {{0}};
+    int rc = pg_run_batch(pg_pool(), calls, 2, rows, err);
+
+    pg_rows_free(&rows[0]);
+    pg_rows_free(&rows[1]);
+    return rc;
+}
+
+int store_forget_growth(struct error *err)
+{
+    int64_t account_id = 0;
+    size_t count = 1;
+    int rc = 0;
+
+    while (rc == 0 && count > 0) {
+        struct pg_rows rows = {0};
+
+        if (pg_run(pg_pool(), &sql_message_growth_accounts, PG_ARGS(pg_i64(account_id)), &rows,
+                   err) < 0)
+            return -1;
+        count = rows.count;
+        for (size_t i = 0; rc == 0 && i < count; i++) {
+            account_id = pg_get_i64(&rows, i, "account_id");
+            rc = forget_growth_of(account_id, err);
+        }
+        pg_rows_free(&rows);
+    }
+    return rc;
+}
+
 /* ---- the fiber ------------------------------------------------------------------------------- */
 
 static int do_purge(struct error *err)
@@ -295,9 +333,7 @@ static int do_audit(struct error *err)
 {
     int64_t count;
 
-    if (pg_run(pg_pool(), &sql_message_growth_forget, PG_NO_ARGS, NULL, err) < 0)
-        return -1;
-    return store_audit_blobs(&count, err);
+    return store_forget_growth(err) < 0 ? -1 : store_audit_blobs(&count, err);
 }
 
 static const struct upkeep_task {

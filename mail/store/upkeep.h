@@ -17,3 +17,5 @@ PARKS int store_forget(int64_t age_ms, struct error *err);
 /* Compares every blob's count of uses with the rows that use it, and corrects it. *count: how
  * many were wrong. */
 PARKS int store_audit_blobs(int64_t *count, struct error *err);
+/* Drops what is known of the sizes of messages that are gone for good, account by account. */
+PARKS int store_forget_growth(struct error *err);

@@ -34,7 +34,15 @@ SELECT m.uid, m.size + coalesce(g.growth, 0) AS size
 -- name: message_growth_insert :exec
 INSERT INTO message_growth (account_id, blob_id, growth) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING;
 
+-- name: message_growth_accounts :many
+SELECT DISTINCT account_id FROM message_growth WHERE account_id > $1 ORDER BY account_id LIMIT 1000;
+
+-- name: message_growth_lock :one
+-- Ahead of the next, or a copy of the message would lose its row.
+SELECT mail_begin_change($1) AS modseq;
+
 -- name: message_growth_forget :exec
 DELETE FROM message_growth g
- WHERE NOT EXISTS (SELECT FROM message m WHERE m.account_id = g.account_id AND m.blob_id = g.blob_id)
+ WHERE g.account_id = $1
+   AND NOT EXISTS (SELECT FROM message m WHERE m.account_id = g.account_id AND m.blob_id = g.blob_id)
    AND NOT EXISTS (SELECT FROM message_removed r WHERE r.account_id = g.account_id AND r.blob_id = g.blob_id);

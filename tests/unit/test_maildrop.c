@@ -2,6 +2,7 @@
 #include "tests/unit/store_fixture.h"
 
 #include "mail/store/maildrop.h"
+#include "mail/store/upkeep.h"
 
 static void start_clean(void)
 {
@@ -143,6 +144,11 @@ CASE(sizes_are_those_of_lines_that_end_in_crlf)
     assert_int_equal(s.n, 4);
     assert_int_equal(s.v[3], strlen("Subject: a\r\n\r\nbare\r\n"));
     assert_int_equal(fixture_sql("SELECT count(*) FROM message_growth"), 2);
+
+    fixture_sql("INSERT INTO message_growth VALUES (1, 999999, 5), (2, 999999, 5)");
+    fixture_sql("DELETE FROM message WHERE account_id = 1 AND mailbox_id = 1 AND uid = 2");
+    assert_done(store_forget_growth(&err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message_growth"), 1);
     maildrop_keeper_stop();
 }
 
