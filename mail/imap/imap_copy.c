@@ -78,6 +78,8 @@ static PARKS int transfer(struct imap_session *s, struct imap_command *c, transf
     if (pair_count > 0)
         imap_notify_did_add(s, imap_mailbox_key(&place, &target), pairs[0].to,
                             pairs[pair_count - 1].to);
+    if (pair_count < count)
+        view_doubt(s->view);
     *code = copyuid(s->arena, uid_validity, pairs, pair_count);
     if (count == 0 || pair_count > 0 || c->by_uid)
         return 0;

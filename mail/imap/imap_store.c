@@ -260,6 +260,8 @@ int imap_cmd_store(struct imap_session *s, struct imap_command *c, struct error 
     if (status < 0)
         return -1;
     tell_keywords(s, &result);
+    if (result.count < count)
+        view_doubt(s->view); /* what is gone is told with this answer */
     tell_states(s, c, &r, &result);
     if (result.conflict_count > 0)
         c->code = modified_code(s, c, &result);

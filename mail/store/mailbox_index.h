@@ -61,6 +61,9 @@ void view_learn_keywords(struct mailbox_view *v, const struct keywords *k);
 /* --- keeping up ------------------------------------------------------------------------------- */
 /* Brings the shared index up to the database (cheap when nothing was announced since). */
 PARKS int view_refresh(struct mailbox_view *v, struct error *err);
+/* The session met something in the database that the index may not know, such as a message that is
+ * gone: the next refresh looks, announced or not. */
+void view_doubt(struct mailbox_view *v);
 /* Does the index know something the session was not told? */
 bool view_is_behind(const struct mailbox_view *v);
 

@@ -154,6 +154,11 @@ int view_refresh(struct mailbox_view *v, struct error *err)
     return index_catch_up(v->index, err);
 }
 
+void view_doubt(struct mailbox_view *v)
+{
+    v->index->wanted++;
+}
+
 bool view_is_behind(const struct mailbox_view *v)
 {
     const struct mailbox_index *x = v->index;
