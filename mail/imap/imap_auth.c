@@ -204,7 +204,9 @@ int imap_cmd_authenticate(struct imap_session *s, struct imap_command *c, struct
         return -1;
     }
     if (converse(s, c, sasl, has_input, input, err) < 0) {
-        c->refusal = err->kind == ERR_DENIED ? "AUTHORIZATIONFAILED" : NULL;
+        c->refusal = err->kind == ERR_DENIED                           ? "AUTHORIZATIONFAILED"
+                     : err->kind == ERR_AUTH && sasl_has_expired(sasl) ? "EXPIRED"
+                                                                       : NULL;
         return -1;
     }
     logged_in(s, c, sasl_account(sasl));
