@@ -385,7 +385,7 @@ static void add_pair(struct pairs *p, uint64_t pair)
     p->v[p->n++] = pair;
 }
 
-/* The trigram itself for now: it is needed to clear its bit. */
+/* Keeps each trigram of the text once. What is kept also says which bits to clear behind it. */
 static bool see_trigram(void *arg, uint32_t trigram)
 {
     struct segment_builder *b = arg;
