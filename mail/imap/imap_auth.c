@@ -14,8 +14,6 @@
 #include "server/run/config.h"
 #include "server/run/loop.h"
 
-#define SASL_LINE_SIZE_MAX 16384
-
 int imap_cmd_starttls(struct imap_session *s, struct imap_command *c, struct error *err)
 {
     if (imap_parse_end(&c->args, err) < 0)
@@ -124,20 +122,6 @@ int imap_cmd_login(struct imap_session *s, struct imap_command *c, struct error 
 
 /* --- AUTHENTICATE ----------------------------------------------------------------------------- */
 
-static int decode(struct imap_session *s, struct str base64, struct str *out, struct error *err)
-{
-    struct buf raw;
-    int status = 0;
-
-    buf_init(&raw, SASL_LINE_SIZE_MAX);
-    if (!base64_decode(&raw, base64) || !buf_ok(&raw))
-        status = fail(err, ERR_SYNTAX, "the response is not valid base64");
-    else
-        *out = arena_str(s->arena, buf_str(&raw));
-    buf_fini(&raw);
-    return status;
-}
-
 /* Mechanism, and the initial response when there is one; "=" is an empty one (RFC 4959). */
 static int parse_authenticate(struct imap_session *s, struct imap_command *c, struct str *mechanism,
                               bool *has_input, struct str *input, struct error *err)
@@ -151,7 +135,7 @@ static int parse_authenticate(struct imap_session *s, struct imap_command *c, st
     if (!*has_input)
         return imap_parse_end(&c->args, err);
     rest = imap_parse_rest(&c->args);
-    return str_eq(rest, STR("=")) ? 0 : decode(s, rest, input, err);
+    return str_eq(rest, STR("=")) ? 0 : sasl_decode_response(s->arena, rest, input, err);
 }
 
 static PARKS int challenge_client(struct imap_session *s, struct imap_command *c,
@@ -170,7 +154,7 @@ static PARKS int challenge_client(struct imap_session *s, struct imap_command *c
         return err->kind == ERR_TOO_BIG ? -1 : imap_connection_lost(s, c);
     if (str_eq(line, STR("*")))
         return fail(err, ERR_SYNTAX, "authentication was called off");
-    return decode(s, line, input, err);
+    return sasl_decode_response(s->arena, line, input, err);
 }
 
 static PARKS int converse(struct imap_session *s, struct imap_command *c, struct sasl *sasl,

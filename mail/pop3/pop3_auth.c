@@ -11,8 +11,7 @@
 #include "server/directory/sasl.h"
 #include "server/run/config.h"
 
-#define SASL_LINE_SIZE_MAX 16384
-#define USER_SIZE_MAX      1024
+#define USER_SIZE_MAX 1024
 
 static void forget_user(struct pop3_session *s)
 {
@@ -103,20 +102,6 @@ int pop3_cmd_pass(struct pop3_session *s, struct str args, struct error *err)
 
 /* --- AUTH (RFC 5034) -------------------------------------------------------------------------- */
 
-static int decode(struct pop3_session *s, struct str base64, struct str *out, struct error *err)
-{
-    struct buf raw;
-    int status = 0;
-
-    buf_init(&raw, SASL_LINE_SIZE_MAX);
-    if (!base64_decode(&raw, base64) || !buf_ok(&raw))
-        status = fail(err, ERR_SYNTAX, "the response is not valid base64");
-    else
-        *out = arena_str(s->arena, buf_str(&raw));
-    buf_fini(&raw);
-    return status;
-}
-
 static int challenge_client(struct pop3_session *s, struct str challenge, struct str *input,
                             struct error *err)
 {
@@ -133,7 +118,7 @@ static int challenge_client(struct pop3_session *s, struct str challenge, struct
         return -1;
     if (str_eq(line, STR("*")))
         return fail(err, ERR_SYNTAX, "authentication was called off");
-    return decode(s, line, input, err);
+    return sasl_decode_response(s->arena, line, input, err);
 }
 
 static int converse(struct pop3_session *s, struct sasl *sasl, bool has_input, struct str input,
@@ -177,7 +162,8 @@ int pop3_cmd_auth(struct pop3_session *s, struct str args, struct error *err)
     if (args.n == 0)
         return list_mechanisms(s);
     has_input = str_cut(arena_str(s->arena, args), ' ', &mechanism, &text);
-    if (has_input && !str_eq(text, STR("=")) && decode(s, text, &input, err) < 0)
+    if (has_input && !str_eq(text, STR("=")) &&
+        sasl_decode_response(s->arena, text, &input, err) < 0)
         return -1;
     sasl = sasl_new(s->arena, mechanism, s->conn, STR("pop3"), err);
     if (sasl == NULL)

@@ -36,18 +36,6 @@ static int read_answer(struct smtp_session *s, struct str *answer, struct error 
     return 0;
 }
 
-static int decode(struct smtp_session *s, struct str text, struct str *out, struct error *err)
-{
-    struct buf b;
-    bool is_valid;
-
-    buf_init(&b, SMTP_LINE_MAX);
-    is_valid = base64_decode(&b, text);
-    *out = arena_str(s->command_arena, buf_str(&b));
-    buf_fini(&b);
-    return is_valid ? 0 : fail(err, ERR_SYNTAX, "that is not base64");
-}
-
 static void login_revoked(struct login_watch *w)
 {
     conn_wake(CONTAINER_OF(w, struct smtp_session, login)->conn);
@@ -70,7 +58,8 @@ static int exchange(struct smtp_session *s, struct sasl *sasl, bool has_input, s
         struct str input = STR(""), challenge;
         enum sasl_status status;
 
-        if (has_input && !str_eq(text, STR("=")) && decode(s, text, &input, err) < 0)
+        if (has_input && !str_eq(text, STR("=")) &&
+            sasl_decode_response(s->command_arena, text, &input, err) < 0)
             return -1;
         status = sasl_step(sasl, has_input, input, &challenge, err);
         if (status == SASL_FAILED)

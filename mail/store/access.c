@@ -352,20 +352,9 @@ int access_list_all(struct arena *a, int64_t user_id, struct mailbox **own, size
 /* Rows come by mailbox_id; there may be thousands, for as many mailboxes. */
 static uint32_t seen_in(const struct pg_rows *rows, int64_t mailbox_id)
 {
-    int id = pg_column(rows, "mailbox_id");
-    size_t low = 0, high = rows->count;
+    size_t row = pg_find_i64(rows, pg_column(rows, "mailbox_id"), mailbox_id);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (pg_i64_at(rows, middle, id) < mailbox_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < rows->count && pg_i64_at(rows, low, id) == mailbox_id
-               ? pg_get_u32(rows, low, "seen")
-               : 0;
+    return row == SIZE_MAX ? 0 : pg_get_u32(rows, row, "seen");
 }
 
 /* Counters and sets are read one after the other: a message may have gone between. */

@@ -200,22 +200,6 @@ static void read_answer(const struct pg_rows *rows, size_t row, struct delivery 
     d->modseq = (uint64_t)pg_get_i64(rows, row, "modseq");
 }
 
-static size_t find_row(const struct pg_rows *rows, int64_t blob_id)
-{
-    int column = pg_column(rows, "blob_id");
-    size_t low = 0, high = rows->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (pg_i64_at(rows, middle, column) < blob_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < rows->count && pg_i64_at(rows, low, column) == blob_id ? low : SIZE_MAX;
-}
-
 /* What an earlier attempt did, when its answer was lost. */
 static int find_answers(const int64_t *blob_ids, struct delivery *v, size_t count,
                         struct error *err)
@@ -226,7 +210,7 @@ static int find_answers(const int64_t *blob_ids, struct delivery *v, size_t coun
                PG_ARGS(pg_i64(v->account_id), pg_i64_array(blob_ids, count)), &rows, err) < 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
-        size_t row = find_row(&rows, blob_ids[i]);
+        size_t row = pg_find_i64(&rows, pg_column(&rows, "blob_id"), blob_ids[i]);
 
         if (row != SIZE_MAX)
             read_answer(&rows, row, &v[i]);

@@ -336,19 +336,9 @@ static int compare_i64(const void *a, const void *b)
 /* The row of a blob in an answer, which is sorted by number. */
 static int32_t find_blob(const struct pg_rows *rows, int column, int64_t blob_id)
 {
-    size_t low = 0, high = rows->count;
+    size_t row = pg_find_i64(rows, column, blob_id);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (pg_i64_at(rows, middle, column) < blob_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == rows->count || pg_i64_at(rows, low, column) != blob_id)
-        return -1;
-    return (int32_t)low;
+    return row == SIZE_MAX ? -1 : (int32_t)row;
 }
 
 /* A blob is below 1 GB, as every value in PostgreSQL. */

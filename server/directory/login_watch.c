@@ -99,22 +99,14 @@ static size_t take_due(struct arena *a, int64_t **accounts)
 /* Rows are ordered by account and credential. An account that is gone has none. */
 static bool may_stay(const struct pg_rows *rows, const struct login_watch *w)
 {
-    size_t low = 0, high = rows->count;
+    size_t row = pg_find_i64(rows, pg_column(rows, "account_id"), w->account_id);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (pg_get_i64(rows, middle, "account_id") < w->account_id)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < rows->count && pg_get_i64(rows, low, "account_id") == w->account_id; low++) {
-        if (!pg_get_bool(rows, low, "is_active"))
+    for (; row < rows->count && pg_get_i64(rows, row, "account_id") == w->account_id; row++) {
+        if (!pg_get_bool(rows, row, "is_active"))
             return false;
-        if (w->credential_us == 0 || (!pg_is_null(rows, low, "credential_id") &&
-                                      pg_get_i64(rows, low, "credential_id") == w->credential_id &&
-                                      pg_get_time_us(rows, low, "created_at") == w->credential_us))
+        if (w->credential_us == 0 || (!pg_is_null(rows, row, "credential_id") &&
+                                      pg_get_i64(rows, row, "credential_id") == w->credential_id &&
+                                      pg_get_time_us(rows, row, "created_at") == w->credential_us))
             return true;
     }
     return false;

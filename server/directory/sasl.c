@@ -559,3 +559,17 @@ bool sasl_has_expired(const struct sasl *s)
 {
     return s->has_expired;
 }
+
+int sasl_decode_response(struct arena *a, struct str base64, struct str *out, struct error *err)
+{
+    struct buf raw;
+    int status = 0;
+
+    buf_init(&raw, SASL_LINE_SIZE_MAX);
+    if (!base64_decode(&raw, base64) || !buf_ok(&raw))
+        status = fail(err, ERR_SYNTAX, "the response is not valid base64");
+    else
+        *out = arena_str(a, buf_str(&raw));
+    buf_fini(&raw);
+    return status;
+}

@@ -3,7 +3,7 @@
  *   s = sasl_new(arena, mechanism, &context);
  *   loop: sasl_step(s, client bytes (decoded), &challenge, &err)  ->  SASL_CONTINUE: send challenge; SASL_DONE; SASL_FAILED
  *
- * Base64 and the initial response's "=" belong to the protocol. A client that cannot start with data gets an
+ * The initial response's "=" belongs to the protocol. A client that cannot start with data gets an
  * empty first challenge by calling step with initial = false. (RFC 4422, 4616, 5802, 7628, 7677, 9266.) */
 #pragma once
 #include "server/base/arena.h"
@@ -21,6 +21,9 @@ void sasl_add_mechanisms(struct buf *out, const struct conn *c, const char *pref
 
 /* NULL on ERR_UNSUPPORTED (unknown mechanism) or ERR_DENIED (needs TLS first). conn gives TLS, bindings and origin. */
 struct sasl *sasl_new(struct arena *a, struct str mechanism, struct conn *c, struct str service, struct error *err);
+/* A response as IMAP, POP3 and SMTP send it: base64 in a line of SASL_LINE_SIZE_MAX bytes at most. ERR_SYNTAX. */
+#define SASL_LINE_SIZE_MAX 16384
+int sasl_decode_response(struct arena *a, struct str base64, struct str *out, struct error *err);
 /* has_input: false for "no initial response". err is set on SASL_FAILED only. The challenge lives in the arena. */
 PARKS enum sasl_status sasl_step(struct sasl *s, bool has_input, struct str input, struct str *challenge, struct error *err);
 /* After SASL_DONE: who logged in; an authorization identity that is not the account's own was refused with ERR_DENIED. */

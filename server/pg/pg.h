@@ -139,6 +139,8 @@ bool pg_null_at(const struct pg_rows *rows, size_t row, int column);
 int64_t pg_i64_at(const struct pg_rows *rows, size_t row, int column); /* bool, int2, int4, int8 */
 struct str pg_str_at(const struct pg_rows *rows, size_t row, int column);
 int64_t pg_time_us_at(const struct pg_rows *rows, size_t row, int column);
+/* The first row whose column holds the value, of rows ordered by that column; SIZE_MAX: none. */
+size_t pg_find_i64(const struct pg_rows *rows, int column, int64_t value);
 /* Arrays: one-dimensional; NULL members read as 0 / empty. Memory from the arena; strs borrowed from the
  * rows. */
 size_t pg_text_array_at(struct arena *a, const struct pg_rows *rows, size_t row, int column,

@@ -183,3 +183,17 @@ size_t pg_i64_array_at(struct arena *a, const struct pg_rows *rows, size_t row, 
     }
     return count;
 }
+
+size_t pg_find_i64(const struct pg_rows *rows, int column, int64_t value)
+{
+    size_t low = 0, high = rows->count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (pg_i64_at(rows, middle, column) < value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < rows->count && pg_i64_at(rows, low, column) == value ? low : SIZE_MAX;
+}
