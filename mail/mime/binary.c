@@ -73,21 +73,11 @@ static bool encode_leaf(struct rewriting *r, const struct mime_part *part)
     return true;
 }
 
-/* The next part in the order of the bytes; NULL behind the last. */
-static const struct mime_part *next_part(const struct mime_part *part)
-{
-    if (part->first_child != NULL)
-        return part->first_child;
-    while (part != NULL && part->next == NULL)
-        part = part->parent;
-    return part != NULL ? part->next : NULL;
-}
-
 bool mime_encode_nul(struct buf *out, const struct mime_part *root, struct str message)
 {
     struct rewriting r = {.out = out, .message = message};
 
-    for (const struct mime_part *part = root; part != NULL; part = next_part(part))
+    for (const struct mime_part *part = root; part != NULL; part = mime_part_next(part))
         if (part->first_child == NULL && mime_has_nul(mime_part_body(part, message)) &&
             !encode_leaf(&r, part))
             return false;

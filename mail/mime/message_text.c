@@ -102,19 +102,9 @@ static void add_part(struct message_text *t, const struct mime_part *part, struc
         add_body(&t->body, part, message);
 }
 
-/* The next part in document order. */
-static const struct mime_part *next_part(const struct mime_part *part)
-{
-    if (part->first_child != NULL)
-        return part->first_child;
-    while (part != NULL && part->next == NULL)
-        part = part->parent;
-    return part != NULL ? part->next : NULL;
-}
-
 void message_text_extract(struct message_text *t, const struct mime_part *root, struct str message)
 {
-    for (const struct mime_part *part = root; part != NULL; part = next_part(part))
+    for (const struct mime_part *part = root; part != NULL; part = mime_part_next(part))
         add_part(t, part, message);
 }
 

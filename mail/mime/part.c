@@ -522,3 +522,12 @@ const struct mime_part *mime_part_find(const struct mime_part *root, const uint3
     }
     return part;
 }
+
+const struct mime_part *mime_part_next(const struct mime_part *part)
+{
+    if (part->first_child != NULL)
+        return part->first_child;
+    while (part != NULL && part->next == NULL)
+        part = part->parent;
+    return part != NULL ? part->next : NULL;
+}

@@ -41,3 +41,5 @@ static inline struct str mime_part_body(const struct mime_part *part, struct str
 
 /* IMAP section numbers, "1.2.3" (RFC 9051, 6.4.5.1): NULL when there is none. numbers are 1-based. */
 const struct mime_part *mime_part_find(const struct mime_part *root, const uint32_t *numbers, unsigned count);
+/* The next part in the order of the bytes, children before siblings; NULL behind the last. */
+const struct mime_part *mime_part_next(const struct mime_part *part);

@@ -243,22 +243,13 @@ static void add_part(struct preview *p, const struct mime_part *part, struct str
         drop_broken_end(p);
 }
 
-static const struct mime_part *next_part(const struct mime_part *part)
-{
-    if (part->first_child != NULL)
-        return part->first_child;
-    while (part != NULL && part->next == NULL)
-        part = part->parent;
-    return part != NULL ? part->next : NULL;
-}
-
 void mime_preview(struct buf *out, const struct mime_part *root, struct str message)
 {
     struct preview p = {.out = out};
     unsigned tried = 0;
 
     for (const struct mime_part *part = root;
-         part != NULL && p.count == 0 && tried < PARTS_TRIED_MAX; part = next_part(part))
+         part != NULL && p.count == 0 && tried < PARTS_TRIED_MAX; part = mime_part_next(part))
         if (is_readable(part, message)) {
             add_part(&p, part, message);
             tried++;
