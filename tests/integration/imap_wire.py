@@ -4,7 +4,7 @@ import os
 import pathlib
 import re
 
-from harness import PASSWORD, Raw
+from harness import PASSWORD, Raw, ServerTest
 
 
 def response(raw):
@@ -112,3 +112,16 @@ def one_per_worker(server, connect, tries=200):
         if len(found) == wanted:
             return found
     raise AssertionError(f"{tries} connections reached only the workers {list(found)}")
+
+
+class ImapTest(ServerTest):
+    def session(self, user=None, mailbox=None):
+        s = Session(self.server, user, mailbox)
+        self.addCleanup(s.close)
+        return s
+
+    def one(self, s, command):
+        """The only untagged response of a command."""
+        untagged = s.ok(command)
+        self.assertEqual(len(untagged), 1, untagged)
+        return untagged[0]

@@ -4,8 +4,8 @@ import base64
 import re
 import unittest
 
-from harness import ServerTest, eventually
-from imap_wire import Session, response
+from harness import eventually
+from imap_wire import ImapTest, response
 
 DRAFT = (b"From: ani@example.test\r\nSubject: draft\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
          b"--b\r\nContent-Type: text/plain\r\n\r\nfirst words\r\n"
@@ -17,19 +17,9 @@ def literal(text, sign=b"+", binary=False):
     return (b"~" if binary else b"") + b"{%d%s}\r\n" % (len(text), sign) + text
 
 
-class AppendTest(ServerTest):
+class AppendTest(ImapTest):
     settings = {"imap_append_max": "100K", "imap_errors_max": "1000"}
     accounts = ("catenate", "urls", "replace", "replaces", "binary", "utf8", "waits", "quota")
-
-    def session(self, user=None, mailbox=None):
-        s = Session(self.server, user, mailbox)
-        self.addCleanup(s.close)
-        return s
-
-    def one(self, s, command):
-        untagged = s.ok(command)
-        self.assertEqual(len(untagged), 1, untagged)
-        return untagged[0]
 
     def body(self, s, number, item="BODY.PEEK[]"):
         answer = self.one(s, f"UID FETCH {number} {item}")

@@ -3,8 +3,8 @@
 import re
 import unittest
 
-from harness import ServerTest, eventually
-from imap_wire import Session
+from harness import eventually
+from imap_wire import ImapTest
 
 LETTER = (b"From: =?utf-8?q?Ani_P=C3=BCtri?= <ani@example.test>\r\nTo: bob@example.test\r\n"
           b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= from home\r\nDate: Mon, 23 Nov 2026 23:30:00 -0500\r\n"
@@ -17,13 +17,8 @@ LETTER = (b"From: =?utf-8?q?Ani_P=C3=BCtri?= <ani@example.test>\r\nTo: bob@examp
 PLAIN = b"From: carol@example.test\r\nSubject: plain\r\n\r\nplain text\r\n"
 
 
-class CommandsTest(ServerTest):
+class CommandsTest(ImapTest):
     accounts = ("auth", "names", "list", "fetch", "store", "search", "copy", "append", "select", "rev2", "qresync", "idle")
-
-    def session(self, user=None, mailbox=None):
-        s = Session(self.server, user, mailbox)
-        self.addCleanup(s.close)
-        return s
 
     def with_letters(self, user, *letters):
         s = self.session(user)
@@ -31,11 +26,6 @@ class CommandsTest(ServerTest):
             s.append("INBOX", letter)
         s.selected = s.ok("SELECT INBOX")
         return s
-
-    def one(self, s, command):
-        untagged = s.ok(command)
-        self.assertEqual(len(untagged), 1, untagged)
-        return untagged[0]
 
     # ---- before log-in ---------------------------------------------------------------------------
     def test_the_greeting_names_what_can_be_done_before_log_in(self):

@@ -1,12 +1,10 @@
 """COMPRESS=DEFLATE (RFC 4978): the same answers, fewer bytes, in the clear and under TLS; streams that are none."""
 
 import os
-import re
-import socket
 import unittest
 import zlib
 
-from harness import PASSWORD, ROOT, Server, ServerTest, eventually
+from harness import PASSWORD, ROOT, Server, ServerTest
 from imap_wire import Session, response
 from test_hostile import resident_kb, workers_of
 

@@ -6,7 +6,7 @@ import threading
 import unittest
 
 from harness import ServerTest, eventually
-from imap_wire import Session
+from imap_wire import ImapTest, Session
 
 PLAIN = b"From: carol@example.test\r\nSubject: plain\r\n\r\nplain text\r\n"
 
@@ -15,19 +15,9 @@ def number(pattern, lines):
     return int(re.search(pattern, b"".join(lines)).group(1))
 
 
-class ExtensionsTest(ServerTest):
+class ExtensionsTest(ImapTest):
     settings = {"jmap_url": "https://mail.example.test/jmap/session"}
     accounts = ("ids", "batches", "uidonly", "language", "unauth", "id", "preview", "gone")
-
-    def session(self, user=None, mailbox=None):
-        s = Session(self.server, user, mailbox)
-        self.addCleanup(s.close)
-        return s
-
-    def one(self, s, command):
-        untagged = s.ok(command)
-        self.assertEqual(len(untagged), 1, untagged)
-        return untagged[0]
 
     def capabilities(self, s):
         return self.one(s, "CAPABILITY").split()[2:]
@@ -230,14 +220,9 @@ class ExtensionsTest(ServerTest):
         self.assertRegex(self.session().refused("GETJMAPACCESS"), rb"^BAD .*log-in")
 
 
-class LimitTest(ServerTest):
+class LimitTest(ImapTest):
     settings = {"imap_message_limit": "10", "imap_save_limit": "6"}
     accounts = ("limit", "plenty")
-
-    def session(self, user, mailbox=None):
-        s = Session(self.server, user, mailbox)
-        self.addCleanup(s.close)
-        return s
 
     # ---- MESSAGELIMIT, SAVELIMIT (RFC 9738) -----------------------------------------------------
     def test_a_command_works_on_the_last_messages_up_to_the_limit(self):

@@ -4,24 +4,19 @@ import re
 import subprocess
 import unittest
 
-from harness import PASSWORD, ServerTest
-from imap_wire import Session, one_per_worker
+from harness import PASSWORD
+from imap_wire import ImapTest, Session, one_per_worker
 
 MESSAGE = b"From: a@elsewhere.test\r\nTo: alice@example.test\r\nSubject: s\r\n\r\nHello.\r\n"
 
 
-class MetadataTest(ServerTest):
+class MetadataTest(ImapTest):
     accounts = ("alice", "bob", "carol", "dave", "erin", "frank", "gina", "hana", "root")
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.server.cli("account", "admin", "root@example.test", "yes")
-
-    def session(self, user, mailbox=None):
-        s = Session(self.server, user, mailbox)
-        self.addCleanup(s.close)
-        return s
 
     def refused(self, s, text, code):
         answer = s.refused(text)

@@ -1,19 +1,17 @@
 """NOTIFY (RFC 5465): news of every mailbox, told between commands, across workers; and ENABLE METADATA (RFC 5464, 4.4)."""
 
-import pathlib
 import random
 import re
-import select
 import unittest
 
-from harness import ServerTest, eventually
-from imap_wire import Session, one_per_worker, response, worker_of
+from harness import eventually
+from imap_wire import ImapTest, Session, one_per_worker, response, worker_of
 
 MESSAGE = b"From: a@elsewhere.test\r\nTo: alice@example.test\r\nSubject: %s\r\n\r\nHello.\r\n"
 MESSAGES = "MessageNew MessageExpunge"
 
 
-class NotifyTest(ServerTest):
+class NotifyTest(ImapTest):
     accounts = tuple(f"u{i:02}" for i in range(40)) + ("root",)
     settings = {"imap_notify_mailboxes_max": "30"}
     used = 0
@@ -27,11 +25,6 @@ class NotifyTest(ServerTest):
         """An account nobody else uses."""
         NotifyTest.used += 1
         return f"u{NotifyTest.used - 1:02}"
-
-    def session(self, user, mailbox=None):
-        s = Session(self.server, user, mailbox)
-        self.addCleanup(s.close)
-        return s
 
     def pair(self, user):
         """A watcher and a doer in different workers."""

@@ -2,24 +2,19 @@
 
 import unittest
 
-from harness import ServerTest, eventually
-from imap_wire import Session
+from harness import eventually
+from imap_wire import ImapTest
 
 MESSAGE = b"From: a@elsewhere.test\r\nTo: alice@example.test\r\nSubject: s\r\n\r\n" + b"x" * 1000 + b"\r\n"
 
 
-class QuotaTest(ServerTest):
+class QuotaTest(ImapTest):
     accounts = ("alice", "bob", "carol", "dave", "erin", "frank", "root")
 
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.server.cli("account", "admin", "root@example.test", "yes")
-
-    def session(self, user, mailbox=None):
-        s = Session(self.server, user, mailbox)
-        self.addCleanup(s.close)
-        return s
 
     def test_the_capabilities_are_told_after_log_in(self):
         (line,) = self.session("alice").ok("CAPABILITY")
