@@ -122,7 +122,7 @@ ifeq ($(filter clean help format,$(MAKECMDGOALS)),)
 -include $(PKGFILE)
 endif
 
-$(GEN)/.stamp: sql/embed.py $(wildcard sql/migrations/*.sql sql/queries/*.sql)
+$(GEN)/.stamp: sql/embed.py sql/migrations sql/queries $(wildcard sql/migrations/*.sql sql/queries/*.sql)
 	@mkdir -p $(GEN)
 	@$(PYTHON) sql/embed.py $(GEN)
 	@touch $@
