@@ -227,13 +227,14 @@ class Ledger:
         self.maybe = []                 # (box, id) of APPENDs and deliveries whose answer nobody saw
         self.maybe_copies = []          # (box, source)
         self.history = []               # (ident, what happened), since everything was last settled
+        self.cut_off = []               # (session, view, commands) that nobody read the answers of, since then
         self.counts = {"appended": 0, "delivered": 0, "copied": 0, "moved": 0, "gone": 0}
 
     def happened(self, ident, what):
         self.history.append((ident, what))
 
     def history_of(self, ident):
-        return "; ".join(what for i, what in self.history if i == ident)
+        return "; ".join(what for i, what in self.history if i == ident) + f"; cut off meanwhile: {self.cut_off}"
 
     def appended(self, box, uid, ident, deletable=False):
         self.happened(ident, f"stored in {box} as {uid}")
@@ -384,6 +385,7 @@ class Ledger:
         self.copies.clear()
         self.gone.clear()
         self.history.clear()
+        self.cut_off.clear()
         for marks in (self.deletable, self.moved, self.maybe_moved):
             marks &= is_alive
         self.maybe_copies = [(box, source) for box, source in self.maybe_copies if source in is_alive]

@@ -60,7 +60,8 @@ class Wire:
         self.burst = self.burst + 1 if b" FETCH (" in line[:20] else 0
         if self.burst > 4:
             self.log.pop()
-        self.log.append(line)
+        if b" NOOP" not in line[-20:]:  # there are hundreds while something is waited for
+            self.log.append(line)
 
     def send(self, data):
         at = 0
@@ -149,6 +150,7 @@ class Client:
         self.tag_number = self.command_number = 0
         self.view = self.command = None
         self.suspects_gone, self.suspects_changed = [], []
+        self.last_batch = ()
         self.wants_check = self.is_notified = False
         self.enabled, self.capabilities = set(), set()
         self.highest_command = None
@@ -191,6 +193,8 @@ class Client:
         self.check_silence()
         if view is not None and self.view is None:
             return                      # the mailbox they are about was removed
+        if not isinstance(batch[0], commands.Noop):
+            self.last_batch = batch
         tagged = []
         for command in batch:
             self.tag_number += 1
@@ -416,7 +420,8 @@ class Client:
         deadline = time.monotonic() + SETTLE_SECONDS
         while suspects := self.suspects():
             if time.monotonic() > deadline:
-                raise Broken(f"left out of an answer, but still there and as before: {suspects}")
+                last = ", ".join(repr(c.text()[:200]) for c in self.last_batch)
+                raise Broken(f"left out of an answer to {last}, but still there and as before: {suspects}")
             self.run(commands.Noop(self))
             time.sleep(0.02)            # no verdict hangs on it; the log stays readable
         self.suspects_gone, self.suspects_changed = [], []

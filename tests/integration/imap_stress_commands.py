@@ -45,7 +45,8 @@ class Command:
         pass
 
     def check_status(self, status, code, text):
-        if status in self.expects or (status != "OK" and self.needs_view and not self.had_view):
+        is_closed = not self.had_view or self.client.view is None       # before the command's turn, or in it
+        if status in self.expects or (status != "OK" and self.needs_view and is_closed):
             return
         raise Broken(f"{self.text()[:200]!r} got {status} [{code!r}] {text!r}")
 
@@ -1309,13 +1310,15 @@ def extend(client, batch):
 
 
 def cut_off(client):
-    """Sends a pipeline and leaves without reading. COPY and MOVE only come first in it, for what they reach must be known."""
+    """Sends a pipeline and leaves without reading. COPY and MOVE only come first in it, for what they reach must be known; in
+    mailboxes that are not kept nobody keeps account of that."""
     batch = [choose(client)]
     extend(client, batch)
-    is_known = client.view is not None and client.view.is_complete()
+    is_known = client.view is not None and client.view.box.kept and client.view.is_complete()
     batch = [c for i, c in enumerate(batch) if not c.is_interactive and not isinstance(c, (Scratch, Logout))
              and (not isinstance(c, Copy) or (i == 0 and is_known))]
     client.world.count(batch)
+    client.world.ledger.cut_off.append((client.number, client.view and client.view.box, [c.text()[:100] for c in batch]))
     for command in batch:
         command.before_send()
         command.lost()
