@@ -112,14 +112,15 @@ size_t index_seen_count(const struct pg_args *asked)
     return asked->v[2].array.count;
 }
 
-/* A user who came to look after the question was asked is asked about next time. */
+/* A user who came to look after the question was asked is asked about next time; so is one who left
+ * and came back meanwhile, unless everything was asked for: changes alone are not his set. */
 void index_seen_apply(struct mailbox_index *x, const struct pg_rows *rows,
                       const struct pg_args *asked)
 {
-    const int64_t *users = asked->v[2].array.items;
+    const int64_t *users = asked->v[2].array.items, *known = asked->v[3].array.items;
 
     for (struct index_seen *seen = x->seen; seen != NULL; seen = seen->next)
         for (size_t i = 0; i < index_seen_count(asked); i++)
-            if (users[i] == seen->user_id)
+            if (users[i] == seen->user_id && (seen->is_loaded || known[i] == 0))
                 take_set(seen, rows);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Many sessions at once on a few mailboxes, each a strict client that checks every response against what it knows.
 
-usage: imap_stress.py [--minutes N] [--sessions N] [--workers N] [--seed N] [--binary PATH] [--trace FILE]
+usage: imap_stress.py [--minutes N] [--sessions N] [--workers N] [--seed N] [--binary PATH] [--trace DIRECTORY]
 
 What each session does is in imap_stress_commands.py, what it believes in imap_model.py. Every few seconds the load
 stops; then all sessions, a fresh one and STATUS must agree, and every message must be where the answers said, once.
@@ -56,7 +56,7 @@ class Wire:
         self.sock.close()
 
     def note(self, line):
-        self.trace.append(line)
+        self.trace.append(b"%.3f " % time.monotonic() + line)
         self.burst = self.burst + 1 if b" FETCH (" in line[:20] else 0
         if self.burst > 4:
             self.log.pop()
@@ -623,7 +623,7 @@ class World:
     """Server, mailboxes and sessions of one run."""
 
     def __init__(self, server, seed=1, sessions=10, phase=8.0, trace=None):
-        self.trace = trace              # where a failed session's whole traffic goes
+        self.trace = trace              # directory for all traffic when something failed
         self.server, self.seed, self.phase = server, seed, phase
         self.rng = random.Random(f"{seed}/world")
         self.ledger = Ledger()
@@ -649,9 +649,13 @@ class World:
                 if box.shared and self.has_friend:
                     c.setacl(box.name, FRIEND, "lrswipkxte")
 
-    def write_trace(self, client):
-        if self.trace is not None and client is not None:
-            self.trace.write_bytes(b"\n".join(client.wire.trace) + b"\n")
+    def write_traces(self):
+        """What sessions wrote and read since they connected last, one file each."""
+        if self.trace is None:
+            return
+        self.trace.mkdir(parents=True, exist_ok=True)
+        for client in self.clients:
+            (self.trace / str(client.number)).write_bytes(b"\n".join([*client.wire.trace]) + b"\n")
 
     def count(self, batch):
         with self.lock:
@@ -664,7 +668,7 @@ class World:
                 self.failure = (f"seed {self.seed}: {type(error).__name__}: {error}\n{trace}"
                                 + (f"  session {client.number} ({sorted(client.enabled)}), its last lines:\n{wire_log(client.wire)}"
                                    if client else ""))
-                self.write_trace(client)
+                self.write_traces()
         self.is_over = True
         self.barrier.abort()
 
@@ -732,7 +736,7 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--binary", type=pathlib.Path)
-    parser.add_argument("--trace", type=pathlib.Path, help="file for all traffic of a session that failed")
+    parser.add_argument("--trace", type=pathlib.Path, help="directory for all traffic when something failed")
     options = parser.parse_args()
     server = Server(workers=options.workers, binary=options.binary)
     print(f"seed {options.seed}, {server.binary}", flush=True)

@@ -45,10 +45,13 @@ class Command:
         pass
 
     def check_status(self, status, code, text):
-        is_closed = not self.had_view or self.client.view is None       # before the command's turn, or in it
-        if status in self.expects or (status != "OK" and self.needs_view and is_closed):
+        if status in self.expects or (status != "OK" and self.needs_view and self.is_closed()):
             return
         raise Broken(f"{self.text()[:200]!r} got {status} [{code!r}] {text!r}")
+
+    def is_closed(self):
+        """Was the mailbox removed before this command's turn, or in it?"""
+        return not self.had_view or self.client.view is None
 
     def done(self, status, code):
         pass
@@ -555,7 +558,7 @@ class Store(OnMessages):
         notes_own = box.kept and not box.replaces and self.client.keyword in self.flags
         if notes_own:
             self.forget_unknown()
-        if self.silent and self.by_uid and not self.uses_saved:
+        if self.silent and (self.by_uid or self.uses_saved):
             for e in self.client.view.entries:
                 if e.uid is None:       # it may be in the set or not
                     e.flags = e.modseq = None
