@@ -353,10 +353,11 @@ class Ledger:
                 self.rows[box, uid] = Row(ident)
 
     def take_maybe_copy(self, box, uid, ident):
-        for i, (target, source) in enumerate(self.maybe_copies):
-            if target is box and ident == self.ident_of(*source):
-                del self.maybe_copies[i]
-                return
+        for wanted in (ident, None):    # None: nobody has looked at the source
+            for i, (target, source) in enumerate(self.maybe_copies):
+                if target is box and self.ident_of(*source) == wanted:
+                    del self.maybe_copies[i]
+                    return
         raise Broken(f"UID {uid} of {box} is {ident}, which nobody put there: {self.history_of(ident)}")
 
     def audit_missing(self, boxes, alive):

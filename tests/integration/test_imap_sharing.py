@@ -723,6 +723,18 @@ class OwnSeenTest(SharingTest):
                 self.assertEqual(self.flags(self.bob, others(target)), [set()])
                 self.assertEqual(self.alice.ok(f"STATUS {target} (UNSEEN DELETED)"), [b'* STATUS "%s" (UNSEEN 0 DELETED 0)\r\n' % target.encode()])
 
+    def test_what_was_seen_stays_so_when_the_mailbox_is_opened_again_while_others_change_it(self):
+        box = self.box(ALL, messages=3)
+        self.bob.ok(f"SELECT {others(box)}")
+        self.bob.ok(r"STORE 1:3 +FLAGS (\Seen)")
+        workers = one_per_worker(self.server, lambda: Session(self.server, "alice", box))
+        for alice in workers.values():
+            self.addCleanup(alice.close)
+            alice.send(b"".join(b"x%d STORE 1:3 FLAGS.SILENT (%s)\r\n" % (i, b"red" if i % 2 else b"blue") for i in range(500)))
+        for _ in range(300):
+            self.bob.ok(f"SELECT {others(box)}")
+            self.assertIn(b"* SEARCH\r\n", self.bob.ok("SEARCH UNSEEN"))
+
     def test_messages_are_copied_and_moved_between_accounts(self):
         box = self.box(ALL, messages=3, flags=r"\Flagged")
         self.bob.ok("CREATE mine")
