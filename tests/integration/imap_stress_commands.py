@@ -633,7 +633,7 @@ class Store(OnMessages):
             is_refused = any(e is r for r in refused)
             flags, own = self.undo[id(e)]
             if is_refused:
-                if id(e) not in self.answered:
+                if e.changed < self.client.command_number:
                     e.flags = flags
                 if own is not None:
                     self.client.own[view.box, e.uid] = own
