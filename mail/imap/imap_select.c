@@ -37,7 +37,7 @@ void imap_deselect(struct imap_session *s)
     s->saved_uids = NULL;
     s->saved_count = 0;
     imap_contexts_clear(s);
-    s->keyword_count = 0;
+    s->keyword_count = s->keyword_generation = 0;
     s->selected = (struct mailbox_key){0};
     s->is_examined = s->is_read_only = s->is_modseq_held = false;
     s->rights = 0;

@@ -204,10 +204,32 @@ static PARKS void take_turn(struct imap_session *s)
         imap_bye(s, "Time to log in is over");
 }
 
+/* Nothing of the last command is looked at any more. */
+static void let_go(struct imap_session *s)
+{
+    arena_reset(s->arena);
+    if (s->view != NULL)
+        view_rest(s->view);
+}
+
 static PARKS void tell_news(struct imap_session *s)
 {
+    if (s->view != NULL)
+        view_hold(s->view);
     imap_notify_send(s);
     imap_updates_send(s, s->idle_tag != NULL || !imap_notify_delays_expunges(s));
+    let_go(s);
+}
+
+static PARKS void take_turns(struct imap_session *s)
+{
+    do {
+        if (s->view != NULL)
+            view_hold(s->view);
+        take_turn(s);
+        let_go(s);
+        fiber_pause();
+    } while (s->phase != IMAP_LOGOUT && conn_has_input(s->conn) && !conn_failed(s->conn));
 }
 
 /* A wake tells a session that idles, or asked for it by NOTIFY, its news; it is no sign of input,
@@ -224,11 +246,7 @@ static PARKS enum step imap_step(void *arg)
         tell_news(s);
     if (s->phase != IMAP_LOGOUT &&
         (!was_woken || conn_has_input(s->conn) || conn_is_draining(s->conn)))
-        do {
-            take_turn(s);
-            arena_reset(s->arena);
-            fiber_pause();
-        } while (s->phase != IMAP_LOGOUT && conn_has_input(s->conn) && !conn_failed(s->conn));
+        take_turns(s);
     arena_free(&s->arena);
     if (s->phase == IMAP_LOGOUT || conn_failed(s->conn))
         return STEP_END;

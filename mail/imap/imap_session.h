@@ -50,6 +50,7 @@ struct imap_session {
     int64_t rights_read_ms;
     struct imap_contexts *contexts; /* searches kept up to date; NULL: none */
     uint32_t keyword_count; /* told in FLAGS */
+    uint32_t keyword_generation;
     uint32_t bad_count;
     uint8_t listener;    /* enum imap_listener */
     uint8_t language;    /* enum imap_language */

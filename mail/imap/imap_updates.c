@@ -97,9 +97,11 @@ void imap_tell_keywords(struct imap_session *s, bool always)
     struct keywords keywords = {.v = names, .n = count};
     struct buf out;
 
-    if (!always && count <= s->keyword_count)
+    if (!always && count <= s->keyword_count &&
+        view_keyword_generation(s->view) == s->keyword_generation)
         return;
     s->keyword_count = (uint32_t)count;
+    s->keyword_generation = view_keyword_generation(s->view);
     buf_init(&out, SIZE_MAX);
     buf_add(&out, STR("* FLAGS "));
     imap_add_flags(&out, FLAG_SYSTEM_ALL, &keywords);

@@ -38,6 +38,7 @@ int pop3_maildrop_open(struct pop3_maildrop *d, int64_t account_id, struct error
         pop3_maildrop_close(d);
         return -1;
     }
+    view_rest(d->view); /* POP3 knows no keywords */
     d->count = view_count(d->view);
     return 0;
 }

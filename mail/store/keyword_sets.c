@@ -7,14 +7,17 @@
 #include "server/base/memory.h"
 
 #define SET_TEXT_MAX ((size_t)1 << 20)
+#define MANY         20000 /* a client that goes on making up sets must not fill the memory */
 
 void keyword_sets_init(struct keyword_sets *s)
 {
-    *s = (struct keyword_sets){.by_text = map_new(), .arena = arena_new()};
+    *s = (struct keyword_sets){
+        .by_text = map_new(), .arena = arena_new(), .many = MANY, .generation = 1};
 }
 
 void keyword_sets_fini(struct keyword_sets *s)
 {
+    keyword_sets_forget(s, s->generation);
     map_free(&s->by_text);
     arena_free(&s->arena);
     free(s->v);
@@ -71,4 +74,58 @@ size_t keyword_sets_names(const struct keyword_sets *s, struct arena *a, struct 
                 (*out)[count++] = s->v[i]->v[k];
     map_free(&seen);
     return count;
+}
+
+/* ---- those no longer in use ------------------------------------------------------------------ */
+
+static void use_of_rows(struct keyword_sets *s, const struct keyword_sets *old,
+                        struct index_row *rows, size_t count)
+{
+    uint32_t *numbers = memory_array((size_t)old->n + 1, sizeof numbers[0]);
+
+    for (size_t i = 0; i < count; i++) {
+        uint32_t number = rows[i].keywords;
+        const struct keywords *k = keyword_sets_get(old, number);
+
+        if (k == NULL)
+            continue;
+        if (numbers[number] == 0)
+            numbers[number] = keyword_sets_intern(s, k->v, k->n);
+        rows[i].keywords = numbers[number];
+    }
+    free(numbers);
+}
+
+void keyword_sets_tidy(struct keyword_sets *s, struct index_row *rows, size_t count)
+{
+    struct keyword_sets *old;
+
+    if (s->n <= s->many)
+        return;
+    old = memory_alloc(sizeof *old);
+    *old = *s;
+    keyword_sets_init(s);
+    s->generation = old->generation + 1;
+    s->replaced = old;
+    use_of_rows(s, old, rows, count);
+    if (s->n > MANY / 2)
+        s->many = 2 * s->n;
+}
+
+void keyword_sets_forget(struct keyword_sets *s, uint32_t generation)
+{
+    struct keyword_sets **at = &s->replaced, *old;
+
+    while (*at != NULL && (*at)->generation >= generation)
+        at = &(*at)->replaced;
+    old = *at;
+    *at = NULL;
+    while (old != NULL) {
+        struct keyword_sets *next = old->replaced;
+
+        old->replaced = NULL;
+        keyword_sets_fini(old);
+        free(old);
+        old = next;
+    }
 }

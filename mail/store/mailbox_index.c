@@ -24,8 +24,6 @@
 #define VANISHED_RANGES_MAX 20000
 #define CACHE_COUNT_MAX     256
 #define CACHE_BYTES_MAX     ((size_t)32 << 20)
-#define CACHE_KEYWORD_SETS_MAX                                                                     \
-    10000 /* an index with more is not kept: texts are given back only with it */
 
 static struct map *indexes; /* by key, those in use and those cached */
 static struct list cached;  /* least recently used first */
@@ -501,6 +499,21 @@ static int refresh(struct mailbox_index *x, struct error *err)
     return result == REFRESH_DONE ? 0 : -1;
 }
 
+void index_forget_keywords(struct mailbox_index *x)
+{
+    uint32_t oldest = x->sets.generation;
+
+    if (x->sets.replaced == NULL)
+        return;
+    LIST_EACH_SAFE (at, &x->views) {
+        struct mailbox_view *v = CONTAINER_OF(at, struct mailbox_view, link);
+
+        if (v->holds != 0 && v->holds < oldest)
+            oldest = v->holds;
+    }
+    keyword_sets_forget(&x->sets, oldest);
+}
+
 static void drop_if_unused(struct mailbox_index *x);
 
 static void refresh_fiber(void *arg)
@@ -514,6 +527,8 @@ static void refresh_fiber(void *arg)
         x->failures++;
     } else {
         x->reached = wanted;
+        keyword_sets_tidy(&x->sets, x->rows, x->list->n);
+        index_forget_keywords(x);
     }
     x->is_refreshing = false;
     wait_queue_wake_all(&x->refreshed);
@@ -626,8 +641,7 @@ static void drop_if_unused(struct mailbox_index *x)
 {
     if (!list_is_empty(&x->views) || x->is_refreshing || list_is_linked(&x->cache_link))
         return;
-    if (x->is_gone || !x->is_loaded || x->sets.n > CACHE_KEYWORD_SETS_MAX ||
-        index_size(x) > CACHE_BYTES_MAX)
+    if (x->is_gone || !x->is_loaded || index_size(x) > CACHE_BYTES_MAX)
         discard(x);
     else
         enter_cache(x);

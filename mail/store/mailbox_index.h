@@ -24,7 +24,7 @@ struct index_entry {
     uint64_t modseq;
     uint32_t uid;
     uint32_t flags;                  /* enum message_flag */
-    const struct keywords *keywords; /* NULL: none; interned, valid as long as the index */
+    const struct keywords *keywords; /* NULL: none; interned, valid until the view rests */
 };
 
 /* Opens a view up to date with the database, as user_id sees it: \Seen is each user's own.
@@ -51,12 +51,18 @@ uint32_t view_uid_next(const struct mailbox_view *v);
 uint32_t view_uid_validity(const struct mailbox_view *v);
 /* Of the last change of the mailbox itself, grants among them, as far as the index knows. */
 uint64_t view_changed_modseq(const struct mailbox_view *v);
-/* Every keyword in use in the mailbox, for FLAGS and PERMANENTFLAGS. */
+/* Every keyword in use in the mailbox, for FLAGS and PERMANENTFLAGS, and perhaps some that were; as
+ * long as the generation stays none is taken away. */
 size_t view_keywords(const struct mailbox_view *v, struct arena *a, struct str **out);
+uint32_t view_keyword_generation(const struct mailbox_view *v);
 
 /* Keywords of a message that the session has read past the index; it may be gone before the index
  * sees it. */
 void view_learn_keywords(struct mailbox_view *v, const struct keywords *k);
+
+/* Keywords of entries may be looked at between hold, which opening implies, and rest. */
+void view_hold(struct mailbox_view *v);
+void view_rest(struct mailbox_view *v);
 
 /* --- keeping up ------------------------------------------------------------------------------- */
 /* Brings the shared index up to the database (cheap when nothing was announced since). */

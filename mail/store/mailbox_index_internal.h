@@ -30,12 +30,16 @@ struct index_row {
     uint32_t keywords; /* number of an interned set; 0: none */
 };
 
-/* Keyword sets are kept once each and as long as the index, because entries point to them. */
+/* Keyword sets are kept once each. Entries given out point to them, so those that were replaced,
+ * because most of them were no longer in use, stay until every view has rested. */
 struct keyword_sets {
     struct map *by_text; /* to the set's number, as a pointer */
     struct keywords **v; /* v[0] is not used */
     uint32_t n, cap;
+    uint32_t many;       /* with more of them it is worth asking which are in use */
+    uint32_t generation; /* 1 for the first of an index */
     struct arena *arena;
+    struct keyword_sets *replaced; /* the ones before; NULL: none that anybody may look at */
 };
 
 /* \Seen of one user who is not the owner. */
@@ -85,6 +89,7 @@ struct mailbox_view {
     struct list link;
     struct uid_list *list;
     size_t count;
+    uint32_t holds; /* entries may point to keyword sets of this generation and later; 0: none do */
     uint64_t changes_at;    /* position up to which changes were told */
     uint64_t flags_modseq;  /* flags up to here were told */
     uint64_t modseq;        /* everything up to here was told, removals too */
@@ -102,6 +107,9 @@ struct own_change {
 struct mailbox_index *index_acquire(int64_t account_id, int64_t mailbox_id);
 void index_release(struct mailbox_index *x); /* when the last view went */
 PARKS int index_catch_up(struct mailbox_index *x, struct error *err);
+
+/* Frees what keyword_sets_tidy replaced and no view holds any more. */
+void index_forget_keywords(struct mailbox_index *x);
 
 /* Position of a UID in the current list, or SIZE_MAX. */
 size_t index_find(const struct mailbox_index *x, uint32_t uid);
@@ -123,6 +131,10 @@ void index_seen_apply(struct mailbox_index *x, const struct pg_rows *rows,
 void keyword_sets_init(struct keyword_sets *s);
 void keyword_sets_fini(struct keyword_sets *s);
 uint32_t keyword_sets_intern(struct keyword_sets *s, const struct str *v, size_t n);
+/* When there are many, leaves those that the rows use, and gives the rows their new numbers. */
+void keyword_sets_tidy(struct keyword_sets *s, struct index_row *rows, size_t count);
+/* Frees what was replaced when nobody can look at it: all views hold `generation` or later. */
+void keyword_sets_forget(struct keyword_sets *s, uint32_t generation);
 static inline const struct keywords *keyword_sets_get(const struct keyword_sets *s, uint32_t number)
 {
     return number == 0 ? NULL : s->v[number];

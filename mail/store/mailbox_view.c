@@ -31,6 +31,7 @@ struct mailbox_view *mailbox_view_open(struct mailbox_key mailbox, int64_t user_
     v->magic = MAILBOX_VIEW_MAGIC;
     v->index = index_acquire(mailbox.account_id, mailbox.mailbox_id);
     list_append(&v->index->views, &v->link);
+    view_hold(v);
     v->seen = index_seen_acquire(v->index, user_id);
     rc = index_catch_up(v->index, err);
     if (rc == 0 && v->index->is_gone)
@@ -51,6 +52,7 @@ void mailbox_view_close(struct mailbox_view **view)
         return;
     CHECK_OBJ(v, MAILBOX_VIEW_MAGIC);
     list_remove(&v->link);
+    index_forget_keywords(v->index);
     uid_list_unref(&v->list);
     index_seen_release(v->index, v->seen);
     index_release(v->index);
@@ -139,6 +141,23 @@ uint32_t view_uid_validity(const struct mailbox_view *v)
 size_t view_keywords(const struct mailbox_view *v, struct arena *a, struct str **out)
 {
     return keyword_sets_names(&v->index->sets, a, out);
+}
+
+uint32_t view_keyword_generation(const struct mailbox_view *v)
+{
+    return v->index->sets.generation;
+}
+
+void view_hold(struct mailbox_view *v)
+{
+    if (v->holds == 0)
+        v->holds = v->index->sets.generation;
+}
+
+void view_rest(struct mailbox_view *v)
+{
+    v->holds = 0;
+    index_forget_keywords(v->index);
 }
 
 void view_learn_keywords(struct mailbox_view *v, const struct keywords *k)
