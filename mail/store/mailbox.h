@@ -14,7 +14,7 @@
 
 #define MAILBOX_PATH_SIZE_MAX     1000
 #define MAILBOX_DEPTH_MAX         50
-#define ACCOUNT_MAILBOXES_MAX     10000 /* kept by sql/migrations/0002_mail.sql */
+#define ACCOUNT_MAILBOXES_MAX     10000 /* kept by sql/migrations/0005_mailbox.sql */
 #define MAILBOX_SUBSCRIPTIONS_MAX 10000
 
 /* A mailbox by its numbers, which no rename changes. */

@@ -1,6 +1,6 @@
 /* metadata.c - annotations: found by name, set in sets.
  *
- * Limits and the account's lock are the SQL functions' (sql/migrations/0004_metadata.sql). Shared
+ * Limits and the account's lock are the SQL functions' (sql/migrations/0008_metadata.sql). Shared
  * and private entries of the server lie in two accounts; everything else is one statement. */
 #include "mail/store/metadata.h"
 

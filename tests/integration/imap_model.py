@@ -119,9 +119,16 @@ class View:
         i = self.position(uid)
         if i is None:
             i = self.unknown_at(uid)
+            self.forget_unknown()
         if i is None:
             raise Broken(f"VANISHED {uid}, which is not in the mailbox")
         return self.entries.pop(i)
+
+    def forget_unknown(self):
+        """What was told by number of messages whose UIDs are not known: which number is whose now?"""
+        for e in self.entries:
+            if e.uid is None:
+                e.flags, e.modseq, e.floor = None, None, 0
 
     def unknown_at(self, uid):
         if self.uid_only:               # there are no numbers: any will do

@@ -415,6 +415,11 @@ class Client:
         self.highest_command = value
 
     # ---- what is put off ----
+    def suspect(self, entries):
+        """Those must be gone. Messages whose UIDs are not known are alike: which of them is gone, nobody can tell."""
+        there = {id(e) for e in self.view.entries}
+        self.suspects_gone += [e for e in entries if e.uid is not None and id(e) in there]
+
     def settle_suspects(self):
         """What an answer left out must be gone, or be told to have changed, as soon as the news is here."""
         deadline = time.monotonic() + SETTLE_SECONDS

@@ -330,6 +330,7 @@ class OnMessages(Command):
         super().begin()
         view = self.client.view
         self.targets = []
+        self.known_targets = []
         if view is None:
             return
         if self.uses_saved:
@@ -338,6 +339,7 @@ class OnMessages(Command):
             self.targets = view.entries_of_uids(self.ranges)
         else:
             self.targets = view.entries_of_seqs(self.ranges)
+        self.known_targets = [e for e in self.targets if e.uid is not None]
         self.answered = set()
 
     def fetched(self, entry, seq, items):
@@ -415,14 +417,14 @@ class Fetch(OnMessages):
         missing = self.unanswered()
         if self.since is not None:
             missing = [e for e in missing if (self.known_before[id(e)] or 0) > self.since]
-        client.suspects_gone += [e for e in missing if e in client.view.entries]
+        client.suspect(missing)
         self.check_vanished()
 
     def check_vanished(self):
         view = self.client.view
         if not all(any(a <= uid <= (b or 1 << 32) for a, b in self.ranges) for uid in self.vanished) and not self.uses_saved:
             raise Broken(f"VANISHED (EARLIER) {sorted(self.vanished)} goes beyond what was asked")
-        self.client.suspects_gone += [e for e in view.entries if e.uid in self.vanished]
+        self.client.suspect(e for e in view.entries if e.uid in self.vanished)
 
 
 class FetchNew(Fetch):
@@ -488,7 +490,7 @@ class FetchVanished(Command):
         told_of = {uid for uid in asked if uid <= max(self.before, default=0)}      # others may have seen more
         if self.is_complete and told_of - self.before - self.vanished:
             raise Broken(f"{sorted(told_of - self.before)} are gone since {self.snapshot.modseq}, but only {sorted(self.vanished)} were told")
-        self.client.suspects_gone += [e for e in view.entries if e.uid in self.vanished]
+        self.client.suspect(e for e in view.entries if e.uid in self.vanished)
 
 
 class Store(OnMessages):
@@ -623,7 +625,7 @@ class Store(OnMessages):
             client.enabled.add("CONDSTORE")
             self.take_modified(view, code)
         elif not self.silent:
-            client.suspects_gone += [e for e in self.unanswered() if e in view.entries]
+            client.suspect(self.unanswered())
 
     def take_modified(self, view, code):
         m = re.match(rb"MODIFIED (\S+)", code)
@@ -638,9 +640,9 @@ class Store(OnMessages):
                 if own is not None:
                     self.client.own[view.box, e.uid] = own
             elif (self.modseq_before[id(e)] or 0) > self.unchanged_since and e in view.entries:
-                self.client.suspects_gone.append(e)     # or it was changed against the condition
+                self.client.suspect([e])    # or it was changed against the condition
             elif e in view.entries and not (self.silent or id(e) in self.answered):
-                self.client.suspects_gone.append(e)
+                self.client.suspect([e])
 
 
 class Copy(OnMessages):
@@ -679,7 +681,7 @@ class Copy(OnMessages):
         if status != "NO" or code != b"EXPUNGEISSUED":
             super().check_status(status, code, text)
         elif self.client.view is not None:      # all are gone
-            self.client.suspects_gone += [e for e in self.targets if e in self.client.view.entries]
+            self.client.suspect(self.known_targets)
 
     def take_copyuid(self, text):
         if self.copyuid is not None:
@@ -708,7 +710,7 @@ class Copy(OnMessages):
                 raise Broken(f"{status} after COPYUID")
             return
         copied = {a for a, _ in self.copyuid or ()}
-        self.client.suspects_gone += [e for e in self.targets if e.uid is not None and e.uid not in copied and e in view.entries]
+        self.client.suspect(e for e in self.known_targets if e.uid not in copied)
         if self.is_move:
             self.check_moved(view, copied)
 
@@ -749,7 +751,7 @@ class Expunge(Simple):
 
     def begin(self):
         super().begin()
-        self.deleted = [e for e in self.candidates() if e.flags is not None and b"\\deleted" in e.flags]
+        self.deleted = [e for e in self.candidates() if e.uid is not None and e.flags is not None and b"\\deleted" in e.flags]
 
     def candidates(self):
         return self.client.view.entries if self.client.view is not None else []
@@ -904,8 +906,7 @@ class Search(Command):
             number = e.uid if self.by_uid else seq
             if number is None or expected is None or e.changed == now or (number in numbers) == expected:
                 continue
-            if any(e is other for other in view.entries):
-                self.client.suspects_gone.append(e)     # right only if it is gone and that was not told yet
+            self.client.suspect([e])    # right only if it is gone and that was not told yet
 
     def check_ends(self):
         a = self.answer
@@ -1048,7 +1049,7 @@ class Replace(Command):
     def check_status(self, status, code, text):
         view = self.client.view
         if status == "NO" and code in (b"NONEXISTENT", b"EXPUNGEISSUED") and view is not None:
-            self.client.suspects_gone += [e for e in view.entries if e.uid == self.uid]
+            self.client.suspect(e for e in view.entries if e.uid == self.uid)
         else:
             super().check_status(status, code, text)
 
