@@ -1,9 +1,9 @@
-/* conn.c - the bytes of a connection: reading, writing, TLS, waiting.
+/* conn.c - the bytes of a connection: reading, writing, waiting.
  *
  * The socket is registered once, edge-triggered. may_read and may_write remember what is known:
  * an attempt that says EAGAIN clears them, an edge sets them, and nobody calls the system in
- * vain. A short read of TCP says EAGAIN in advance (epoll(7)) unless the peer has hung up. OpenSSL
- * comes to the socket through a BIO of ours, so the same holds below TLS.
+ * vain. A short read of TCP says EAGAIN in advance (epoll(7)) unless the peer has hung up. TLS
+ * (conn_tls.c) and compression (conn_zip.c) lie between.
  *
  * Waiting for input also sends what is pending, and goes on reading when the client is slow to
  * take it; so a client that pipelines more than it reads cannot lock the two of us up. */
@@ -12,7 +12,6 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
-#include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,28 +22,14 @@
 #include "server/run/admission.h"
 #include "server/run/config.h"
 #include "server/run/conn_internal.h"
-#include "server/run/metrics.h"
-#include "server/run/tls.h"
 
 #define INPUT_MAX        (17u << 20)  /* the longest line a setting allows, and its end */
 #define OUTPUT_MAX       (256u << 10) /* beyond, the writer waits ... */
 #define OUTPUT_LOW_SHARE 4            /* ... until only this share of it is left */
 #define OUTPUT_BATCH     (64u << 10)  /* so much is sent without waiting for the end of a batch */
 #define DISCARD_MAX      (16u << 20)
-#define TLS_RECORD_MAX   16384
-#define HANDSHAKE_MS     30000
 #define DURATION_MAX_MS  (365 * 86400000LL)
 #define DIRECT_MIN       4096 /* a read of so much goes past the buffer */
-
-/* What an attempt to read or write came to. */
-enum io {
-    IO_DONE,
-    IO_END,  /* the peer's end */
-    IO_FULL, /* no room to read into */
-    IO_BROKEN,
-    IO_WANTS_READ,
-    IO_WANTS_WRITE,
-};
 
 /* ---- the socket ---------------------------------------------------------------------------- */
 
@@ -66,7 +51,7 @@ ssize_t conn_socket_receive(struct conn *c, void *to, size_t size)
     return got;
 }
 
-static ssize_t socket_send(struct conn *c, const void *p, size_t size)
+ssize_t conn_socket_send(struct conn *c, const void *p, size_t size)
 {
     ssize_t sent;
 
@@ -88,118 +73,9 @@ void conn_break(struct conn *c, enum error_kind why)
         c->failure = why;
 }
 
-/* ---- TLS over our socket ------------------------------------------------------------------- */
-
-static ssize_t take_ahead(struct conn *c, char *to, size_t size)
-{
-    struct str s = str_head(conn_buffer_str(&c->ahead), size);
-
-    memcpy(to, s.p, s.n);
-    conn_buffer_drop(&c->ahead, s.n);
-    if (c->ahead.n == 0)
-        conn_buffer_release(&c->ahead);
-    return (ssize_t)s.n;
-}
-
-static int bio_read(BIO *bio, char *to, int size)
-{
-    struct conn *c = BIO_get_data(bio);
-    ssize_t got =
-        c->ahead.n > 0 ? take_ahead(c, to, (size_t)size) : conn_socket_receive(c, to, (size_t)size);
-
-    BIO_clear_retry_flags(bio);
-    if (got < 0 && errno == EAGAIN)
-        BIO_set_retry_read(bio);
-    if (got == 0)
-        BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
-    return (int)got;
-}
-
-static int bio_write(BIO *bio, const char *p, int size)
-{
-    struct conn *c = BIO_get_data(bio);
-    ssize_t sent = socket_send(c, p, (size_t)size);
-
-    BIO_clear_retry_flags(bio);
-    if (sent < 0 && errno == EAGAIN)
-        BIO_set_retry_write(bio);
-    return (int)sent;
-}
-
-static long bio_control(BIO *bio, int command, long number, void *pointer)
-{
-    if (command == BIO_CTRL_EOF)
-        return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
-    return command == BIO_CTRL_FLUSH;
-}
-
-static BIO_METHOD *bio_method;
-
-static BIO *bio_new(struct conn *c)
-{
-    BIO *bio;
-
-    if (bio_method == NULL) {
-        bio_method = BIO_meth_new(BIO_TYPE_SOURCE_SINK | BIO_get_new_index(), "connection");
-        BIO_meth_set_read(bio_method, bio_read);
-        BIO_meth_set_write(bio_method, bio_write);
-        BIO_meth_set_ctrl(bio_method, bio_control);
-    }
-    bio = BIO_new(bio_method);
-    if (bio == NULL)
-        memory_exhausted("TLS session", 0);
-    BIO_set_data(bio, c);
-    BIO_set_init(bio, 1);
-    return bio;
-}
-
-void conn_tls_fini(void)
-{
-    BIO_meth_free(bio_method);
-    bio_method = NULL;
-}
-
-/* What a failed call of OpenSSL means. Its queue of errors was empty before the call. */
-static enum io tls_outcome(struct conn *c, int result)
-{
-    switch (SSL_get_error(c->ssl, result)) {
-    case SSL_ERROR_WANT_READ:
-        return IO_WANTS_READ;
-    case SSL_ERROR_WANT_WRITE:
-        return IO_WANTS_WRITE;
-    case SSL_ERROR_ZERO_RETURN:
-        return IO_END;
-    default:
-        conn_break(c, ERR_CLOSED);
-        return IO_BROKEN;
-    }
-}
-
-static enum io tls_receive(struct conn *c, void *to, size_t size, size_t *got)
-{
-    int result;
-
-    if (!c->may_read &&
-        !SSL_has_pending(c->ssl)) /* else OpenSSL would allocate 16 KiB to learn it */
-        return IO_WANTS_READ;
-    ERR_clear_error();
-    result = SSL_read_ex(c->ssl, to, size, got);
-    return result == 1 ? IO_DONE : tls_outcome(c, result);
-}
-
-/* One record at a time: a write that must be repeated then never comes with less than before. */
-static enum io tls_send(struct conn *c, struct str s, size_t *sent)
-{
-    int result;
-
-    ERR_clear_error();
-    result = SSL_write_ex(c->ssl, s.p, s.n < TLS_RECORD_MAX ? s.n : TLS_RECORD_MAX, sent);
-    return result == 1 ? IO_DONE : tls_outcome(c, result);
-}
-
 /* ---- one attempt --------------------------------------------------------------------------- */
 
-static enum io plain_receive(struct conn *c, void *to, size_t size, size_t *got)
+static enum conn_io plain_receive(struct conn *c, void *to, size_t size, size_t *got)
 {
     ssize_t n = conn_socket_receive(c, to, size);
 
@@ -215,9 +91,9 @@ static enum io plain_receive(struct conn *c, void *to, size_t size, size_t *got)
     return IO_BROKEN;
 }
 
-static enum io plain_send(struct conn *c, struct str s, size_t *sent)
+static enum conn_io plain_send(struct conn *c, struct str s, size_t *sent)
 {
-    ssize_t n = socket_send(c, s.p, s.n);
+    ssize_t n = conn_socket_send(c, s.p, s.n);
 
     if (n >= 0) {
         *sent = (size_t)n;
@@ -229,25 +105,25 @@ static enum io plain_send(struct conn *c, struct str s, size_t *sent)
     return IO_BROKEN;
 }
 
-static enum io receive_wire(struct conn *c, void *to, size_t size, size_t *got)
+static enum conn_io receive_wire(struct conn *c, void *to, size_t size, size_t *got)
 {
-    enum io io;
+    enum conn_io io;
 
     if (c->is_eof)
         return IO_END;
-    io = c->ssl != NULL ? tls_receive(c, to, size, got) : plain_receive(c, to, size, got);
+    io = c->ssl != NULL ? conn_tls_receive(c, to, size, got) : plain_receive(c, to, size, got);
     c->is_eof = io == IO_END;
     return io;
 }
 
-static enum io receive_compressed(struct conn *c, void *to, size_t size, size_t *got)
+static enum conn_io receive_compressed(struct conn *c, void *to, size_t size, size_t *got)
 {
     struct conn_zip *z = c->zip;
     enum conn_zip_result result;
 
     while ((result = conn_zip_read(z, to, size, got)) == CONN_ZIP_HUNGRY) {
         size_t room = conn_buffer_room(&z->in, CONN_BLOCK_SIZE), received = 0;
-        enum io io = receive_wire(c, conn_buffer_end(&z->in), room, &received);
+        enum conn_io io = receive_wire(c, conn_buffer_end(&z->in), room, &received);
 
         if (io != IO_DONE)
             return io;
@@ -263,15 +139,15 @@ static enum io receive_compressed(struct conn *c, void *to, size_t size, size_t 
     return IO_BROKEN;
 }
 
-static enum io receive(struct conn *c, void *to, size_t size, size_t *got)
+static enum conn_io receive(struct conn *c, void *to, size_t size, size_t *got)
 {
     return c->zip != NULL ? receive_compressed(c, to, size, got) : receive_wire(c, to, size, got);
 }
 
-static enum io receive_into_buffer(struct conn *c)
+static enum conn_io receive_into_buffer(struct conn *c)
 {
     size_t room = conn_buffer_room(&c->in, INPUT_MAX), got = 0;
-    enum io io;
+    enum conn_io io;
 
     if (room == 0)
         return IO_FULL;
@@ -307,7 +183,7 @@ unsigned conn_send_pending(struct conn *c)
         struct conn_buffer *out = wire_out(c);
         struct str s = conn_buffer_str(out);
         size_t sent = 0;
-        enum io io = c->ssl != NULL ? tls_send(c, s, &sent) : plain_send(c, s, &sent);
+        enum conn_io io = c->ssl != NULL ? conn_tls_send(c, s, &sent) : plain_send(c, s, &sent);
 
         if (io == IO_WANTS_READ)
             return WAIT_READ;
@@ -388,7 +264,7 @@ static int wait_input(struct conn *c, void *to, size_t size, size_t *got, struct
     for (;;) {
         unsigned waits_for;
         enum wake wake;
-        enum io io;
+        enum conn_io io;
 
         if (c->failure != ERR_NONE)
             return failed_conn(c, err);
@@ -711,58 +587,7 @@ PARKS int conn_wait_event(struct conn *c, struct error *err)
     }
 }
 
-/* ---- STARTTLS and what TLS tells ----------------------------------------------------------- */
-
-static void describe_tls(struct conn *c)
-{
-    const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
-
-    if (asprintf(&c->tls_text, "%s with cipher %s (%d bits)", SSL_get_version(c->ssl),
-                 SSL_CIPHER_get_name(cipher), SSL_CIPHER_get_bits(cipher, NULL)) < 0)
-        memory_exhausted("TLS description", 0);
-}
-
-static int failed_handshake(struct conn *c, const char *reason, struct error *err)
-{
-    metric_inc(METRIC_tls_handshakes_failed);
-    log_info(&c->log, "tls_handshake_failed", KV("reason", reason));
-    conn_break(c, ERR_CLOSED);
-    return fail(err, ERR_CLOSED, "the TLS handshake failed");
-}
-
-static const char *alpn_name(const struct service *service)
-{
-    return strcmp(service->name, "http") == 0 ? "http/1.1" : service->name;
-}
-
-PARKS int conn_handshake(struct conn *c, struct error *err)
-{
-    int64_t deadline_ms = loop_deadline(HANDSHAKE_MS);
-    BIO *bio = bio_new(c);
-
-    c->ssl = tls_server_new(-1);
-    SSL_set_bio(c->ssl, bio, bio);
-    tls_set_protocol(c->ssl, alpn_name(c->service));
-    for (;;) {
-        int result;
-        enum io io;
-        enum wake wake;
-
-        ERR_clear_error();
-        result = SSL_do_handshake(c->ssl);
-        if (result == 1)
-            break;
-        io = tls_outcome(c, result);
-        if (io != IO_WANTS_READ && io != IO_WANTS_WRITE)
-            return failed_handshake(c, tls_error_text(), err);
-        wake = conn_park(c, io == IO_WANTS_READ ? WAIT_READ : WAIT_WRITE, deadline_ms);
-        if (wake != WAKE_READY)
-            return failed_handshake(c, wake == WAKE_TIMED_OUT ? "too slow" : "shutting down", err);
-    }
-    metric_inc(METRIC_tls_handshakes);
-    describe_tls(c);
-    return 0;
-}
+/* ---- layers -------------------------------------------------------------------------------- */
 
 PARKS int conn_start_tls(struct conn *c, struct error *err)
 {
@@ -824,21 +649,6 @@ bool conn_is_secure(const struct conn *c)
 {
     return c->ssl != NULL || c->peer.ss_family == AF_UNIX ||
            (config.login_plaintext_loopback && conn_is_loopback(c));
-}
-
-struct str conn_tls_description(const struct conn *c)
-{
-    return str_c(c->tls_text);
-}
-
-struct str conn_tls_server_name(const struct conn *c)
-{
-    return c->ssl == NULL ? STR_NULL : str_c(SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name));
-}
-
-bool conn_tls_binding(const struct conn *c, const char *type, struct buf *out)
-{
-    return c->ssl != NULL && tls_binding(c->ssl, type, out);
 }
 
 /* ---- who ----------------------------------------------------------------------------------- */

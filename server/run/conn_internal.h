@@ -1,4 +1,4 @@
-/* conn_internal.h - what conn.c (bytes), conn_life.c (steps) and listener.c share. Tests make connections with it. */
+/* conn_internal.h - what conn.c (bytes), conn_tls.c, conn_life.c (steps) and listener.c share. Tests make connections with it. */
 #pragma once
 #include <openssl/ssl.h>
 #include "server/base/list.h"
@@ -22,6 +22,16 @@ enum wake_mark {
     NO_WAKE,
     WAKE_NEW,
     WAKE_OFFERED,        /* the running step was called with it; dropped when it does not take it */
+};
+
+/* What an attempt to read or write came to. */
+enum conn_io {
+    IO_DONE,
+    IO_END,              /* the peer's end */
+    IO_FULL,             /* no room to read into */
+    IO_BROKEN,
+    IO_WANTS_READ,
+    IO_WANTS_WRITE,
 };
 
 struct conn {
@@ -95,8 +105,14 @@ size_t conn_unsent(const struct conn *c);               /* bytes that are still 
 PARKS int conn_more(struct conn *c, struct error *err);
 /* One attempt at the socket itself: bytes, 0 at its end, -1 with errno. */
 ssize_t conn_socket_receive(struct conn *c, void *to, size_t size);
-PARKS int conn_handshake(struct conn *c, struct error *err);
+ssize_t conn_socket_send(struct conn *c, const void *p, size_t size);
 void conn_break(struct conn *c, enum error_kind why);   /* the first reason stays */
 int64_t conn_rest_deadline(struct conn *c);             /* counts anew when there was input */
 void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer);
+
+/* --- conn_tls.c --- */
+PARKS int conn_handshake(struct conn *c, struct error *err);
+/* One attempt through TLS. A record at a time is sent, so that what must be repeated is not shorter then. */
+enum conn_io conn_tls_receive(struct conn *c, void *to, size_t size, size_t *got);
+enum conn_io conn_tls_send(struct conn *c, struct str s, size_t *sent);
 void conn_tls_fini(void);
