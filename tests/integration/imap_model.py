@@ -81,6 +81,7 @@ class View:
         self.highest_told = 0           # by HIGHESTMODSEQ
         self.keywords = set()           # of the last FLAGS
         self.saved = None               # "$": set of uids; None: not known
+        self.contexts = {}              # tag -> results that the server keeps up to date (imap_stress_extensions.py)
 
     def __len__(self):
         return len(self.entries)
@@ -197,9 +198,9 @@ class Box:
     """A mailbox. One that is not `kept` may be removed or renamed by anyone at any time. A shared one has another name to
     those who do not own it."""
 
-    def __init__(self, name, kept=True, replaces=True, shared=False):
-        self.name, self.kept, self.replaces, self.shared = name, kept, replaces, shared
-        self.uid_validity = None
+    def __init__(self, name, owner, kept=True, replaces=True, shared=False):
+        self.name, self.owner, self.kept, self.replaces, self.shared = name, owner, kept, replaces, shared
+        self.uid_validity = self.mailbox_id = None
         self.uid_next = 0                   # floor: what some client was told already
         self.modseq = {}                    # the same of HIGHESTMODSEQ, by user, for each has his own \\Seen
         self.size = 0                       # as some client saw it last
@@ -207,6 +208,40 @@ class Box:
 
     def __repr__(self):
         return self.name
+
+    def name_for(self, user):
+        return self.name.encode() if user == self.owner else b'"Other Users/%s/%s"' % (self.owner.encode(), self.name.encode())
+
+    def path_for(self, user):
+        """The same for URLs."""
+        return self.name_for(user).strip(b'"').replace(b" ", b"%20")
+
+
+class Lent:
+    """What the friend may do with a mailbox, as its owner granted it last. Changes come one at a time; what is told while
+    none is under way, and none was meanwhile, must fit exactly."""
+
+    def __init__(self, box):
+        self.box, self.lock = box, threading.Lock()
+        self.rights, self.version = frozenset(), 0      # the version is odd while they are being changed
+
+    def begin(self):
+        if not self.lock.acquire(timeout=120):
+            raise Broken("a change of rights takes for ever")
+        self.version += 1
+
+    def end(self, rights):
+        self.rights = rights
+        self.version += 1
+        self.lock.release()
+
+    def now(self):
+        return self.version
+
+    def since(self, version):
+        """The rights at all times since then; None where they changed."""
+        rights = self.rights
+        return rights if version == self.version and version % 2 == 0 else None
 
 
 class Row:
@@ -225,6 +260,8 @@ class Ledger:
         self.rows = {}
         self.seen_ids = {}              # (box, uid) -> id, as somebody fetched it
         self.states = {}                # (box, uid, user, modseq) -> flags
+        self.object_ids = {}            # (box, uid) -> EMAILID; EMAILID -> THREADID
+        self.previews = {}              # EMAILID -> PREVIEW
         self.copies = []                # (source, made): a copy of what may be deleted may be deleted
         self.deletable = set()
         self.moved = set()              # sources of answered MOVEs
@@ -292,6 +329,14 @@ class Ledger:
             if before != flags:
                 raise Broken(f"UID {uid} of {box} at modseq {modseq} has {sorted(flags)} ({who}), but had {sorted(before)} ({first})")
             box.modseq[user] = max(box.modseq.get(user, 0), modseq)
+
+    def saw_object(self, box, uid, email_id, thread_id, preview):
+        """Ids and previews never change; EMAILID stands for one content (RFC 8474, 5.1)."""
+        with self.lock:
+            for table, key, value in ((self.object_ids, (box, uid), email_id), (self.object_ids, email_id, thread_id),
+                                      (self.previews, email_id, preview)):
+                if table.setdefault(key, value) != value:
+                    raise Broken(f"{key} had {table[key]!r}, and has {value!r}")
 
     def saw_gone(self, box, uid, who):
         with self.lock:
@@ -390,6 +435,8 @@ class Ledger:
         self.rows = {key: row for key, row in self.rows.items() if key in is_alive}
         self.seen_ids = {key: ident for key, ident in self.seen_ids.items() if key in is_alive}
         self.states.clear()
+        self.object_ids.clear()
+        self.previews.clear()
         self.copies.clear()
         self.gone.clear()
         self.history.clear()

@@ -3,7 +3,7 @@
 
 usage: imap_stress.py [--minutes N] [--sessions N] [--workers N] [--seed N] [--binary PATH] [--trace DIRECTORY]
 
-What each session does is in imap_stress_commands.py, what it believes in imap_model.py. Every few seconds the load
+What each session does is in imap_stress_commands.py and imap_stress_extensions.py, what it believes in imap_model.py. Every few seconds the load
 stops; then all sessions, a fresh one and STATUS must agree, and every message must be where the answers said, once.
 The seed fixes every choice; what the sessions meet still depends on how they interleave."""
 
@@ -21,9 +21,10 @@ import traceback
 import zlib
 
 from harness import PASSWORD, Server, eventually
-from imap_model import Box, Broken, Ledger, View, check_message, make_message, read_set
+from imap_model import Box, Broken, Ledger, Lent, View, check_message, make_message, read_set
 from imap_response import parse_fetch
 import imap_stress_commands as commands
+import imap_stress_extensions as extensions
 
 USER, FRIEND = "stress@example.test", "friend@example.test"     # the friend sees what is shared with him
 SETTLE_SECONDS = 40                     # for news to reach everybody; beyond it they are lost
@@ -46,6 +47,9 @@ class Wire:
     def compress(self):
         """From here on everything is compressed (RFC 4978)."""
         self.deflate, self.inflate = zlib.compressobj(6, zlib.DEFLATED, -15), zlib.decompressobj(-15)
+
+    def end_compression(self):
+        self.deflate = self.inflate = None
 
     def write(self, data):
         if self.deflate is not None:
@@ -131,13 +135,14 @@ class Client:
         self.world, self.number = world, number
         self.rng = random.Random(f"{world.seed}/{number}")
         self.user = FRIEND if world.has_friend and number % 3 == 2 else USER
-        self.boxes = [box for box in world.boxes if self.user == USER or box.shared]
-        self.loose = world.loose if self.user == USER else []
+        self.boxes = [box for box in world.boxes if self.user == box.owner or box.shared]
+        self.loose = world.loose + [world.lent.box] * 2 + ([world.friends_inbox] if self.user == FRIEND else [])
         self.snapshots = world.snapshots[self.user]
         self.keyword = b"own%d" % number
         self.own = {}                   # (box, uid) -> is our keyword set there?
         self.is_own_known = True
         self.scratch = set()            # names of private mailboxes that exist
+        self.renamed = []               # names that INBOX was given
         self.message_count = 0
         self.wire = None
         self.connect()
@@ -148,14 +153,19 @@ class Client:
             self.wire.close()
         self.wire = Wire(self.world.server.port("imap"))
         self.tag_number = self.command_number = 0
-        self.view = self.command = None
-        self.suspects_gone, self.suspects_changed = [], []
+        self.command = None
         self.last_batch = ()
-        self.wants_check = self.is_notified = False
-        self.enabled, self.capabilities = set(), set()
         self.highest_command = None
         if not self.wire.response().startswith(b"* OK "):
             raise Broken("no greeting")
+        self.log_in()
+
+    def log_in(self):
+        """As on a fresh connection: nothing is left of what was before."""
+        self.view = None
+        self.suspects_gone, self.suspects_changed = [], []
+        self.wants_check = self.is_notified = False
+        self.enabled, self.capabilities = set(), set()
         self.run(commands.Login(self, self.user, PASSWORD))
         self.run(commands.Capability(self))
         dialect = self.rng.choice(((), (), ("CONDSTORE",), ("QRESYNC",), ("QRESYNC",), ("IMAP4rev2",), ("IMAP4rev2", "QRESYNC")))
@@ -177,7 +187,11 @@ class Client:
         return "UIDONLY" in self.enabled
 
     def name_of(self, box):
-        return b'"Other Users/%s/%s"' % (USER.encode(), box.name.encode()) if self.user != USER else box.name.encode()
+        return box.name_for(self.user)
+
+    def may_lose_rights(self):
+        """Is the selected mailbox somebody else's, who may take rights away at any time?"""
+        return self.view is not None and not self.view.box.kept and self.view.box.owner != self.user
 
     def modseq_floor(self, box):
         return box.modseq.get(self.user, 0)
@@ -198,7 +212,8 @@ class Client:
         tagged = []
         for command in batch:
             self.tag_number += 1
-            tagged.append((b"t%d" % self.tag_number, command))
+            command.tag = b"t%d" % self.tag_number
+            tagged.append((command.tag, command))
         self.world.count(batch)
         for command in batch:
             command.before_send()
@@ -248,6 +263,9 @@ class Client:
 
     # ---- responses ----
     def untagged(self, r):
+        if extensions.is_update(r):
+            extensions.take_update(self.need_view(r), r)
+            return
         if self.command is not None and self.command.takes(r):
             return
         m = re.match(rb"\* (\d+) ([A-Z]+)", r)
@@ -297,6 +315,8 @@ class Client:
             self.removed(view.vanished(uid), uid)
 
     def removed(self, entry, uid=None):
+        for context in self.view.contexts.values():
+            context.removed(entry, uid is not None)
         uid = uid or entry.uid
         self.command.removed(uid)
         if self.view.box.kept and uid is not None:
@@ -401,7 +421,8 @@ class Client:
             raise Broken(f"{name!r} outside SELECT")
 
     def on_no(self, r):
-        pass
+        if b"[NOUPDATE " in r:
+            raise Broken(f"so few searches, and yet {r!r}")
 
     def on_bye(self, r):
         raise Broken(f"sent away: {r!r}")
@@ -445,8 +466,12 @@ class Client:
             commands.cut_off(self)
         elif kind < 0.02:
             commands.take_snapshot(self)
-            self.run(commands.Logout(self))
-            self.connect()
+            if "UNAUTHENTICATE" in self.capabilities and self.rng.random() < 0.5:
+                self.run(extensions.Unauthenticate(self))
+                self.log_in()
+            else:
+                self.run(commands.Logout(self))
+                self.connect()
         else:
             self.run(*commands.next_batch(self))
             self.settle_suspects()
@@ -481,10 +506,21 @@ class Client:
         barrier.wait()
         if not self.is_own_known:
             self.own, self.is_own_known = {}, True
-        if self.view is not None and self.view.box.kept:
+        if self.view is not None and self.view.box is self.world.lent.box and "r" not in self.world.lent.rights:
+            self.leave_lent()
+        if self.view is not None and (self.user, self.view.box) in self.world.truth:
             self.agree(self.world.truth[self.user, self.view.box])
         barrier.wait()
         barrier.wait()
+
+    def leave_lent(self):
+        """What may not be read any more must close."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while self.may_lose_rights():
+            if time.monotonic() > deadline:
+                raise Broken(f"{self.view.box} is still open, without the right to read it")
+            self.run(commands.Noop(self))
+            time.sleep(0.02)
 
     def agree(self, truth):
         deadline = time.monotonic() + SETTLE_SECONDS
@@ -493,15 +529,18 @@ class Client:
             self.catch_up()
             difference = self.differs(truth)
             if difference is None:
-                return
+                break
             time.sleep(0.02)
             if time.monotonic() > deadline:
-                raise Broken(f"this session of {self.view.box} never agrees with a fresh one: {difference}")
+                raise Broken(f"this session of {self.view and self.view.box} never agrees with a fresh one: {difference}")
+        for context in list(self.view.contexts.values()) if self.view is not None else ():
+            if not context.is_frozen and not context.is_blurred:        # numbers of a frozen one mean other messages by now
+                self.run(extensions.SearchAgain(self, context))
 
     def differs(self, truth):
         view = self.view
         if view is None:
-            return "the mailbox is closed"
+            return "the mailbox is closed" if truth.box.kept else None
         if view.uids() != sorted(truth.messages) or len(view) != len(truth.messages):
             return f"UIDs {view.uids()} against {sorted(truth.messages)}"
         for entry in view.entries:
@@ -510,7 +549,7 @@ class Client:
                 return f"{entry} has {sorted(flags)} at modseq {modseq}"
             if entry.modseq is not None and self.has_condstore and entry.modseq != modseq:
                 return f"{entry} has modseq {modseq}"
-        return None
+        return next((text for c in view.contexts.values() if (text := c.difference())), None)
 
 
 class Found:
@@ -522,7 +561,7 @@ class Truth:
 
     def __init__(self, world, box, user):
         self.box, self.user, self.messages = box, user, {}
-        self.name = box.name.encode() if user == USER else b'"Other Users/%s/%s"' % (USER.encode(), box.name.encode())
+        self.name = box.name_for(user)
         self.wire, self.number = Wire(world.server.port("imap")), 0
         self.wire.response()
         try:
@@ -632,16 +671,19 @@ class World:
         self.server, self.seed, self.phase = server, seed, phase
         self.rng = random.Random(f"{seed}/world")
         self.ledger = Ledger()
-        self.boxes = [Box("INBOX"), Box("One"), Box("Two", replaces=False, shared=True),
-                      Box("Three", replaces=False, shared=True)]
-        self.loose = [Box("Loose-a", kept=False), Box("Loose-b", kept=False)]
-        self.snapshots = {user: {box: collections.deque(maxlen=8) for box in self.boxes} for user in (USER, FRIEND)}
+        self.user, self.friend = USER, FRIEND
+        self.boxes = [Box("INBOX", USER), Box("One", USER), Box("Two", USER, replaces=False, shared=True),
+                      Box("Three", USER, replaces=False, shared=True)]
+        self.loose = [Box("Loose-a", USER, kept=False), Box("Loose-b", USER, kept=False)]
+        self.lent = Lent(Box("Lent", USER, kept=False, replaces=False))
+        self.friends_inbox = Box("INBOX", FRIEND, kept=False)
         self.truth = {}
         self.failure = None
         self.is_over = self.is_resting = False
         self.commands = collections.Counter()
         self.lock = threading.Lock()
         self.prepare()
+        self.snapshots = {user: {box: collections.deque(maxlen=8) for box in self.boxes} for user in (USER, FRIEND)}
         self.clients = [Client(self, n) for n in range(sessions)]
         self.barrier = threading.Barrier(sessions + 2)
 
@@ -653,6 +695,11 @@ class World:
                 c.create(box.name)
                 if box.shared and self.has_friend:
                     c.setacl(box.name, FRIEND, "lrswipkxte")
+            c.create(self.lent.box.name)
+        if self.has_friend:
+            self.boxes.append(Box("Friends", FRIEND, replaces=False))
+            with self.server.imap(FRIEND) as c:
+                c.create("Friends")
 
     def write_traces(self):
         """What sessions wrote and read since they connected last, one file each."""
@@ -687,11 +734,14 @@ class World:
         """While all sessions wait, and what was cut off has come to its end."""
         if not eventually(lambda: self.connections() <= len(self.clients), SETTLE_SECONDS):
             raise Broken(f"{self.connections()} connections are open, of {len(self.clients)}")
-        self.truth = {(USER, box): Truth(self, box, USER) for box in self.boxes}
+        lent = self.lent.box
+        self.truth = {(box.owner, box): Truth(self, box, box.owner) for box in self.boxes + [lent]}
         if self.has_friend:
             self.truth.update({(FRIEND, box): Truth(self, box, FRIEND) for box in self.boxes if box.shared})
-        self.alive = {box: {uid: (found.ident, found.flags) for uid, found in truth.messages.items()}
-                      for (user, box), truth in self.truth.items() if user == USER}
+            if "r" in self.lent.rights:
+                self.truth[FRIEND, lent] = Truth(self, lent, FRIEND)
+        self.alive = {box: {uid: (found.ident, found.flags) for uid, found in self.truth[box.owner, box].messages.items()}
+                      for box in self.boxes}
         self.ledger.audit(self.boxes, self.alive)
 
     def rest_once(self):

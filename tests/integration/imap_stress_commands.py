@@ -17,11 +17,16 @@ class Command:
     changes_flags = False
     is_interactive = False
     ends_batch = False
+    is_never_cut = False                # its outcome must be known
     needs_view = False
     expects = ("OK",)
 
     def __init__(self, client):
         self.client, self.rng, self.world = client, client.rng, client.world
+
+    @classmethod
+    def is_possible(cls, client):
+        return True
 
     def text(self):
         raise NotImplementedError
@@ -46,6 +51,8 @@ class Command:
 
     def check_status(self, status, code, text):
         if status in self.expects or (status != "OK" and self.needs_view and self.is_closed()):
+            return
+        if status == "NO" and code == b"NOPERM" and self.needs_view and self.client.may_lose_rights():
             return
         raise Broken(f"{self.text()[:200]!r} got {status} [{code!r}] {text!r}")
 
@@ -100,7 +107,7 @@ class Id(Simple):
 
 
 class Logout(Simple):
-    word, ends_batch = b"LOGOUT", True
+    word, ends_batch, is_never_cut = b"LOGOUT", True, True
 
     def takes(self, r):
         return r.startswith(b"* BYE ")
@@ -185,6 +192,7 @@ class Select(Command):
     def before_send(self):
         take_snapshot(self.client)
         self.uid_next_floor, self.modseq_floor = self.box.uid_next, self.client.modseq_floor(self.box)
+        self.lent_version = self.world.lent.now()
 
     def begin(self):
         if self.client.view is None:
@@ -217,6 +225,8 @@ class Select(Command):
 
     def done(self, status, code):
         client, view = self.client, self.view
+        if self.box is self.world.lent.box and client.user != self.box.owner:
+            self.check_rights(status, code)
         if status != "OK":
             if client.view is view:
                 client.view = None
@@ -225,7 +235,7 @@ class Select(Command):
             raise Broken("no CLOSED before another mailbox is opened")
         if not view.exists_told or None in (view.uid_validity, view.uid_next) or view.highest_told == 0:
             raise Broken("SELECT left out EXISTS, UIDVALIDITY, UIDNEXT or HIGHESTMODSEQ")
-        if code != (b"READ-ONLY" if view.read_only else b"READ-WRITE"):
+        if code != (b"READ-ONLY" if view.read_only else b"READ-WRITE") and (view.read_only or not client.may_lose_rights()):
             raise Broken(f"opened with {code!r}")
         if self.option == b" (CONDSTORE)":
             client.enabled.add("CONDSTORE")
@@ -234,6 +244,15 @@ class Select(Command):
             self.check_floors()
         if self.snapshot is not None:
             self.resync()
+
+    def check_rights(self, status, code):
+        """Rights that were so all the time (RFC 4314, 4 and 5.2)."""
+        rights = self.world.lent.since(self.lent_version)
+        if rights is None:
+            return
+        writes = rights & set("iewt") and not self.view.read_only
+        if status != ("OK" if "r" in rights else "NO") or (status == "OK" and code != (b"READ-WRITE" if writes else b"READ-ONLY")):
+            raise Broken(f"opened with {''.join(sorted(rights))!r}: {status} {code!r}")
 
     def check_floors(self):
         box, view = self.box, self.view
@@ -556,6 +575,8 @@ class Store(OnMessages):
         self.modseq_before = {id(e): e.modseq for e in self.targets}
         if self.client.view is None or self.client.view.read_only:
             return
+        if self.client.may_lose_rights():
+            self.uncertain += self.targets      # some of the flags may be left out
         box = self.client.view.box
         notes_own = box.kept and not box.replaces and self.client.keyword in self.flags
         if notes_own:
@@ -715,8 +736,10 @@ class Copy(OnMessages):
             self.check_moved(view, copied)
 
     def check_moved(self, view, copied):
-        if any(e.uid in copied for e in view.entries):
-            raise Broken(f"moved, but not expunged: {[e for e in view.entries if e.uid in copied]}")
+        left = [e for e in view.entries if e.uid in copied]
+        if left and view.box.kept:
+            raise Broken(f"moved, but not expunged: {left}")
+        self.client.suspects_gone += left       # the mailbox was removed at the same time, which is told next
 
     def lost(self):
         view, ledger = self.client.view, self.world.ledger
@@ -1178,7 +1201,7 @@ class List(Command):
 
 class Scratch(Command):
     """CREATE, DELETE and RENAME of mailboxes that only this session touches, so that it knows the outcome."""
-    ends_batch = True
+    ends_batch = is_never_cut = True
 
     def __init__(self, client):
         super().__init__(client)
@@ -1229,7 +1252,7 @@ class Subscribe(Command):
 
 
 # ---- choosing ------------------------------------------------------------------------------------
-ROWS = (
+ROWS = [        # imap_stress_extensions.py adds its own
     # weight, command, needs a selected mailbox, needs the capability
     (4, Select, False, None),
     (8, Fetch, True, None),
@@ -1258,7 +1281,7 @@ ROWS = (
     (2, Thread, True, "THREAD=REFERENCES"),
     (2, Replace, True, "REPLACE"),
     (1, Asked, False, "QUOTA"),
-)
+]
 
 
 def is_possible(client, kind, needs_view):
@@ -1269,7 +1292,7 @@ def is_possible(client, kind, needs_view):
         return view.box.kept and bool(view.uids())
     if kind is FetchVanished:
         return view.box.kept and "QRESYNC" in client.enabled and any(s.messages for s in client.snapshots[view.box])
-    return True
+    return kind.is_possible(client)
 
 
 def choose(client):
@@ -1319,7 +1342,7 @@ def cut_off(client):
     batch = [choose(client)]
     extend(client, batch)
     is_known = client.view is not None and client.view.box.kept and client.view.is_complete()
-    batch = [c for i, c in enumerate(batch) if not c.is_interactive and not isinstance(c, (Scratch, Logout))
+    batch = [c for i, c in enumerate(batch) if not c.is_interactive and not c.is_never_cut
              and (not isinstance(c, Copy) or (i == 0 and is_known))]
     client.world.count(batch)
     client.world.ledger.cut_off.append((client.number, client.view and client.view.box, [c.text()[:100] for c in batch]))
