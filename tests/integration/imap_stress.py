@@ -593,8 +593,8 @@ class Truth:
             items = b"UID FLAGS MODSEQ RFC822.SIZE BODY.PEEK[HEADER.FIELDS (X-Stress-Id)]" + (b" BODY.PEEK[]" if wants_body else b"")
             for r in self.ask(b"FETCH 1:* (" + items + b")"):
                 self.take(r)
-        status = self.ask(b"STATUS %s (MESSAGES UNSEEN UIDNEXT UIDVALIDITY SIZE DELETED HIGHESTMODSEQ)" % name)
-        numbers = {k: int(v) for k, v in re.findall(rb"([A-Z]+) (\d+)", b"".join(status).rpartition(b"(")[2])}
+        status = self.ask(b"STATUS %s (MESSAGES UNSEEN UIDNEXT UIDVALIDITY SIZE DELETED DELETED-STORAGE HIGHESTMODSEQ)" % name)
+        numbers = {k: int(v) for k, v in re.findall(rb"([A-Z-]+) (\d+)", b"".join(status).rpartition(b"(")[2])}
         world.ledger.number_told(self.box, numbers[b"UIDNEXT"], self.user, numbers[b"HIGHESTMODSEQ"])
         return self.compare(told, numbers)
 
@@ -616,7 +616,8 @@ class Truth:
     def compare(self, told, numbers):
         m = list(self.messages.values())
         counted = {b"MESSAGES": len(m), b"UNSEEN": sum(b"\\seen" not in f.flags for f in m), b"SIZE": sum(f.size for f in m),
-                   b"DELETED": sum(b"\\deleted" in f.flags for f in m)}
+                   b"DELETED": sum(b"\\deleted" in f.flags for f in m),
+                   b"DELETED-STORAGE": sum(f.size for f in m if b"\\deleted" in f.flags)}
         for name in (b"UIDNEXT", b"UIDVALIDITY", b"HIGHESTMODSEQ"):
             counted[name] = int(re.search(rb"\[%s (\d+)\]" % name, told).group(1))
         if any(numbers[k] != v for k, v in counted.items()):

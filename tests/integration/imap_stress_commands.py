@@ -1296,7 +1296,8 @@ def is_possible(client, kind, needs_view):
 
 
 def choose(client):
-    rows = [(weight, kind) for weight, kind, needs_view, capability in ROWS
+    stays = client.view is not None and client.view.contexts        # the longer, the more updates
+    rows = [(weight / 4 if stays and kind in (Select, Close, Unselect) else weight, kind) for weight, kind, needs_view, capability in ROWS
             if is_possible(client, kind, needs_view) and (capability is None or capability in client.capabilities)]
     if client.view is None:
         rows.append((30, Select))
