@@ -614,8 +614,8 @@ class Store(OnMessages):
     def fetched(self, entry, seq, items):
         if id(entry) in self.answered:
             return
-        if self.client.is_notified and self.is_news(entry, items):
-            return
+        if self.client.is_notified and not self.client.may_lose_rights() and self.is_news(entry, items):
+            return                      # without all the rights no answer need show the effect
         self.answered.add(id(entry))
         if any(e is entry for e in self.uncertain):
             return

@@ -39,7 +39,7 @@ class Context:
         self.tag, self.by_uid, self.order, self.keys, self.is_frozen = (
             command.tag, command.by_uid, command.order, command.keys, command.is_frozen)
         self.view, self.is_ending = view, False
-        self.is_blurred = False         # numbers moved, and nobody can say which message left
+        self.is_blurred = False         # nobody can say which message left, or whether its updates ended before that
         self.results = [self.item(n) for n in numbers]
 
     def __repr__(self):
@@ -182,6 +182,11 @@ class CancelUpdate(Command):
 
     def text(self):
         return b"CANCELUPDATE " + b" ".join(b'"%s"' % c.tag for c in self.contexts)
+
+    def begin(self):
+        super().begin()
+        for context in self.contexts:
+            context.is_blurred = True
 
     def done(self, status, code):
         if status == "OK" and self.client.view is not None:
