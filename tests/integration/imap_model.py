@@ -264,6 +264,7 @@ class Ledger:
         self.previews = {}              # EMAILID -> PREVIEW
         self.copies = []                # (source, made): a copy of what may be deleted may be deleted
         self.deletable = set()
+        self.doomed = set()             # ids stored as deleted by APPENDs whose answer nobody saw: copies may go before anybody looks
         self.moved = set()              # sources of answered MOVEs
         self.maybe_moved = set()        # of MOVEs whose answer nobody saw
         self.gone = {}                  # somebody was told so: (box, uid) -> who
@@ -354,7 +355,7 @@ class Ledger:
 
     # ---- at rest: no command is under way ----
     def is_accounted_for(self, key):
-        return key in self.deletable or key in self.moved or key in self.maybe_moved
+        return key in self.deletable or key in self.moved or key in self.maybe_moved or self.ident_of(*key) in self.doomed
 
     def is_unclear(self, box):
         """Did anybody leave without knowing what he put there?"""
@@ -438,6 +439,7 @@ class Ledger:
         self.object_ids.clear()
         self.previews.clear()
         self.copies.clear()
+        self.doomed.clear()
         self.gone.clear()
         self.history.clear()
         self.cut_off.clear()

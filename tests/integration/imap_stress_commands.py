@@ -1042,6 +1042,7 @@ class Append(Command):
         if self.target.kept:
             with self.world.ledger.lock:
                 self.world.ledger.maybe += [(self.target, ident) for ident, _ in self.messages]
+                self.world.ledger.doomed.update(ident for ident, flags in self.messages if b"\\deleted" in flags)
 
 
 class Replace(Command):
