@@ -726,9 +726,9 @@ class Copy(OnMessages):
         m = re.match(rb"COPYUID (\d+ \S+ \S+)", code)
         if m and not self.is_move:
             self.take_copyuid(m.group(1))
+        if status != "OK" and self.copyuid:
+            raise Broken(f"{status} after COPYUID")
         if status != "OK" or view is None:
-            if self.copyuid:
-                raise Broken(f"{status} after COPYUID")
             return
         copied = {a for a, _ in self.copyuid or ()}
         self.client.suspect(e for e in self.known_targets if e.uid not in copied)
