@@ -47,8 +47,12 @@ void imap_deselect(struct imap_session *s)
 
 void imap_mailbox_is_gone(struct imap_session *s)
 {
+    bool is_own = s->selected.account_id == s->account_id;
+
     imap_deselect(s);
-    conn_write(s->conn, STR("* OK [CLOSED] The mailbox was removed\r\n"));
+    conn_write(s->conn, is_own ? STR("* OK [CLOSED] The mailbox was removed\r\n")
+                               : STR("* OK [CLOSED] The mailbox was removed, or is no longer "
+                                     "shared with you\r\n"));
 }
 
 /* --- arguments -------------------------------------------------------------------------------- */

@@ -73,6 +73,7 @@ CREATE TABLE credential (
     used_at       timestamptz,                        -- of app passwords; written at most hourly
     PRIMARY KEY (account_id, credential_id)
 );
+ALTER TABLE credential ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE credential IS 'account: what proves who one is';
 
 -- Tells the workers, at commit, to look whether sessions of this account may stay (server/directory/login_watch.h).

@@ -8,6 +8,10 @@
 --
 -- Functions that are given arrays keep one generic plan: by itself PostgreSQL would plan them anew at each call, because it
 -- takes an array of unknown length for a long one, and that would cost half as much as the delivery itself.
+--
+-- Of an account that was filled a moment ago statistics say that it has no rows, and then reading all of them looks as good
+-- as looking up the right one. So the large tables have no statistics of account_id: the planner then takes an account for a
+-- 200th of the table, and whatever names most of what is asked for is best.
 
 CREATE TABLE blob (
     blob_id    bigint      PRIMARY KEY,               -- from blob_id_block
@@ -58,6 +62,7 @@ CREATE TABLE mailbox (
     UNIQUE (account_id, path)
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX mailbox_role ON mailbox (account_id, role) WHERE role IS NOT NULL;
+ALTER TABLE mailbox ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE mailbox IS 'account: folders';
 
 CREATE TABLE mailbox_removed (
@@ -72,6 +77,7 @@ CREATE TABLE mailbox_removed (
 );
 CREATE INDEX mailbox_removed_modseq ON mailbox_removed (account_id, modseq);
 CREATE INDEX mailbox_removed_full ON mailbox_removed (account_id, mailbox_id) WHERE NOT is_emptied;
+ALTER TABLE mailbox_removed ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE mailbox_removed IS 'account: tombstones of folders';
 
 -- Names, not mailboxes: a subscription survives its mailbox (RFC 9051, 6.3.7) and may lead into another account.
@@ -80,10 +86,11 @@ CREATE TABLE mailbox_subscription (
     name       text   COLLATE "C" NOT NULL,           -- as this user sees the mailbox
     PRIMARY KEY (account_id, name)
 );
+ALTER TABLE mailbox_subscription ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE mailbox_subscription IS 'account: names of mailboxes that a user wants to see';
 
 -- Narrow and mutable; what never changes is in message_meta. The tables below have no foreign keys: only the functions
--- of this file write them, under the account's lock, and checks of every row cost a delivery a quarter of its time.
+-- of the files that follow write them, under the account's lock, and checks of every row cost a delivery a quarter of its time.
 -- flags: 1 \Seen, 2 \Answered, 4 \Flagged, 8 \Deleted, 16 \Draft (mail/store/message.h)
 --
 -- No index may hold modseq, flags or keywords, not even in a condition: then a change of flags rewrites the row on its own
@@ -107,6 +114,7 @@ CREATE TABLE message (
 ) WITH (fillfactor = 50, autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX message_uid ON message (account_id, mailbox_id, uid);
 CREATE INDEX message_thread ON message (account_id, thread_id);
+ALTER TABLE message ALTER account_id SET STATISTICS 0, ALTER mailbox_id SET STATISTICS 0;
 COMMENT ON TABLE message IS 'account: one row per message, in exactly one mailbox';
 
 CREATE TABLE message_meta (
@@ -123,6 +131,7 @@ CREATE TABLE message_meta (
     PRIMARY KEY (account_id, message_id)
 );
 ALTER TABLE message_meta ALTER sort_keys SET STORAGE MAIN; -- wide columns leave the row first
+ALTER TABLE message_meta ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE message_meta IS 'account: what a message says about itself, made once at delivery';
 
 -- The journal: one row for each transaction, mailbox and kind of change. It names which UIDs have another modseq now, and
@@ -140,6 +149,7 @@ CREATE TABLE mailbox_change (
     PRIMARY KEY (account_id, mailbox_id, modseq, is_vanished)
 );
 CREATE INDEX mailbox_change_at ON mailbox_change USING brin (changed_at);
+ALTER TABLE mailbox_change ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE mailbox_change IS 'account: which UIDs changed or vanished, by modseq';
 
 -- \Seen of users in mailboxes that are not their own. Only of messages that exist, so that counting is subtracting.
@@ -151,6 +161,7 @@ CREATE TABLE mailbox_seen (
     uids       int8multirange NOT NULL,
     PRIMARY KEY (account_id, mailbox_id, user_id)
 ) WITH (fillfactor = 50);
+ALTER TABLE mailbox_seen ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE mailbox_seen IS 'account: what others than the owner have seen';
 
 -- Removed messages, restorable until the retention ends.
@@ -172,6 +183,7 @@ CREATE TABLE message_removed (
 );
 CREATE INDEX message_removed_modseq ON message_removed (account_id, modseq);
 CREATE INDEX message_removed_at ON message_removed (removed_at) WHERE blob_id IS NOT NULL;
+ALTER TABLE message_removed ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE message_removed IS 'account: removed messages';
 
 -- Which thread a Message-ID belongs to, for messages of one base subject (RFC 8621, 3: References and subject).
@@ -182,6 +194,7 @@ CREATE TABLE thread_ref (
     thread_id    bigint NOT NULL,
     PRIMARY KEY (account_id, ref, subject_hash)
 );
+ALTER TABLE thread_ref ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE thread_ref IS 'account: Message-IDs seen, by thread';
 
 -- When a task of upkeep was last begun by any host: the row is claimed by an update.

@@ -47,9 +47,12 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT min(thread_id) INTO v_thread_id
-      FROM thread_ref
-     WHERE account_id = p_account_id AND ref = ANY (p_refs) AND subject_hash = p_subject_hash;
+    SELECT min(t.thread_id) INTO v_thread_id
+      FROM unnest(p_refs) AS u (ref)
+     CROSS JOIN LATERAL (
+            SELECT thread_id
+              FROM thread_ref
+             WHERE account_id = p_account_id AND ref = u.ref AND subject_hash = p_subject_hash OFFSET 0) AS t;
     thread_id := coalesce(v_thread_id, mail_deliver.message_id);
     status := 0;
 
@@ -175,7 +178,10 @@ BEGIN
     FOR v_found IN
         SELECT u.n, min(t.thread_id) AS thread_id
           FROM unnest(p_ref_of, p_refs, p_ref_subjects) AS u (n, ref, subject)
-          JOIN thread_ref t ON t.account_id = p_account_id AND t.ref = u.ref AND t.subject_hash = u.subject
+         CROSS JOIN LATERAL (
+                SELECT thread_id
+                  FROM thread_ref
+                 WHERE account_id = p_account_id AND ref = u.ref AND subject_hash = u.subject OFFSET 0) AS t
          WHERE u.n >= 0
          GROUP BY u.n
     LOOP
@@ -190,7 +196,10 @@ BEGIN
     FOREACH v_n IN ARRAY v_later LOOP
         SELECT min(t.thread_id) INTO v_thread_id
           FROM unnest(p_ref_of, p_refs, p_ref_subjects) AS u (n, ref, subject)
-          JOIN thread_ref t ON t.account_id = p_account_id AND t.ref = u.ref AND t.subject_hash = u.subject
+         CROSS JOIN LATERAL (
+                SELECT thread_id
+                  FROM thread_ref
+                 WHERE account_id = p_account_id AND ref = u.ref AND subject_hash = u.subject OFFSET 0) AS t
          WHERE u.n = v_n;
         v_threads[v_n + 1] := coalesce(v_thread_id, p_first_message_id + v_n);
         INSERT INTO thread_ref (account_id, ref, subject_hash, thread_id)

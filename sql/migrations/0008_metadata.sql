@@ -13,6 +13,7 @@ CREATE TABLE annotation (
     PRIMARY KEY (account_id, mailbox_id, user_id, entry)
 );
 CREATE INDEX annotation_modseq ON annotation (account_id, modseq);
+ALTER TABLE annotation ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE annotation IS 'account: what clients note about mailboxes and about the server';
 
 -- Account 0 has no row to lock, and no counter but its rows: the newest of them is never dropped.

@@ -33,6 +33,7 @@ CREATE TABLE text_segment (
     PRIMARY KEY (account_id, segment_id)
 );
 ALTER TABLE text_segment ALTER COLUMN messages SET STORAGE EXTERNAL;
+ALTER TABLE text_segment ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE text_segment IS 'account: pieces of the text index (mail/store/text_segment.h)';
 
 CREATE TABLE text_bucket (
@@ -43,6 +44,7 @@ CREATE TABLE text_bucket (
     PRIMARY KEY (account_id, segment_id, bucket)
 );
 ALTER TABLE text_bucket ALTER COLUMN data SET STORAGE EXTERNAL;
+ALTER TABLE text_bucket ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE text_bucket IS 'account: postings of the text index';
 
 -- One worker of all hosts gets the account for p_seconds, and again as long as it asks in time. No row: another one has it.

@@ -18,4 +18,5 @@ CREATE TABLE message_growth (
     growth     bigint NOT NULL,                       -- bytes more when every line ends in CR LF
     PRIMARY KEY (account_id, blob_id)
 );
+ALTER TABLE message_growth ALTER account_id SET STATISTICS 0;
 COMMENT ON TABLE message_growth IS 'account: messages that are larger when sent line by line';

@@ -328,7 +328,7 @@ class FetchPartial(Fetch):
         missing = self.unanswered()
         if len(self.beyond) > len(missing):
             raise Broken(f"not in the window: {list(self.beyond.values())}; {missing} are")
-        self.client.suspects_gone += [e for e in missing if e in view.entries]
+        self.client.suspect(missing)
 
 
 # ---- object ids and previews (RFC 8474, RFC 8970) ------------------------------------------------

@@ -135,6 +135,58 @@ static void a_table_that_breaks_the_rules_is_found(void **state)
     }
 }
 
+/* Which of an account's rows there are many of, statistics know too late. */
+static void the_planner_takes_no_account_for_empty(void **state)
+{
+    (void)state;
+    assert_none(
+        "SELECT t.relname FROM " ACCOUNT_TABLES
+        " AS t JOIN pg_index i ON i.indrelid = t.oid AND i.indisprimary AND i.indnkeyatts > 1 "
+        "JOIN pg_attribute a ON a.attrelid = t.oid AND a.attname = 'account_id' "
+        "WHERE a.attstattarget <> 0");
+}
+
+#define MANY_MESSAGES                                                                              \
+    "INSERT INTO message (account_id, mailbox_id, uid, message_id, modseq, flags, "                \
+    "created_modseq, "                                                                             \
+    "thread_id, blob_id, size, received_at) "                                                      \
+    "SELECT 1000001, 1, g, g, g, 0, g, g, g, 1, now() FROM generate_series(1, 20000) AS g;"        \
+    "ANALYZE message"
+
+/* An import is over before anybody counts. */
+static void a_message_is_looked_up_by_its_own_index_whatever_the_statistics_say(void **state)
+{
+    static const struct {
+        const char *condition, *index;
+    } lookups[] = {
+        {"message_id = 5", "message_pkey"},
+        {"message_id BETWEEN 5 AND 9", "message_pkey"},
+        {"mailbox_id = 1 AND uid = 5", "message_uid"},
+        {"mailbox_id = 1 AND uid BETWEEN 5 AND 9", "message_uid"},
+        {"thread_id = 5", "message_thread"},
+    };
+    PGconn *pq = fixture_connect();
+
+    (void)state;
+    PQclear(PQexec(pq, "BEGIN"));
+    PQclear(PQexec(pq, MANY_MESSAGES));
+    for (size_t i = 0; i < sizeof lookups / sizeof lookups[0]; i++) {
+        char sql[256];
+        PGresult *r;
+
+        snprintf(sql, sizeof sql, "EXPLAIN SELECT * FROM message WHERE account_id = 1000002 AND %s",
+                 lookups[i].condition);
+        r = PQexec(pq, sql);
+        assert_int_equal(PQresultStatus(r), PGRES_TUPLES_OK);
+        if (strstr(PQgetvalue(r, 0, 0), lookups[i].index) == NULL)
+            print_error("%s: %s\n", lookups[i].condition, PQgetvalue(r, 0, 0));
+        assert_non_null(strstr(PQgetvalue(r, 0, 0), lookups[i].index));
+        PQclear(r);
+    }
+    PQclear(PQexec(pq, "ROLLBACK"));
+    PQfinish(pq);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +198,8 @@ int main(void)
         cmocka_unit_test(foreign_keys_begin_with_account_id),
         cmocka_unit_test(tables_of_accounts_have_no_triggers),
         cmocka_unit_test(a_table_that_breaks_the_rules_is_found),
+        cmocka_unit_test(the_planner_takes_no_account_for_empty),
+        cmocka_unit_test(a_message_is_looked_up_by_its_own_index_whatever_the_statistics_say),
     };
 
     return cmocka_run_group_tests(tests, start, fixture_stop);
