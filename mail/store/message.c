@@ -1,10 +1,12 @@
 /* message.c - reading messages in sets.
  *
- *   ids[] -> batches -> rows and cached forms in one round trip -> blobs by portions -> each()
+ *   ids[] -> batches -> rows and cached forms in one round trip -> blobs -> each()
  *
  * A batch whose ids lie close together is read as a range of the primary key, any other as a
  * list. Rows come back sorted by message_id and are given out in the order that was asked for.
- * Blobs are read by their own number: the store never joins them to messages. */
+ * Blobs are read by their own number: the store never joins them to messages. While a batch is
+ * given out the next one is read, with its blobs when those are no more than a portion; larger
+ * ones are read portion by portion when their turn comes, so that they are held once. */
 #include "mail/store/message.h"
 #include <stdlib.h>
 #include "mail/store/kept_text.h"
@@ -15,7 +17,9 @@
 
 #define BATCH_ROWS_MAX                                                                             \
     500 /* what PostgreSQL's socket holds while we are busy with the batch before */
-#define BATCH_BLOB_BYTES ((uint64_t)4 << 20)
+#define BATCH_BLOBS_MAX                                                                            \
+    100 /* the same for batches with blobs: a client must not wait for all of them */
+#define BATCH_BLOB_BYTES ((uint64_t)2 << 20)
 #define BATCH_TEXT_BYTES ((uint64_t)8 << 20)
 #define READERS_AT_EASE  16 /* more of them at once get smaller batches each */
 #define TEXT_SIZE_USUAL  ((uint64_t)512 << 10)
@@ -49,7 +53,7 @@ struct batch {
     struct blob_columns blob_columns;
     struct blob_columns text_columns;
     struct buf text_room; /* the text given out */
-    bool has_texts;       /* of all its messages, read ahead with the rows */
+    bool has_blobs;       /* or texts: of all its messages, read ahead with the rows */
 };
 
 /* Reads going on in this worker. Their clients may be slow, and hold what was read for them. */
@@ -400,15 +404,14 @@ static int fetch_blobs(struct batch *b, size_t from, size_t to, struct error *er
     return 0;
 }
 
-/* Texts are small: those of a whole batch come with its rows, while the batch before is looked at. */
+/* What fits a portion comes with the rows, while the batch before is given out. */
 static int batch_fetch(struct batch *b, struct error *err)
 {
     if (fetch_rows(b, err) < 0)
         return -1;
-    if (!wants(&b->reader, MESSAGE_TEXT) || wants(&b->reader, MESSAGE_BLOB) ||
-        portion_end(b, 0) < b->count)
+    if (!wants(&b->reader, MESSAGE_TEXT | MESSAGE_BLOB) || portion_end(b, 0) < b->count)
         return 0;
-    b->has_texts = true;
+    b->has_blobs = true;
     return fetch_blobs(b, 0, b->count, err);
 }
 
@@ -418,8 +421,8 @@ static int give_out_with_blobs(struct batch *b, struct error *err)
     int rc = 0;
 
     for (size_t from = 0; rc == 0 && from < b->count; from = to) {
-        to = portion_end(b, from);
-        if (!b->has_texts)
+        to = b->has_blobs ? b->count : portion_end(b, from);
+        if (!b->has_blobs)
             rc = fetch_blobs(b, from, to, err);
         if (rc == 0)
             rc = give_out(b, from, to, err);
@@ -436,7 +439,8 @@ static int give_out_with_blobs(struct batch *b, struct error *err)
 static size_t batch_count(const struct message_reader *r, size_t from)
 {
     size_t left = r->count - from;
-    size_t rows_max = (size_t)share_of(BATCH_ROWS_MAX, 20);
+    size_t rows_max =
+        (size_t)share_of(wants(r, MESSAGE_BLOB) ? BATCH_BLOBS_MAX : BATCH_ROWS_MAX, 20);
     size_t count_max = left < rows_max ? left : rows_max;
     uint64_t bytes = 0;
     size_t count = 0;
@@ -470,6 +474,7 @@ static void fetch_free(struct fetch *f)
 {
     pg_rows_free(&f->batch.rows);
     pg_rows_free(&f->batch.meta);
+    pg_rows_free(&f->batch.blobs);
     pg_rows_free(&f->batch.texts);
     buf_fini(&f->batch.text_room);
     arena_free(&f->batch.arena);

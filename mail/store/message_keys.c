@@ -7,7 +7,8 @@
  *   sent_us 8 | received_us 8 | size 8 | packed size 4 | packed keys (sort_keys.h)
  *
  * Whoever reads more messages than the cache is made for passes it by, so that one search of a
- * huge mailbox does not push out everybody's. */
+ * huge mailbox does not push out everybody's. What the cache does not have is read by two fibers,
+ * a slice each at a time, so that PostgreSQL works for one while the other looks at its answer. */
 #include "mail/store/message_keys.h"
 
 #include <stdlib.h>
@@ -16,10 +17,11 @@
 #include "server/base/map.h"
 #include "server/base/memory.h"
 #include "server/pg/pg.h"
+#include "server/run/channel.h"
 #include "sql_queries.h"
 
 #define CHUNK_IDS        256
-#define SLICE_COUNT      4000   /* messages of one query */
+#define SLICE_COUNT      1000   /* messages of one query */
 #define CACHED_COUNT_MAX 200000 /* messages of one reading that are kept */
 #define RECORD_HEAD_SIZE 28
 
@@ -290,36 +292,98 @@ static int give_out_rows(const struct message_keys_reader *r, const struct wante
     return 0;
 }
 
-static PARKS int read_missing(const struct message_keys_reader *r, struct wanted *v, size_t count,
-                              struct error *err)
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+/* Both fibers hold it; the one that waits may lose interest, and then its reader is gone. */
+struct reading {
+    const struct message_keys_reader *r; /* NULL: nobody waits any more */
+    size_t next;                         /* of the reader's ids: the slice to be taken next */
+    unsigned holders;
+    int rc;
+    struct error error;
+    struct wait_queue done;
+};
+
+static void reading_leave(struct reading *w)
+{
+    if (--w->holders == 0)
+        free(w);
+    else
+        wait_queue_wake_all(&w->done);
+}
+
+static PARKS int read_missing(struct reading *w, struct wanted *v, size_t count, struct error *err)
 {
     struct pg_rows rows = {0};
     int rc;
 
     sort_wanted(v, count);
-    rc = fetch(r, v, count, &rows, err);
-    if (rc == 0)
-        rc = give_out_rows(r, v, count, &rows, err);
+    rc = fetch(w->r, v, count, &rows, err);
+    if (rc == 0 && w->r != NULL)
+        rc = give_out_rows(w->r, v, count, &rows, err);
     pg_rows_free(&rows);
     forget_oldest();
     return rc;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+static PARKS int read_slice(struct reading *w, struct wanted *missing, struct error *err)
+{
+    size_t from = w->next, left = w->r->count - from, missing_count;
 
-int message_keys_read(const struct message_keys_reader *r, struct error *err)
+    w->next += left < SLICE_COUNT ? left : SLICE_COUNT;
+    if (give_out_cached(w->r, from, w->next, missing, &missing_count, err) < 0)
+        return -1;
+    return missing_count > 0 ? read_missing(w, missing, missing_count, err) : 0;
+}
+
+static PARKS void read_slices(struct reading *w)
 {
     struct wanted *missing = memory_array(SLICE_COUNT, sizeof *missing);
-    size_t to, missing_count;
-    int rc = 0;
+    struct error err = {0};
 
-    for (size_t from = 0; rc == 0 && from < r->count; from = to) {
-        to = r->count - from < SLICE_COUNT ? r->count : from + SLICE_COUNT;
-        rc = give_out_cached(r, from, to, missing, &missing_count, err);
-        if (rc == 0 && missing_count > 0)
-            rc = read_missing(r, missing, missing_count, err);
+    while (w->r != NULL && w->rc == 0 && w->next < w->r->count) {
+        if (read_slice(w, missing, &err) < 0 && w->rc == 0) {
+            w->rc = -1;
+            w->error = err;
+        }
         fiber_pause();
     }
     free(missing);
+}
+
+static void helper_fiber(void *arg)
+{
+    struct reading *w = arg;
+
+    read_slices(w);
+    reading_leave(w);
+}
+
+static PARKS int await_helper(struct reading *w, struct error *err)
+{
+    enum wake wake = WAKE_READY;
+
+    while (w->holders > 1 && wake == WAKE_READY)
+        wake = wait_queue_wait(&w->done, NO_DEADLINE);
+    return wake == WAKE_READY ? 0 : fiber_wake_error(wake, err);
+}
+
+int message_keys_read(const struct message_keys_reader *r, struct error *err)
+{
+    struct reading *w = memory_alloc(sizeof *w);
+    int rc;
+
+    *w = (struct reading){.r = r, .holders = 1};
+    wait_queue_init(&w->done);
+    if (r->count > SLICE_COUNT) {
+        w->holders++;
+        fiber_start("read_keys", helper_fiber, w);
+    }
+    read_slices(w);
+    rc = await_helper(w, err);
+    if (rc == 0 && w->rc < 0)
+        rc = fail(err, w->error.kind, "%s", w->error.text);
+    w->r = NULL;
+    reading_leave(w);
     return rc;
 }

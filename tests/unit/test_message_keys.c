@@ -62,6 +62,43 @@ CASE(keys_come_from_cache_and_database_alike)
     read_and_check(ids, 0, last);
 }
 
+/* So many that two fibers read them. */
+CASE(keys_of_many_messages_come_once_each)
+{
+    const int64_t last = 2300;
+    int64_t *ids = ARENA_ARRAY(store_arena, last, int64_t);
+
+    add_messages(1, last);
+    message_keys_cache_clear();
+    for (int64_t i = 0; i < last; i++)
+        ids[i] = (i * 1009) % last + 1;
+    read_and_check(ids, (size_t)last, last);
+    for (int64_t i = 0; i < last; i++)
+        ids[i] = i + 1;
+    read_and_check(ids, (size_t)last, last);
+    message_keys_cache_clear();
+    read_and_check(ids, (size_t)last, last);
+}
+
+static int refuse(void *arg, size_t index, const struct message_keys *m, struct error *err)
+{
+    return fail(err, ERR_CLOSED, "enough");
+}
+
+CASE(a_reader_that_has_enough_ends_both_fibers)
+{
+    int64_t ids[2300];
+    struct message_keys_reader reader = {
+        .account_id = 1, .ids = ids, .count = 2300, .each = refuse};
+
+    add_messages(1, 1100);
+    for (int64_t i = 0; i < 2300; i++)
+        ids[i] = i + 1;
+    assert_refused(message_keys_read(&reader, &err), ERR_CLOSED);
+    message_keys_cache_clear();
+    assert_refused(message_keys_read(&reader, &err), ERR_CLOSED);
+}
+
 static int take_sent(void *arg, size_t index, const struct message_keys *m, struct error *err)
 {
     int64_t *sent = arg;
@@ -133,6 +170,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keys_come_from_cache_and_database_alike),
+        cmocka_unit_test(keys_of_many_messages_come_once_each),
+        cmocka_unit_test(a_reader_that_has_enough_ends_both_fibers),
         cmocka_unit_test(the_date_is_in_utc_and_falls_back_to_the_arrival),
         cmocka_unit_test(the_reader_can_stop),
         cmocka_unit_test(a_copy_has_its_own_keys),
