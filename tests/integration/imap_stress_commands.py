@@ -612,6 +612,8 @@ class Store(OnMessages):
         return "CONDSTORE" not in self.client.enabled and "QRESYNC" not in self.client.enabled
 
     def fetched(self, entry, seq, items):
+        if b"FLAGS" not in items and id(entry) not in self.undo:
+            entry.flags = None          # it arrived since, and was changed all the same
         if id(entry) in self.answered:
             return
         if self.client.is_notified and not self.client.may_lose_rights() and self.is_news(entry, items):
