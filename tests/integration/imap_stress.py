@@ -812,8 +812,10 @@ def main():
             print(f"  {count:8} {name}")
     finally:
         if server.stop() != 0 or "Sanitizer" in server.log():
-            print(server.log()[-5000:])
             status = 1
+        if status != 0:
+            print(server.log()[-5000:])
+            print((server.data / "log/postgres.log").read_text(errors="replace")[-5000:])
         server.remove()
     sys.exit(status)
 
