@@ -155,8 +155,8 @@ CREATE FUNCTION mail_time(p_us bigint) RETURNS timestamptz LANGUAGE sql STABLE A
 $$;
 
 -- Threads of p_count new messages, as if they came one after the other: the oldest thread that shares a Message-ID under
--- the same base subject, else a new one. Messages that share nothing with an earlier one of the set are done together.
--- p_ref_of says whose reference each is, from 0 on; negative: nobody's.
+-- the same base subject, else a new one. A Message-ID stands for the thread that had it first: that of thread_ref, or of the
+-- first message of the set. p_ref_of says whose reference each is, from 0 on; negative: nobody's.
 CREATE FUNCTION mail_find_threads(
     p_account_id bigint, p_first_message_id bigint, p_count integer, p_ref_of integer[], p_refs bigint[],
     p_ref_subjects bigint[])
@@ -164,49 +164,26 @@ RETURNS bigint[] LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_threads bigint[] := ARRAY(SELECT p_first_message_id + g FROM generate_series(0, p_count - 1) AS g);
-    v_later integer[] := ARRAY(
-        SELECT DISTINCT u.n
-          FROM (SELECT n, min(n) OVER (PARTITION BY ref, subject) AS first_n
-                  FROM unnest(p_ref_of, p_refs, p_ref_subjects) AS u (n, ref, subject)
-                 WHERE n >= 0) AS u
-         WHERE u.n > u.first_n
-         ORDER BY u.n);
     v_found record;
-    v_thread_id bigint;
-    v_n integer;
 BEGIN
     FOR v_found IN
-        SELECT u.n, min(t.thread_id) AS thread_id
+        SELECT u.n, t.thread_id, min(u.n) OVER (PARTITION BY u.ref, u.subject) AS first_n
           FROM unnest(p_ref_of, p_refs, p_ref_subjects) AS u (n, ref, subject)
-         CROSS JOIN LATERAL (
+          LEFT JOIN LATERAL (
                 SELECT thread_id
                   FROM thread_ref
-                 WHERE account_id = p_account_id AND ref = u.ref AND subject_hash = u.subject OFFSET 0) AS t
+                 WHERE account_id = p_account_id AND ref = u.ref AND subject_hash = u.subject OFFSET 0) AS t ON true
          WHERE u.n >= 0
-         GROUP BY u.n
+         ORDER BY u.n
     LOOP
-        v_threads[v_found.n + 1] := v_found.thread_id;
+        v_threads[v_found.n + 1] := least(v_threads[v_found.n + 1],
+                                          coalesce(v_found.thread_id, v_threads[v_found.first_n + 1]));
     END LOOP;
     INSERT INTO thread_ref (account_id, ref, subject_hash, thread_id)
-    SELECT p_account_id, u.ref, u.subject, v_threads[u.n + 1]
+    SELECT DISTINCT ON (u.ref, u.subject) p_account_id, u.ref, u.subject, v_threads[u.n + 1]
       FROM unnest(p_ref_of, p_refs, p_ref_subjects) AS u (n, ref, subject)
-     WHERE u.n >= 0 AND u.n <> ALL (v_later)
+     WHERE u.n >= 0
+     ORDER BY u.ref, u.subject, u.n
         ON CONFLICT DO NOTHING;
-
-    FOREACH v_n IN ARRAY v_later LOOP
-        SELECT min(t.thread_id) INTO v_thread_id
-          FROM unnest(p_ref_of, p_refs, p_ref_subjects) AS u (n, ref, subject)
-         CROSS JOIN LATERAL (
-                SELECT thread_id
-                  FROM thread_ref
-                 WHERE account_id = p_account_id AND ref = u.ref AND subject_hash = u.subject OFFSET 0) AS t
-         WHERE u.n = v_n;
-        v_threads[v_n + 1] := coalesce(v_thread_id, p_first_message_id + v_n);
-        INSERT INTO thread_ref (account_id, ref, subject_hash, thread_id)
-        SELECT p_account_id, u.ref, u.subject, v_threads[v_n + 1]
-          FROM unnest(p_ref_of, p_refs, p_ref_subjects) AS u (n, ref, subject)
-         WHERE u.n = v_n
-            ON CONFLICT DO NOTHING;
-    END LOOP;
     RETURN v_threads;
 END $$;
