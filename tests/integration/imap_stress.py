@@ -3,8 +3,9 @@
 
 usage: imap_stress.py [--minutes N] [--sessions N] [--workers N] [--seed N] [--binary PATH] [--trace DIRECTORY]
 
-What each session does is in imap_stress_commands.py and imap_stress_extensions.py, what it believes in imap_model.py. Every few seconds the load
-stops; then all sessions, a fresh one and STATUS must agree, and every message must be where the answers said, once.
+What each session does is in imap_stress_commands.py and imap_stress_extensions.py, what it believes in imap_model.py.
+Every few seconds the load stops; then all sessions, a fresh one and STATUS must agree, and every message must be where the
+answers said, once.
 The seed fixes every choice; what the sessions meet still depends on how they interleave."""
 
 import argparse

@@ -902,12 +902,18 @@ class Search(Command):
             self.answer["ALL"] = []
         return True
 
-    def done(self, status, code):
-        view = self.client.view
-        if status != "OK" or view is None or not self.had_view:
-            return
+    def is_answered(self, status):
+        """Is there a result to look at, about the mailbox that is still open?"""
+        if status != "OK" or self.client.view is None or not self.had_view:
+            return False
         if self.answer is None:
             raise Broken("a search without an answer")
+        return True
+
+    def done(self, status, code):
+        view = self.client.view
+        if not self.is_answered(status):
+            return
         numbers = self.answer.get("ALL")
         if numbers is None:
             self.check_ends()

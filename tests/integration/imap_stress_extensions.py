@@ -249,10 +249,8 @@ class SearchPartial(Search):
 
     def done(self, status, code):
         view = self.client.view
-        if status != "OK" or view is None or not self.had_view:
+        if not self.is_answered(status):
             return
-        if self.answer is None:
-            raise Broken("a search without an answer")
         numbers = self.answer["PARTIAL"]
         self.check_size(numbers)
         if self.order is None:
