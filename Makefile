@@ -14,15 +14,15 @@ SHELL   := /bin/bash
 # What must be there, as Debian 12 and 13 name it.
 BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev libpq-dev \
 	libunbound-dev libcrypt-dev libinih-dev libidn2-dev libutf8proc-dev libsystemd-dev zlib1g-dev liblz4-dev libjansson-dev \
-	libboost-context-dev postgresql
+	libboost-context-dev libcurl4-openssl-dev libxml2-dev postgresql
 DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
 TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop \
-	offlineimap3 neomutt
+	offlineimap3 neomutt nsd python3-yaml msmtp
 NODE_PACKAGES := nodejs npm
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.
-LIBRARIES := openssl libmicrohttpd libpq libcrypt inih libidn2 libutf8proc libsystemd zlib liblz4 jansson
+LIBRARIES := openssl libmicrohttpd libpq libcrypt inih libidn2 libutf8proc libsystemd zlib liblz4 jansson libcurl libxml-2.0
 BY_HAND   := -lunbound -lboost_context -lpthread -lm
 
 ifeq ($(VARIANT),asan)
@@ -53,6 +53,7 @@ SOURCES := $(wildcard server/*/*.c mail/*/*.c dav/*/*.c webmail/*/*.c)
 LIB     := $(O)/libmerpati.a
 LIBOBJ  := $(SOURCES:%.c=$(O)/%.o) $(O)/gen/sql_queries.o $(O)/gen/sql_migrations.o
 UNIT    := $(patsubst tests/unit/%.c,$(O)/tests/%,$(wildcard tests/unit/test_*.c))
+TOOLS   := $(patsubst tests/tools/%.c,$(O)/tools/%,$(wildcard tests/tools/*.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,$(O)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 VALGRIND := $(shell sed -n 's/^VALGRIND = (\(.*\))/\1/p' tests/run.py | tr -d '",')
 # Headers are laid out by hand: their comments stand in columns.
@@ -144,6 +145,10 @@ $(O)/merpati: $(O)/server/main.o $(LIB)
 
 $(O)/tests/test_%: $(O)/tests/unit/test_%.o $(LIB)
 	@$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS) -lcmocka
+# Drivers of single modules, for tests in Python.
+$(O)/tools/%: $(O)/tests/tools/%.o $(LIB)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
 $(O)/tests/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(LIB)
 	@$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(PKG_LIBS)
 
@@ -160,7 +165,7 @@ test: test-deps
 	@$(MAKE) --no-print-directory $(PARALLEL) VARIANT=fuzz fuzz-build
 	@$(PYTHON) tests/run.py
 
-unit: $(UNIT) $(O)/merpati
+unit: $(UNIT) $(TOOLS) $(O)/merpati
 fuzz-build: $(FUZZ)
 fuzz: test-deps
 	@$(MAKE) --no-print-directory $(PARALLEL) VARIANT=fuzz fuzz-build
