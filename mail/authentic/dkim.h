@@ -1,7 +1,7 @@
 /* dkim.h - DKIM signatures: verified on arrival, made on the way out (RFC 6376, 8301, 8463, 8616).
  *
  * A message is its raw bytes. Bare line feeds count as line ends, so that what is signed or verified is
- * the message as SMTP carries it. All of the arithmetic runs on a helper thread. */
+ * the message as SMTP carries it. What is heavy in it runs on a helper thread. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -25,12 +25,13 @@ unsigned dkim_key_bits(const struct dkim_key *key);     /* 256 for Ed25519 */
 const char *dkim_algorithm_name(enum dkim_algorithm algorithm);         /* "rsa-sha256", "ed25519-sha256" */
 bool dkim_algorithm_parse(struct str name, enum dkim_algorithm *out);   /* also "rsa" and "ed25519" */
 
-struct str dkim_key_pem(struct arena *a, const struct dkim_key *key);   /* PKCS #8, as dkim_key_new takes it: a secret */
+PARKS struct str dkim_key_pem(struct arena *a, const struct dkim_key *key);   /* PKCS #8, as dkim_key_new takes it: a secret */
 
 /* "v=DKIM1; k=rsa; p=...", the text to be published at SELECTOR._domainkey.DOMAIN (RFC 6376, 3.6.1). */
-struct str dkim_key_record(struct arena *a, const struct dkim_key *key);
+PARKS struct str dkim_key_record(struct arena *a, const struct dkim_key *key);
 /* The same as one line of a zone file, in character strings of at most 255 bytes (RFC 6376, 3.6.2.2):
  * SELECTOR._domainkey.DOMAIN. IN TXT ( "..." "..." ) */
-struct str dkim_key_zone_line(struct arena *a, const struct dkim_key *key, struct str selector, struct str domain);
+PARKS struct str dkim_key_zone_line(struct arena *a, const struct dkim_key *key, struct str selector,
+                                    struct str domain);
 /* Does a published record carry this key? For checking what the DNS says. */
-bool dkim_key_matches_record(const struct dkim_key *key, struct str record);
+PARKS bool dkim_key_matches_record(const struct dkim_key *key, struct str record);
