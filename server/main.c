@@ -16,6 +16,7 @@
 #include "mail/store/maildrop.h"
 #include "mail/store/text_indexer.h"
 #include "mail/store/message_keys.h"
+#include "mail/store/trace.h"
 #include "mail/store/upkeep.h"
 #include "server/base/log.h"
 #include "server/cli/cli.h"
@@ -109,6 +110,7 @@ static int worker_start(unsigned index, struct error *err)
         http_start(http_builtin_routes, http_builtin_route_count, err) < 0)
         return -1;
     bus_start();
+    trace_start();
     text_indexer_start();
     maildrop_keeper_start(index);
     login_watch_keeper_start();
@@ -127,6 +129,7 @@ static void worker_stop(void)
     login_watch_keeper_stop();
     certificate_keeper_stop();
     http_stop();
+    trace_stop();
     bus_stop();
     mailbox_index_cache_clear();
     message_keys_cache_clear();

@@ -37,17 +37,21 @@ static void add_client(struct smtp_session *s, struct buf *b)
 {
     struct str peer = conn_peer_text(s->conn);
 
-    if (conn_peer(s->conn)->ss_family == AF_UNIX)
+    if (conn_peer(s->conn)->ss_family == AF_UNIX) {
         buf_addf(b, "(local)");
-    else
-        buf_addf(b, "(%.*s [%s%.*s])", STR_ARG(client_name(s)),
-                 str_index(peer, ':') >= 0 ? "IPv6:" : "", STR_ARG(peer));
+        return;
+    }
+    s->tx.client_name = arena_str(s->tx_arena, client_name(s));
+    buf_addf(b, "(%.*s [%s%.*s])", STR_ARG(s->tx.client_name),
+             str_index(peer, ':') >= 0 ? "IPv6:" : "", STR_ARG(peer));
 }
 
 void smtp_trace_begin(struct smtp_session *s)
 {
     struct buf *b = &s->tx.message;
 
+    s->tx.trace_id = trace_id_new();
+    trace_id_text(s->tx.trace_id, s->tx.trace_text);
     buf_clear(b);
     buf_addf(b, "Return-Path: <%.*s>\r\n", STR_ARG(s->tx.sender));
     buf_addf(b, "Received: from %.*s ", STR_ARG(s->helo));
@@ -55,7 +59,7 @@ void smtp_trace_begin(struct smtp_session *s)
     buf_addf(b, "\r\n\tby %s with %s", config.hostname, protocol_name(s));
     if (conn_is_tls(s->conn))
         buf_addf(b, "\r\n\t(%.*s)", STR_ARG(conn_tls_description(s->conn)));
-    buf_addf(b, "\r\n\tid %s.%u", conn_session_id(s->conn), s->tx.number);
+    buf_addf(b, "\r\n\tid %s", s->tx.trace_text);
     if (s->tx.rcpt_count == 1) /* more would show blind recipients to each other */
         buf_addf(b, "\r\n\tfor <%.*s>", STR_ARG(s->tx.rcpts[0].path));
     buf_adds(b, ";\r\n\t");
@@ -122,8 +126,7 @@ static void answer_recipient(struct smtp_session *s, const struct smtp_recipient
 {
     switch (status) {
     case DELIVERED:
-        smtp_reply(s, 250, "2.0.0", "<%.*s> %s.%u delivered", STR_ARG(r->path),
-                   conn_session_id(s->conn), s->tx.number);
+        smtp_reply(s, 250, "2.0.0", "<%.*s> %s delivered", STR_ARG(r->path), s->tx.trace_text);
         return;
     case DELIVERY_OVER_QUOTA:
         smtp_reply(s, 452, "4.2.2", "<%.*s> the mailbox is full", STR_ARG(r->path));
@@ -135,13 +138,62 @@ static void answer_recipient(struct smtp_session *s, const struct smtp_recipient
     }
 }
 
+/* ---- the trace ------------------------------------------------------------------------------------- */
+
+static void trace_facts(struct smtp_session *s, const struct message_prepared *m,
+                        struct trace_facts *f)
+{
+    struct str *recipients = ARENA_ARRAY(s->tx_arena, TRACE_RECIPIENTS_MAX, struct str);
+
+    for (size_t i = 0; i < s->tx.rcpt_count && i < TRACE_RECIPIENTS_MAX; i++)
+        recipients[i] = s->tx.rcpts[i].path;
+    *f = (struct trace_facts){
+        .direction = s->is_logged_in ? TRACE_SUBMITTED : TRACE_IN,
+        .client_ip = conn_peer_text(s->conn),
+        .client_name = s->tx.client_name,
+        .helo = s->helo,
+        .protocol = str_c(protocol_name(s)),
+        .tls = conn_is_tls(s->conn) ? conn_tls_description(s->conn) : STR(""),
+        .account_id = s->is_logged_in ? s->account_id : 0,
+        .sender = s->tx.sender,
+        .recipients = recipients,
+        .recipient_count = s->tx.rcpt_count,
+        .size = m->raw.n - s->tx.trace_size,
+    };
+    trace_header_facts(str_from(m->raw, s->tx.trace_size), f);
+}
+
+static void trace_copy(struct smtp_session *s, struct str path, const struct delivery *d)
+{
+    if (d->status == DELIVERED)
+        trace_delivered(s->tx.trace_id, path, d->account_id, STR("INBOX"));
+    else
+        trace_event(s->tx.trace_id, TRACE_REFUSED, path,
+                    d->status == DELIVERY_OVER_QUOTA ? STR("the mailbox is full")
+                                                     : STR("the account is gone"));
+}
+
+/* What was received, and where each recipient's copies went. */
+static void trace_message(struct smtp_session *s, const struct message_prepared *m,
+                          const struct delivery *v, size_t count)
+{
+    struct trace_facts facts;
+    size_t lines = 0;
+
+    trace_facts(s, m, &facts);
+    trace_received(s->tx.trace_id, &facts);
+    for (size_t i = 0; i < s->tx.rcpt_count; i++) {
+        const struct smtp_recipient *r = &s->tx.rcpts[i];
+        for (size_t j = r->first; j < r->first + r->count && lines < TRACE_LINES_MAX; j++, lines++)
+            trace_copy(s, r->path, find_delivery(v, count, s->tx.accounts[j]));
+        fiber_pause();
+    }
+}
+
 static void log_accepted(struct smtp_session *s, const struct message_prepared *m)
 {
-    char id[64];
-
-    snprintf(id, sizeof id, "%s.%u", conn_session_id(s->conn), s->tx.number);
     metric_inc(METRIC_smtp_messages_accepted);
-    log_info(&s->log, "message_accepted", KV("id", id), KV("from", s->tx.sender),
+    log_info(&s->log, "message_accepted", KV("id", s->tx.trace_text), KV("from", s->tx.sender),
              KV("rcpt", s->tx.rcpts[0].path), KV("rcpt_count", s->tx.rcpt_count),
              KV("size", m->raw.n));
 }
@@ -157,7 +209,7 @@ static int answer_smtp(struct smtp_session *s, const struct delivery *v, size_t 
     if (lost == count)
         return full > 0 ? smtp_reply(s, 452, "4.2.2", "the mailbox is full")
                         : smtp_reply(s, 550, "5.1.1", "the recipient's account is gone");
-    return smtp_reply(s, 250, "2.0.0", "%s.%u accepted", conn_session_id(s->conn), s->tx.number);
+    return smtp_reply(s, 250, "2.0.0", "%s accepted", s->tx.trace_text);
 }
 
 int smtp_deliver(struct smtp_session *s, struct error *err)
@@ -171,6 +223,7 @@ int smtp_deliver(struct smtp_session *s, struct error *err)
     if (mail_deliver(&message, v, count, err) < 0)
         return -1;
     log_accepted(s, &message);
+    trace_message(s, &message, v, count);
     if (s->role != SMTP_LMTP)
         return answer_smtp(s, v, count);
     for (size_t i = 0; i < s->tx.rcpt_count; i++)

@@ -2,6 +2,7 @@
 #pragma once
 #include "mail/smtp/smtp.h"
 #include "mail/smtp/smtp_parse.h"
+#include "mail/store/trace.h"
 #include "server/base/arena.h"
 #include "server/base/buf.h"
 #include "server/base/log.h"
@@ -39,7 +40,9 @@ struct smtp_tx {
     size_t trace_size;
     int64_t end_ms;                     /* by when all chunks must have come */
     enum smtp_fault fault;
-    unsigned number;                    /* in the session: part of the message's trace id */
+    int64_t trace_id;                   /* of the message; 0: none has begun */
+    char trace_text[TRACE_ID_TEXT_SIZE];/* the same for people: Received, answers, the log */
+    struct str client_name;             /* as Received has it */
 };
 
 struct smtp_session {

@@ -7,12 +7,11 @@
 
 void smtp_tx_reset(struct smtp_session *s)
 {
-    unsigned number = s->tx.number;
     struct buf message;
 
     smtp_message_discard(&s->tx);
     message = s->tx.message;
-    s->tx = (struct smtp_tx){.message = message, .number = number};
+    s->tx = (struct smtp_tx){.message = message};
     arena_reset(s->tx_arena);
     if (s->phase != SMTP_START && s->phase != SMTP_CLOSING)
         s->phase = SMTP_READY;
@@ -87,7 +86,6 @@ int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
     if (s->is_logged_in && check_submitter(s, &path, err) < 0)
         return -1;
     s->tx.sender = smtp_mailbox_text(s->tx_arena, path.local, path.domain);
-    s->tx.number++;
     s->phase = SMTP_MAIL;
     return smtp_reply(s, 250, "2.1.0", "sender ok");
 }

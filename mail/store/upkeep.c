@@ -8,6 +8,7 @@
  * The journal of other changes only spares an index from being read anew, and is kept for
  * CHANGE_AGE_MS. */
 #include "mail/store/upkeep.h"
+#include "mail/store/trace.h"
 #include "server/base/date.h"
 #include "server/base/log.h"
 #include "server/base/str.h"
@@ -19,6 +20,7 @@
 #define PURGE_INTERVAL_S  300
 #define FORGET_INTERVAL_S 86400
 #define AUDIT_INTERVAL_S  (7 * 86400)
+#define TRACE_INTERVAL_S  3600
 #define TOMBSTONE_AGE_MS  (INT64_C(365) * 86400 * 1000)
 #define CHANGE_AGE_MS     (INT64_C(14) * 86400 * 1000)
 #define UNUSED_AGE_MS     (INT64_C(3600) * 1000)
@@ -336,6 +338,11 @@ static int do_audit(struct error *err)
     return store_forget_growth(err) < 0 ? -1 : store_audit_blobs(&count, err);
 }
 
+static int do_trace(struct error *err)
+{
+    return trace_upkeep(config.trace_retention, err);
+}
+
 static const struct upkeep_task {
     const char *name; /* its row in store_upkeep */
     int interval_s;
@@ -344,6 +351,7 @@ static const struct upkeep_task {
     {"purge", PURGE_INTERVAL_S, do_purge},
     {"forget", FORGET_INTERVAL_S, do_forget},
     {"audit", AUDIT_INTERVAL_S, do_audit},
+    {"trace", TRACE_INTERVAL_S, do_trace},
 };
 
 static bool claim(const struct upkeep_task *task, struct error *err)

@@ -43,6 +43,16 @@ static const struct {
                      "an address of a person or a group, or anyone; -WHO takes away"},
     [OPTION_RIGHTS] = {"rights", "LETTERS", "as in IMAP: lrs reads, lrswipkxte works, a shares on"},
     [OPTION_LIST] = {"list", NULL, "only show who may do what"},
+    [OPTION_ID] = {"id", "ID", "the trace id, as Received fields and reports have it"},
+    [OPTION_MESSAGE_ID] = {"message-id", "<ID>", "the field Message-ID"},
+    [OPTION_SENDER] = {"sender", "ADDRESS", "of the envelope; or a domain"},
+    [OPTION_RECIPIENT] = {"recipient", "ADDRESS", "of the envelope; or a domain"},
+    [OPTION_SUBJECT] = {"subject", "WORDS", "words that the subject holds"},
+    [OPTION_ACCOUNT] = {"account", "ADDRESS", "of one of our accounts"},
+    [OPTION_SINCE] = {"since", "TIME", "2026-11-23, 2026-11-23T10:00:00Z, or an age: 90m, 12h, 2d"},
+    [OPTION_UNTIL] = {"until", "TIME", "likewise"},
+    [OPTION_LIMIT] = {"limit", "COUNT", "the newest so many"},
+    [OPTION_BEFORE] = {"before", "ID", "only older ones than this"},
 };
 #define COMMON_OPTIONS (TAKES(JSON) | TAKES(DATA) | TAKES(CONFIG) | TAKES(SET))
 
@@ -53,6 +63,7 @@ static const struct {
     {"domain", cli_domain_commands}, {"account", cli_account_commands},
     {"alias", cli_alias_commands},   {"group", cli_group_commands},
     {"room", cli_room_commands},     {"config", cli_config_commands},
+    {"trace", cli_trace_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 
@@ -70,10 +81,11 @@ struct line {
 
 static void print_command(FILE *to, const char *noun, const struct cli_command *command)
 {
-    fprintf(to, "  merpati %s %s%s%s\n      %s\n", noun, command->verb,
-            command->arguments[0] != '\0' ? " " : "", command->arguments, command->meaning);
+    fprintf(to, "  merpati %s%s%s%s%s\n      %s\n", noun, command->verb[0] != '\0' ? " " : "",
+            command->verb, command->arguments[0] != '\0' ? " " : "", command->arguments,
+            command->meaning);
     for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (command->options & (1u << i))
+        if (command->options & (UINT64_C(1) << i))
             fprintf(to, "      --%s%s%s: %s\n", options[i].name,
                     options[i].value != NULL ? " " : "",
                     options[i].value != NULL ? options[i].value : "", options[i].meaning);
@@ -97,7 +109,7 @@ static void print_usage(FILE *to, struct str noun)
     }
     fprintf(to, "Every command takes");
     for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (COMMON_OPTIONS & (1u << i))
+        if (COMMON_OPTIONS & (UINT64_C(1) << i))
             fprintf(to, " [--%s%s%s]", options[i].name, options[i].value != NULL ? " " : "",
                     options[i].value != NULL ? options[i].value : "");
     fprintf(to, ".\n");
@@ -191,7 +203,7 @@ static const struct cli_command *find_command(const struct line *line, size_t *w
             continue;
         for (const struct cli_command *c = nouns[i].commands; c->verb != NULL; c++) {
             *words_used = 1 + match_verb(line, c->verb);
-            if (*words_used > 1)
+            if (*words_used > 1 || c->verb[0] == '\0')
                 return c;
         }
         return fail_null(err, ERR_SYNTAX, "%s what? See \"merpati help %s\"", nouns[i].name,
@@ -205,7 +217,7 @@ static int check_use(const struct line *line, const struct cli_command *command,
                      struct error *err)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++)
-        if (line->options[i] != NULL && !((command->options | COMMON_OPTIONS) & (1u << i)))
+        if (line->options[i] != NULL && !((command->options | COMMON_OPTIONS) & (UINT64_C(1) << i)))
             return fail(err, ERR_SYNTAX, "--%s does not belong to \"%.*s %s\"", options[i].name,
                         STR_ARG(line->words[0]), command->verb);
     if (arg_count < command->args_min || arg_count > command->args_max)

@@ -16,10 +16,12 @@ enum cli_option {
     OPTION_NAME, OPTION_KIND, OPTION_PASSWORD_STDIN, OPTION_PASSWORD_HASH, OPTION_QUOTA, OPTION_MESSAGES,
     OPTION_FROM_CSV, OPTION_AS, OPTION_DOMAIN, OPTION_REMOVED, OPTION_EQUIPMENT, OPTION_ADMINISTRATOR,
     OPTION_MAILBOX, OPTION_WITH, OPTION_RIGHTS, OPTION_LIST,
+    OPTION_ID, OPTION_MESSAGE_ID, OPTION_SENDER, OPTION_RECIPIENT, OPTION_SUBJECT, OPTION_ACCOUNT, OPTION_SINCE,
+    OPTION_UNTIL, OPTION_LIMIT, OPTION_BEFORE,
     OPTION_COUNT
 };
 
-#define TAKES(option) (1u << OPTION_##option)
+#define TAKES(option) (UINT64_C(1) << OPTION_##option)
 #define CLI_ARGS_MAX 1000
 
 struct cli {
@@ -33,10 +35,10 @@ struct cli {
 };
 
 struct cli_command {
-    const char *verb;                                   /* may be two words: "app-password add" */
+    const char *verb;                                   /* may be two words: "app-password add"; "": the noun says it all */
     const char *arguments;                              /* for the usage line */
     unsigned args_min, args_max;
-    unsigned options;                                   /* TAKES() of what it takes beside the common ones */
+    uint64_t options;                                   /* TAKES() of what it takes beside the common ones */
     int (*prepare)(struct cli *c, struct error *err);   /* may be NULL */
     PARKS int (*run)(struct cli *c, struct error *err);
     bool needs_no_database;
@@ -50,6 +52,7 @@ extern const struct cli_command cli_alias_commands[];
 extern const struct cli_command cli_group_commands[];
 extern const struct cli_command cli_room_commands[];
 extern const struct cli_command cli_config_commands[];
+extern const struct cli_command cli_trace_commands[];
 
 static inline bool cli_has(const struct cli *c, enum cli_option option) { return c->options[option] != NULL; }
 static inline struct str cli_value(const struct cli *c, enum cli_option option) { return str_c(c->options[option]); }
