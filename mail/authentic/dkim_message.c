@@ -67,7 +67,7 @@ int dkim_message_read(struct arena *a, struct str message, struct dkim_message *
                       struct error *err)
 {
     struct header_field field;
-    size_t count, header_size, buckets = 16;
+    size_t count, header_size = 0, buckets = 16;
 
     *out = (struct dkim_message){0};
     if (count_fields(message, &count, &header_size, err) < 0)
