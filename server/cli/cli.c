@@ -63,7 +63,7 @@ static const struct {
     {"domain", cli_domain_commands}, {"account", cli_account_commands},
     {"alias", cli_alias_commands},   {"group", cli_group_commands},
     {"room", cli_room_commands},     {"config", cli_config_commands},
-    {"trace", cli_trace_commands},
+    {"trace", cli_trace_commands},   {"dkim", cli_dkim_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 
