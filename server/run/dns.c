@@ -5,7 +5,8 @@
  * then never calls back, so the query may live on the fiber's stack.
  *
  * DNSSEC: with the root's key at hand answers are validated permissively. What validates is
- * marked secure; what does not is an ordinary answer, for many resolvers strip signatures. */
+ * marked secure; what does not is an ordinary answer, for many resolvers strip signatures. Who sets
+ * dns_trust_anchor says that his resolver does not: then what fails its check is no answer. */
 #include "server/run/dns.h"
 
 #include <arpa/inet.h>
@@ -17,6 +18,7 @@
 
 #include "server/base/log.h"
 #include "server/base/memory.h"
+#include "server/base/net.h"
 #include "server/run/channel.h"
 #include "server/run/config.h"
 #include "server/run/loop.h"
@@ -87,18 +89,26 @@ static void choose_servers(struct ub_ctx *context)
 {
     char forward[INET6_ADDRSTRLEN + 8];
 
-    if (config.dns_server[0] == '\0') {
+    if (config.dns_server[0] == '\0')
         ub_ctx_resolvconf(context, NULL); /* without nameservers there: from the root */
-        for (size_t i = 0; i < sizeof root_keys / sizeof root_keys[0]; i++) {
-            if (access(root_keys[i], R_OK) == 0) {
-                ub_ctx_add_ta_file(context, root_keys[i]);
-                break;
-            }
-        }
+    else if (forward_text(str_c(config.dns_server), forward, sizeof forward))
+        ub_ctx_set_fwd(context, forward);
+}
+
+/* A resolver named by hand is not known to pass signatures on, so it is validated only when asked for. */
+static void choose_trust(struct ub_ctx *context)
+{
+    if (config.dns_trust_anchor[0] != '\0') {
+        ub_ctx_add_ta_file(context, config.dns_trust_anchor);
         return;
     }
-    if (forward_text(str_c(config.dns_server), forward, sizeof forward))
-        ub_ctx_set_fwd(context, forward);
+    set_option(context, "val-permissive-mode:", "yes");
+    for (size_t i = 0; i < sizeof root_keys / sizeof root_keys[0]; i++) {
+        if (config.dns_server[0] == '\0' && access(root_keys[i], R_OK) == 0) {
+            ub_ctx_add_ta_file(context, root_keys[i]);
+            return;
+        }
+    }
 }
 
 /* The next record of dns_override; false at the end. */
@@ -143,7 +153,12 @@ static int add_overrides(struct ub_ctx *context, struct error *err)
 {
     struct str rest = str_c(config.dns_override), record;
 
-    ub_ctx_zone_add(context, "test.", "transparent");
+    /* The first call that needs the whole context: it reads the trust anchors. */
+    if (ub_ctx_zone_add(context, "test.", "transparent") != 0)
+        return fail(err, ERR_SYNTAX,
+                    "dns_trust_anchor: \"%.120s\" does not hold DS or DNSKEY records; name a file "
+                    "such as /usr/share/dns/root.key",
+                    config.dns_trust_anchor);
     ub_ctx_zone_add(context, "invalid.", "transparent");
     while (next_override(&rest, &record))
         clear_builtin(context, record);
@@ -164,13 +179,13 @@ static struct ub_ctx *context_new(void)
     ub_ctx_async(context, 1);       /* a thread: our loop waits for nothing but its pipe */
     set_option(context, "do-not-query-localhost:", "no");
     set_option(context, "unblock-lan-zones:", "yes");
-    set_option(context, "val-permissive-mode:", "yes");
     set_option(context, "infra-keep-probing:", "yes");
     if (!config.dns_cache) {
         set_option(context, "cache-max-ttl:", "0");
         set_option(context, "cache-max-negative-ttl:", "0");
     }
     choose_servers(context);
+    choose_trust(context);
     return context;
 }
 
@@ -245,7 +260,12 @@ int dns_check_settings(struct error *err)
                     "dns_server: \"%.80s\" is not an address; write 192.0.2.53 or "
                     "[2001:db8::53]:5353",
                     config.dns_server);
-    if (config.dns_override[0] == '\0')
+    if (config.dns_trust_anchor[0] != '\0' && access(config.dns_trust_anchor, R_OK) != 0)
+        return fail(err, ERR_NOT_FOUND,
+                    "dns_trust_anchor: \"%.120s\" cannot be read; name a file with DS or DNSKEY "
+                    "records, such as /usr/share/dns/root.key",
+                    config.dns_trust_anchor);
+    if (config.dns_override[0] == '\0' && config.dns_trust_anchor[0] == '\0')
         return 0;
     offload(opening_run, &opening);
     if (opening.context == NULL)
@@ -277,30 +297,43 @@ static void query_answered(void *arg, int status, struct ub_result *result)
     fiber_wake(q->waiter);
 }
 
-/* Letters, digits and what else printable ASCII has, in labels of 1 to 63. */
+/* The size of the first byte as names are written here: itself, or \DDD; 0: impossible. */
+static size_t name_byte_size(struct str s)
+{
+    unsigned value = 0;
+
+    if (s.p[0] != '\\')
+        return s.p[0] > ' ' && s.p[0] <= '~' && s.p[0] != '"';
+    for (size_t i = 1; i <= 3; i++) {
+        if (i >= s.n || s.p[i] < '0' || s.p[i] > '9')
+            return 0;
+        value = 10 * value + (unsigned)(s.p[i] - '0');
+    }
+    return value <= 255 ? 4 : 0;
+}
+
+/* Labels of 1 to 63 bytes: letters, digits, what else printable ASCII has, and any byte as \DDD. */
 static bool name_is_possible(struct str name)
 {
-    struct str label;
+    size_t size = 0, label_size = 0;
 
     if (name.n > 0 && name.p[name.n - 1] == '.')
         name.n--;
-    if (name.n == 0 || name.n > NAME_MAX_SIZE)
-        return false;
-    for (size_t i = 0; i < name.n; i++)
-        if (name.p[i] <= ' ' || name.p[i] > '~' || name.p[i] == '\\' || name.p[i] == '"')
+    for (size_t step; name.n > 0; name = str_from(name, step)) {
+        step = name_byte_size(name);
+        if (step == 0 || (name.p[0] == '.' && label_size == 0))
             return false;
-    for (bool has_more = true; has_more;) {
-        has_more = str_cut(name, '.', &label, &name);
-        if (label.n == 0 || label.n > LABEL_MAX_SIZE)
+        label_size = name.p[0] == '.' ? 0 : label_size + 1;
+        if (label_size > LABEL_MAX_SIZE || ++size > NAME_MAX_SIZE)
             return false;
     }
-    return true;
+    return label_size > 0;
 }
 
 static int query_start(struct query *q, struct str name, enum dns_type type, int64_t deadline_ms,
                        struct error *err)
 {
-    char text[NAME_MAX_SIZE + 2];
+    char text[4 * NAME_MAX_SIZE + 2]; /* every byte as \DDD */
     int status;
 
     *q = (struct query){.waiter = fiber_self()};
@@ -379,6 +412,41 @@ PARKS int dns_lookup(struct arena *a, struct str name, enum dns_type type, struc
     if (query_start(&q, name, type, deadline_ms, err) < 0 || query_wait(&q, deadline_ms, err) < 0)
         return -1;
     return query_finish(a, &q, out, err);
+}
+
+PARKS void dns_lookup_all(struct arena *a, struct dns_question *v, size_t count, int64_t timeout_ms)
+{
+    int64_t deadline_ms = loop_deadline(timeout_ms);
+    struct query *queries = ARENA_ARRAY(a, count, struct query);
+
+    for (size_t i = 0; i < count; i++) {
+        v[i].answer = (struct dns_answer){.status = DNS_NO_DATA};
+        v[i].err.kind = ERR_NONE;
+        query_start(&queries[i], v[i].name, v[i].type, deadline_ms, &v[i].err);
+    }
+    /* Each is waited for or cancelled, whatever became of the others: libunbound knows where they are. */
+    for (size_t i = 0; i < count; i++)
+        if (v[i].err.kind == ERR_NONE)
+            query_wait(&queries[i], deadline_ms, &v[i].err);
+    for (size_t i = 0; i < count; i++)
+        if (v[i].err.kind == ERR_NONE)
+            query_finish(a, &queries[i], &v[i].answer, &v[i].err);
+}
+
+struct str dns_escape_name(struct arena *a, struct str raw)
+{
+    char *text = arena_alloc(a, 4 * raw.n + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < raw.n; i++) {
+        unsigned char c = (unsigned char)raw.p[i];
+
+        if (c > ' ' && c <= '~' && c != '\\' && c != '"')
+            text[n++] = (char)c;
+        else
+            n += (size_t)sprintf(text + n, "\\%03u", c);
+    }
+    return str_of(text, n);
 }
 
 /* ---- what rdata holds ---------------------------------------------------------------------- */
@@ -517,32 +585,21 @@ static void merge_answers(struct dns_answer *v4, const struct dns_answer *v6)
         v4->canonical_name = v6->canonical_name;
 }
 
-/* Both queries are waited for, whatever becomes of the first: they live on this stack. */
+/* One half of the answer is enough, if there is an address in it. */
 static int lookup_both(struct arena *a, struct str host, struct dns_answer *v4,
                        struct dns_answer *v6, struct error *err)
 {
-    int64_t deadline_ms = loop_deadline(config.dns_timeout);
-    struct query q4, q6;
-    struct error err4 = {0}, err6 = {0};
-    int status4, status6;
+    struct dns_question q[2] = {{.name = host, .type = DNS_A}, {.name = host, .type = DNS_AAAA}};
 
-    if (query_start(&q4, host, DNS_A, deadline_ms, err) < 0)
-        return -1;
-    status6 = query_start(&q6, host, DNS_AAAA, deadline_ms, &err6);
-    status4 = query_wait(&q4, deadline_ms, &err4);
-    if (status6 == 0)
-        status6 = query_wait(&q6, deadline_ms, &err6);
-    if (status4 == 0)
-        status4 = query_finish(a, &q4, v4, &err4);
-    if (status6 == 0)
-        status6 = query_finish(a, &q6, v6, &err6);
-    if (status4 == 0 && status6 == 0)
+    dns_lookup_all(a, q, 2, config.dns_timeout);
+    *v4 = q[0].answer;
+    *v6 = q[1].answer;
+    if (v4->count > 0 || v6->count > 0)
         return 0;
-    /* One half of the answer is enough, if there is an address in it. */
-    if ((status4 == 0 && v4->count > 0) || (status6 == 0 && v6->count > 0))
-        return 0;
-    return status4 < 0 ? fail(err, err4.kind, "%s", err4.text)
-                       : fail(err, err6.kind, "%s", err6.text);
+    for (size_t i = 0; i < 2; i++)
+        if (q[i].err.kind != ERR_NONE)
+            return fail(err, q[i].err.kind, "%s", q[i].err.text);
+    return 0;
 }
 
 PARKS int dns_lookup_addresses(struct arena *a, struct str host, struct sockaddr_storage **out,
@@ -563,77 +620,98 @@ PARKS int dns_lookup_addresses(struct arena *a, struct str host, struct sockaddr
     return 0;
 }
 
-static struct str reverse_name(struct arena *a, const struct sockaddr_storage *address)
+static bool is_ipv4(const uint8_t address[16])
 {
-    const struct sockaddr_in *in = (const struct sockaddr_in *)address;
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
-    const unsigned char *p = (const unsigned char *)&in->sin_addr;
-    char text[80];
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+    return memcmp(address, mapped, sizeof mapped) == 0;
+}
+
+struct str dns_reversed(struct arena *a, const struct sockaddr_storage *address)
+{
+    uint8_t p[16];
+    char text[64];
     size_t n = 0;
 
-    if (address->ss_family == AF_INET)
-        return arena_printf(a, "%u.%u.%u.%u.in-addr.arpa.", p[3], p[2], p[1], p[0]);
-    if (address->ss_family != AF_INET6)
+    if (!net_address(address, p))
         return STR_NULL;
+    if (is_ipv4(p))
+        return arena_printf(a, "%u.%u.%u.%u", p[15], p[14], p[13], p[12]);
     for (int i = 15; i >= 0; i--) {
-        unsigned char byte = in6->sin6_addr.s6_addr[i];
-
-        text[n++] = "0123456789abcdef"[byte & 15];
+        text[n++] = "0123456789abcdef"[p[i] & 15];
         text[n++] = '.';
-        text[n++] = "0123456789abcdef"[byte >> 4];
+        text[n++] = "0123456789abcdef"[p[i] >> 4];
         text[n++] = '.';
     }
-    return arena_printf(a, "%.*sip6.arpa.", (int)n, text);
+    return arena_str(a, str_of(text, n - 1));
 }
 
-static bool same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+/* Is the client among the addresses of an answer? */
+static bool answer_has(const struct dns_answer *answer, const uint8_t address[16])
 {
-    if (a->ss_family != b->ss_family)
-        return false;
-    if (a->ss_family == AF_INET)
-        return memcmp(&((const struct sockaddr_in *)a)->sin_addr,
-                      &((const struct sockaddr_in *)b)->sin_addr, 4) == 0;
-    return memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
-                  &((const struct sockaddr_in6 *)b)->sin6_addr, 16) == 0;
+    size_t size = is_ipv4(address) ? 4 : 16;
+
+    for (size_t i = 0; i < answer->count; i++)
+        if (answer->rdata[i].n == size &&
+            memcmp(answer->rdata[i].p, address + 16 - size, size) == 0)
+            return true;
+    return false;
 }
 
-static int name_leads_back(struct arena *a, struct str name, const struct sockaddr_storage *address,
-                           struct error *err)
+/* The names of the PTR records, as questions for their addresses. */
+static size_t ask_names(struct arena *a, const struct dns_answer *ptr, enum dns_type type,
+                        struct dns_question *q)
 {
-    struct sockaddr_storage *all;
-    struct dns_answer answer;
+    size_t count = 0;
+
+    for (size_t i = 0; i < ptr->count && count < PTR_NAMES_MAX; i++) {
+        struct str name = dns_rdata_name(a, ptr->rdata[i], 0);
+
+        if (name_is_possible(name))
+            q[count++] = (struct dns_question){.name = name, .type = type};
+    }
+    dns_lookup_all(a, q, count, config.dns_timeout);
+    return count;
+}
+
+PARKS int dns_lookup_reverse(struct arena *a, const struct sockaddr_storage *address,
+                             struct dns_reverse *out, struct error *err)
+{
+    struct dns_question *q = ARENA_ARRAY(a, PTR_NAMES_MAX, struct dns_question);
+    struct str reversed = dns_reversed(a, address);
+    struct dns_answer ptr;
+    uint8_t binary[16];
     size_t count;
 
-    if (dns_lookup_addresses(a, name, &all, &count, &answer, err) < 0)
+    *out = (struct dns_reverse){.names = ARENA_ARRAY(a, PTR_NAMES_MAX, struct str)};
+    if (!net_address(address, binary))
+        return 0; /* a unix socket has no name */
+    reversed =
+        arena_printf(a, "%.*s.%s.arpa.", STR_ARG(reversed), is_ipv4(binary) ? "in-addr" : "ip6");
+    if (dns_lookup(a, reversed, DNS_PTR, &ptr, err) < 0)
         return -1;
-    for (size_t i = 0; i < count; i++)
-        if (same_address(&all[i], address))
-            return 1;
+    out->ptr_count = ptr.count;
+    count = ask_names(a, &ptr, is_ipv4(binary) ? DNS_A : DNS_AAAA, q);
+    for (size_t i = 0; i < count; i++) {
+        if (q[i].err.kind != ERR_NONE)
+            out->is_incomplete = true;
+        else if (answer_has(&q[i].answer, binary))
+            out->names[out->count++] = q[i].name;
+    }
     return 0;
 }
 
 PARKS int dns_confirmed_name(struct arena *a, const struct sockaddr_storage *address,
                              struct str *out, struct error *err)
 {
-    struct str reverse = reverse_name(a, address);
-    struct dns_answer answer;
+    struct dns_reverse reverse;
 
     *out = STR_NULL;
-    if (reverse.n == 0)
-        return 0;
-    if (dns_lookup(a, reverse, DNS_PTR, &answer, err) < 0)
+    if (dns_lookup_reverse(a, address, &reverse, err) < 0)
         return -1;
-    for (size_t i = 0; i < answer.count && i < PTR_NAMES_MAX; i++) {
-        struct str name = dns_rdata_name(a, answer.rdata[i], 0);
-        struct error own = {0};
-        int leads_back = name.n == 0 ? 0 : name_leads_back(a, name, address, &own);
-
-        if (leads_back < 0 && own.kind != ERR_SYNTAX)
-            return fail(err, own.kind, "%s", own.text);
-        if (leads_back == 1) {
-            *out = name;
-            return 0;
-        }
-    }
+    if (reverse.count == 0 && reverse.is_incomplete)
+        return fail(err, ERR_TRY_LATER, "DNS could not answer");
+    if (reverse.count > 0)
+        *out = reverse.names[0];
     return 0;
 }

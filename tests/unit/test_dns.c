@@ -253,6 +253,9 @@ static void impossible_names_are_not_asked(void **state)
         ".a",
         "a b.test",
         "a\\.test",
+        "a\\12.test",
+        "a\\256.test",
+        "a.test\\",
         "caf\xc3\xa9.test",
         "tab\t.test",
         "a123456789012345678901234567890123456789012345678901234567890123.test",
@@ -269,6 +272,51 @@ static void impossible_names_are_not_asked(void **state)
         assert_int_equal(dns_lookup(arena, str_c(names[i]), DNS_A, &a, &err), -1);
         assert_int_equal(err.kind, ERR_SYNTAX);
     }
+}
+
+static void body_strange_names(void *arg)
+{
+    struct error err = {0};
+    struct dns_answer a;
+    struct str raw = str_of("A b\\\"\xff.\0", 8);
+
+    assert_str(dns_escape_name(arena, raw), "A\\032b\\092\\034\\255.\\000");
+    assert_int_equal(dns_lookup(arena, STR("\\104ost.example.test"), DNS_A, &a, &err), 0);
+    assert_int_equal(a.count, 1);
+    raw = str_head(raw, 6); /* the server above knows no NUL in names */
+    assert_int_equal(dns_lookup(arena, dns_escape_name(arena, raw), DNS_A, &a, &err), 0);
+    assert_int_equal(a.status, DNS_NO_NAME);
+}
+
+static void any_byte_may_stand_in_a_name(void **state)
+{
+    loop_run_fiber("dns", body_strange_names, NULL);
+}
+
+static void body_all(void *arg)
+{
+    struct dns_question q[] = {
+        {.name = STR("host.example.test"), .type = DNS_A},
+        {.name = STR("fail.example.test"), .type = DNS_A},
+        {.name = STR("a..b"), .type = DNS_A},
+        {.name = STR("example.test"), .type = DNS_TXT},
+        {.name = STR("nobody.example.test"), .type = DNS_MX},
+    };
+
+    dns_lookup_all(arena, q, sizeof q / sizeof q[0], 30000);
+    assert_int_equal(q[0].err.kind, ERR_NONE);
+    assert_bytes(q[0].answer.rdata[0], "\xc0\x00\x02\x09");
+    assert_int_equal(q[1].err.kind, ERR_TRY_LATER);
+    assert_int_equal(q[2].err.kind, ERR_SYNTAX);
+    assert_int_equal(q[3].answer.count, 1);
+    assert_int_equal(q[4].err.kind, ERR_NONE);
+    assert_int_equal(q[4].answer.status, DNS_NO_NAME);
+    dns_lookup_all(arena, q, 0, 30000);
+}
+
+static void questions_asked_together_fail_alone(void **state)
+{
+    loop_run_fiber("dns", body_all, NULL);
 }
 
 static void body_overrides(void *arg)
@@ -318,6 +366,21 @@ static void body_confirmed(void *arg)
 static void a_name_counts_only_when_it_leads_back(void **state)
 {
     loop_run_fiber("dns", body_confirmed, NULL);
+}
+
+static void addresses_are_reversed_for_questions(void **state)
+{
+    struct sockaddr_storage v4 = {.ss_family = AF_INET}, v6 = {.ss_family = AF_INET6},
+                            local = {.ss_family = AF_UNIX};
+
+    inet_pton(AF_INET, "192.0.2.7", &((struct sockaddr_in *)&v4)->sin_addr);
+    assert_str(dns_reversed(arena, &v4), "7.2.0.192");
+    inet_pton(AF_INET6, "::ffff:192.0.2.7", &((struct sockaddr_in6 *)&v6)->sin6_addr);
+    assert_str(dns_reversed(arena, &v6), "7.2.0.192");
+    inet_pton(AF_INET6, "2001:db8::567:89ab", &((struct sockaddr_in6 *)&v6)->sin6_addr);
+    assert_str(dns_reversed(arena, &v6),
+               "b.a.9.8.7.6.5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2");
+    assert_str(dns_reversed(arena, &local), "");
 }
 
 static void ask_host(void *arg)
@@ -406,14 +469,40 @@ static void bad_settings_are_told_at_start(void **state)
     }
 }
 
+static void a_trust_anchor_that_is_none_is_told_at_start(void **state)
+{
+    char path[] = "/tmp/merpati-anchor-XXXXXX";
+    int fd = mkstemp(path);
+    struct error err = {0};
+
+    assert_int_equal(write(fd, "no records\n", 11), 11);
+    close(fd);
+    config.dns_trust_anchor = path;
+    assert_int_equal(dns_check_settings(&err), -1);
+    assert_non_null(strstr(err.text, "DS or DNSKEY"));
+    unlink(path);
+    err = (struct error){0};
+    assert_int_equal(dns_check_settings(&err), -1);
+    assert_non_null(strstr(err.text, "cannot be read"));
+    config.dns_trust_anchor = "";
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(the_configured_server_is_asked),        CASE(failures_and_silence_mean_try_later),
-        CASE(impossible_names_are_not_asked),        CASE(overrides_win_and_are_not_asked_for),
-        CASE(a_name_counts_only_when_it_leads_back), CASE(many_fibers_ask_at_once),
-        CASE(names_inside_rdata_are_read_with_care), CASE(bad_settings_are_told_at_start),
+        CASE(the_configured_server_is_asked),
+        CASE(failures_and_silence_mean_try_later),
+        CASE(impossible_names_are_not_asked),
+        CASE(overrides_win_and_are_not_asked_for),
+        CASE(a_name_counts_only_when_it_leads_back),
+        CASE(many_fibers_ask_at_once),
+        CASE(names_inside_rdata_are_read_with_care),
+        CASE(bad_settings_are_told_at_start),
+        CASE(any_byte_may_stand_in_a_name),
+        CASE(questions_asked_together_fail_alone),
+        CASE(addresses_are_reversed_for_questions),
+        CASE(a_trust_anchor_that_is_none_is_told_at_start),
     };
 
     return cmocka_run_group_tests_name("dns", tests, start_server, stop_server);
