@@ -9,6 +9,7 @@
 static const char *const names[SECRET_COUNT] = {
     [SECRET_LIMITER] = "limiter",
     [SECRET_SCRAM] = "scram",
+    [SECRET_SRS] = "srs",
 };
 
 static struct {

@@ -8,6 +8,7 @@
 enum secret {
     SECRET_LIMITER,      /* digests of wrong passwords                     */
     SECRET_SCRAM,        /* salts shown for names that nobody has          */
+    SECRET_SRS,          /* envelope senders of forwarded mail             */
     SECRET_COUNT
 };
 
