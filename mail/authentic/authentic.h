@@ -8,6 +8,7 @@
 #include "mail/authentic/dmarc.h"
 #include "mail/authentic/iprev.h"
 #include "mail/authentic/spf.h"
+#include "mail/report/dmarc_report.h"
 #include "server/base/arena.h"
 #include "server/base/str.h"
 #include "server/run/fiber.h"
@@ -30,7 +31,7 @@ struct authentic {
     struct arc_verdict arc;
     struct dmarc_verdict dmarc;       /* of several From domains: the strictest outcome (RFC 7489, 6.6.1) */
     struct str from_domain;           /* of the first author; empty: the message has none */
-    struct str sender, helo;          /* as asked, for the field */
+    struct str client, sender, helo;  /* as asked, for the field; client as text */
 };
 
 PARKS void authentic_check(struct arena *a, const struct authentic_query *q, struct authentic *out);
@@ -40,3 +41,9 @@ PARKS void authentic_check(struct arena *a, const struct authentic_query *q, str
 struct str authentic_payload(struct arena *a, const struct authentic *v, struct str account);
 /* "Authentication-Results: ..." folded, with CRLF. */
 struct str authentic_field(struct arena *a, struct str authserv_id, const struct authentic *v, struct str account);
+
+/* What to tell the From domain's owner of this message (report_store_add_dmarc takes it): the policy as published,
+ * and a record with count 1. applied: what was done to it in the end. False when the owner wants no reports, or
+ * there is no verdict to tell. */
+bool authentic_report(struct arena *a, const struct authentic *v, enum dmarc_policy applied, struct dmarc_report *policy,
+                      struct dmarc_report_record *record);
