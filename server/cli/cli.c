@@ -27,7 +27,7 @@ static const struct {
     [OPTION_CONFIG] = {"config", "FILE", "the settings"},
     [OPTION_SET] = {"set", "NAME=VALUE", "one setting, over those of the file"},
     [OPTION_NAME] = {"name", "TEXT", "the name that people see"},
-    [OPTION_KIND] = {"kind", "KIND", "person, shared, group, room or equipment"},
+    [OPTION_KIND] = {"kind", "KIND", "person, shared, group, room or equipment; of reports: dmarc, tls or feedback"},
     [OPTION_PASSWORD_STDIN] = {"password-stdin", NULL, "read the password from standard input"},
     [OPTION_PASSWORD_HASH] = {"password-hash", "HASH", "a crypt(3) string from another server"},
     [OPTION_QUOTA] = {"quota", "SIZE", "as 500M or 5G; none, or default"},
@@ -64,6 +64,7 @@ static const struct {
     {"alias", cli_alias_commands},   {"group", cli_group_commands},
     {"room", cli_room_commands},     {"config", cli_config_commands},
     {"trace", cli_trace_commands},   {"dkim", cli_dkim_commands},
+    {"report", cli_report_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 

@@ -1,0 +1,88 @@
+/* report_store.h - reports about mail: collected for others through the day, handed out once to be sent, and those of
+ * others kept for the administrator.
+ *
+ * What is to be reported waits in memory for a few seconds and is written in batches, so that receiving and sending
+ * never wait for it; a worker that dies loses those seconds of statistics. Memory is bounded: what is too much is
+ * left out and counted (report_rows_lost). */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "mail/report/dmarc_report.h"
+#include "mail/report/feedback_report.h"
+#include "mail/report/tls_report.h"
+#include "server/base/arena.h"
+#include "server/base/error.h"
+#include "server/base/str.h"
+#include "server/run/fiber.h"
+
+void report_store_start(void);        /* a fiber that writes what was collected, and forgets what is old */
+PARKS void report_store_stop(void);   /* writes the rest */
+PARKS int report_store_flush(struct error *err);
+
+/* --- collecting: never parks, copies what it needs ------------------------------------------- */
+
+/* One message that DMARC was applied to. policy: domain and the published policy's words; record: with count 1. */
+void report_store_add_dmarc(const struct dmarc_report *policy, const struct str *rua, size_t rua_count,
+                            const struct dmarc_report_record *record);
+
+struct report_tls_session {           /* one attempt to send to `domain` */
+    struct str domain;
+    struct str policy_type;           /* "tlsa", "sts", "no-policy-found" */
+    struct str policy_domain;
+    struct str policy_strings;        /* its lines, with LF between them */
+    struct str mx_hosts;              /* of the policy, with LF between them */
+    struct str result_type;           /* of RFC 8460, 4.3; empty: the session was secured */
+    struct str sending_ip, mx_hostname, receiving_ip, reason;
+};
+void report_store_add_tls(const struct report_tls_session *s);
+
+/* --- sending ---------------------------------------------------------------------------------- */
+
+struct report_claim {
+    enum report_kind { REPORT_DMARC, REPORT_TLS, REPORT_FEEDBACK } kind;
+    int32_t day;                      /* UTC, days since 1970-01-01 */
+    struct str domain;
+    struct str policy;                /* as it was collected; report_store_fill_dmarc reads it */
+    struct str *rua; size_t rua_count;          /* of DMARC; TLS reports go where _smtp._tls says */
+    int64_t claim;
+};
+
+/* The next report of a day that is over. 1: claimed, 0: none is due, -1: error. A claim lasts an hour: who did not
+ * finish until then has lost it. After some attempts, or days, a report is given up. */
+PARKS int report_store_claim(struct arena *a, struct report_claim *out, struct error *err);
+/* What was collected, ready to be written as XML or JSON but for who reports. */
+PARKS int report_store_fill_dmarc(struct arena *a, const struct report_claim *c, struct dmarc_report *out, struct error *err);
+PARKS int report_store_fill_tls(struct arena *a, const struct report_claim *c, struct tls_report *out, struct error *err);
+/* To be called just before the report is handed to the queue, or when nobody wants it: from here on nobody sends it
+ * (again). ERR_CONFLICT: the claim was lost, do not send. */
+PARKS int report_store_mark_sent(const struct report_claim *c, struct error *err);
+
+/* --- received --------------------------------------------------------------------------------- */
+
+/* 1: kept, 0: it was here before, -1: error. */
+PARKS int report_store_keep_dmarc(const struct dmarc_report *r, struct error *err);
+PARKS int report_store_keep_tls(const struct tls_report *r, struct error *err);
+PARKS int report_store_keep_feedback(const struct feedback_report *r, struct str message_id, struct error *err);
+/* Looks into a message that came to an address for reports and keeps the report, whatever kind it is. Reading runs
+ * on a helper thread. As above; ERR_NOT_FOUND: there is no report in it. */
+PARKS int report_store_keep_message(struct str message, struct error *err);
+
+struct report_received {
+    int64_t report_id;
+    struct str kind;                  /* "dmarc", "tls", "feedback" */
+    struct str organization, external_id, domain, policy;
+    int64_t received_us, begin_us, end_us;
+    int64_t passed, failed;           /* messages or sessions */
+};
+struct report_received_row {
+    struct str source, subject, outcome, detail;
+    bool is_pass;
+    int64_t count;
+};
+#define REPORT_LIST_MAX 10000
+
+/* The newest first. kind and domain: empty is any. */
+PARKS int report_store_list(struct arena *a, struct str kind, struct str domain, struct report_received **out, size_t *count,
+                            struct error *err);
+PARKS int report_store_show(struct arena *a, int64_t report_id, struct report_received *out,
+                            struct report_received_row **rows, size_t *row_count, struct error *err);

@@ -1,0 +1,112 @@
+-- name: report_due_add :exec
+-- What is reported of whom. In one order, so that workers do not wait for each other in a ring.
+INSERT INTO report_due AS r (kind, day, domain, policy, rua)
+SELECT DISTINCT ON (kind, day, domain)
+       kind, day, domain, policy, CASE WHEN rua = '' THEN '{}' ELSE string_to_array(rua, E'\n') END
+  FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[]) AS t (kind, day, domain, policy, rua)
+ ORDER BY kind, day, domain
+    ON CONFLICT (kind, day, domain) DO UPDATE
+   SET policy = excluded.policy, rua = excluded.rua
+ WHERE r.sent_at IS NULL AND (r.policy, r.rua) IS DISTINCT FROM (excluded.policy, excluded.rua);
+
+-- name: report_dmarc_rows_add :exec
+-- Each row's fields come in one text, separated by U+001F, whose digest is the key.
+INSERT INTO report_dmarc_row AS r
+       (day, domain, key, source_ip, disposition, dkim, spf, header_from, envelope_from, reason, results, count)
+SELECT day, domain, md5(fields)::uuid, f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], count
+  FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS t (day, domain, fields, count)
+ CROSS JOIN LATERAL string_to_array(fields, E'\x1f') AS f
+ ORDER BY 1, 2, 3
+    ON CONFLICT (day, domain, key) DO UPDATE SET count = r.count + excluded.count;
+
+-- name: report_tls_rows_add :exec
+INSERT INTO report_tls_row AS r
+       (day, domain, key, policy_type, policy_domain, policy_strings, mx_hosts, result_type, sending_ip, mx_hostname,
+        receiving_ip, reason, count)
+SELECT day, domain, md5(fields)::uuid, f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], count
+  FROM unnest($1::integer[], $2::text[], $3::text[], $4::bigint[]) AS t (day, domain, fields, count)
+ CROSS JOIN LATERAL string_to_array(fields, E'\x1f') AS f
+ ORDER BY 1, 2, 3
+    ON CONFLICT (day, domain, key) DO UPDATE SET count = r.count + excluded.count;
+
+-- name: report_claim :maybe
+-- The oldest report of a day before $1 that nobody works on. A claim is lost after $3 seconds; $4: how often it is tried.
+UPDATE report_due SET claim = $2::bigint, claimed_at = now(), attempts = attempts + 1
+ WHERE (kind, day, domain) = (
+       SELECT kind, day, domain FROM report_due
+        WHERE sent_at IS NULL AND day < $1::integer AND claimed_at < now() - $3::integer * interval '1 second'
+          AND attempts < $4::integer
+        ORDER BY day, claimed_at LIMIT 1
+          FOR UPDATE SKIP LOCKED)
+RETURNING kind, day, domain, policy, rua;
+
+-- name: report_mark_sent :maybe
+UPDATE report_due SET sent_at = now()
+ WHERE kind = $1 AND day = $2 AND domain = $3 AND claim = $4 AND sent_at IS NULL
+RETURNING day;
+
+-- name: report_dmarc_rows :many
+SELECT source_ip, disposition, dkim, spf, header_from, envelope_from, reason, results, count
+  FROM report_dmarc_row
+ WHERE day = $1 AND domain = $2
+ ORDER BY count DESC, key
+ LIMIT $3::integer;
+
+-- name: report_tls_rows :many
+SELECT policy_type, policy_domain, policy_strings, mx_hosts, result_type, sending_ip, mx_hostname, receiving_ip, reason,
+       count
+  FROM report_tls_row
+ WHERE day = $1 AND domain = $2
+ ORDER BY policy_type, policy_domain, policy_strings, mx_hosts, count DESC, key
+ LIMIT $3::integer;
+
+-- name: report_forget_due :exec
+DELETE FROM report_due WHERE day < $1::integer;
+
+-- name: report_forget_dmarc :exec
+-- Days long gone, and what was sent.
+DELETE FROM report_dmarc_row r
+ WHERE day < $1::integer
+    OR EXISTS (SELECT FROM report_due d
+                WHERE d.kind = 'dmarc' AND d.day = r.day AND d.domain = r.domain AND d.sent_at IS NOT NULL);
+
+-- name: report_forget_tls :exec
+DELETE FROM report_tls_row r
+ WHERE day < $1::integer
+    OR EXISTS (SELECT FROM report_due d
+                WHERE d.kind = 'tls' AND d.day = r.day AND d.domain = r.domain AND d.sent_at IS NOT NULL);
+
+-- name: report_received_add :maybe
+-- Nothing when the same report came before.
+INSERT INTO report_received (kind, organization, external_id, domain, begin_at, end_at, policy, passed, failed)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    ON CONFLICT DO NOTHING
+RETURNING report_id;
+
+-- name: report_received_rows_add :exec
+INSERT INTO report_received_row (report_id, n, source, subject, outcome, is_pass, count, detail)
+SELECT $1::bigint, $2::integer + n, f[1], f[2], f[3], f[4] = 'pass', count, f[5]
+  FROM unnest($3::text[], $4::bigint[]) WITH ORDINALITY AS t (fields, count, n)
+ CROSS JOIN LATERAL string_to_array(fields, E'\x1f') AS f;
+
+-- name: report_received_list :many
+-- The newest first; an empty kind or domain is any.
+SELECT report_id, kind, received_at, organization, external_id, domain, begin_at, end_at, policy, passed, failed
+  FROM report_received
+ WHERE ($1::text = '' OR kind = $1) AND ($2::text = '' OR domain = $2)
+ ORDER BY received_at DESC, report_id DESC
+ LIMIT $3::integer;
+
+-- name: report_received_show :one
+SELECT report_id, kind, received_at, organization, external_id, domain, begin_at, end_at, policy, passed, failed
+  FROM report_received WHERE report_id = $1;
+
+-- name: report_received_rows :many
+SELECT n, source, subject, outcome, is_pass, count, detail
+  FROM report_received_row WHERE report_id = $1
+ ORDER BY n
+ LIMIT $2::integer;
+
+-- name: report_received_forget :exec
+DELETE FROM report_received
+ WHERE report_id IN (SELECT report_id FROM report_received WHERE received_at < $1 LIMIT 1000);
