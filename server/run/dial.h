@@ -48,6 +48,7 @@ bool dial_is_fresh(struct dial *d);
 PARKS void dial_write(struct dial *d, struct str s);
 PARKS void dial_printf(struct dial *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
 PARKS int dial_flush(struct dial *d, struct error *err);
+void dial_push(struct dial *d);                         /* sends what the socket takes now; does not wait */
 bool dial_failed(const struct dial *d);
 
 /* --- TLS ------------------------------------------------------------------------------------- */
