@@ -54,8 +54,8 @@ struct remote_job {
 
 PARKS void remote_deliver(struct arena *a, struct remote_job *job);
 
-void remote_start(void);                                /* once per worker */
-void remote_stop(void);                                 /* closes idle connections */
+void remote_start(void);                                /* once per worker: looks at the settings */
+void remote_stop(void);                                 /* closes idle connections; before listener_fini() and offload_fini() */
 
 /* What a connection's TLS came to, for reports (RFC 8460): called on the fiber that delivers, once per attempt at a
  * session with a peer found by MX. Strings are borrowed for the call. */
