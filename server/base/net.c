@@ -117,3 +117,26 @@ bool net_list_valid(struct str list, struct str *bad)
     }
     return true;
 }
+
+static void clear_host(uint8_t *p, unsigned size, unsigned bits)
+{
+    for (unsigned i = 0; i<size; i++, bits = bits> 8 ? bits - 8 : 0)
+        if (bits < 8)
+            p[i] &= (uint8_t)(0xff00 >> bits);
+}
+
+struct str net_text(struct arena *a, const struct sockaddr_storage *peer, unsigned ipv4_bits,
+                    unsigned ipv6_bits)
+{
+    char text[INET6_ADDRSTRLEN];
+    uint8_t address[16];
+
+    if (!net_address(peer, address))
+        return STR("unix");
+    bool is_ipv4 = memcmp(address, mapped_prefix, sizeof mapped_prefix) == 0;
+    uint8_t *p = is_ipv4 ? address + sizeof mapped_prefix : address;
+    unsigned size = is_ipv4 ? 4 : 16, bits = is_ipv4 ? ipv4_bits : ipv6_bits;
+    clear_host(p, size, bits);
+    inet_ntop(is_ipv4 ? AF_INET : AF_INET6, p, text, sizeof text);
+    return bits == size * 8 ? arena_str(a, str_c(text)) : arena_printf(a, "%s/%u", text, bits);
+}

@@ -91,6 +91,9 @@ struct str conn_peer_text(const struct conn *c);        /* "192.0.2.7", "2001:db
 const struct sockaddr_storage *conn_peer(const struct conn *c);
 const struct sockaddr_storage *conn_local(const struct conn *c);
 bool conn_is_loopback(const struct conn *c);
+/* From now on this is the client, as a trusted peer says for whom it speaks: in logs, limits, everywhere. False: that address
+ * has as many connections as it may; then only a goodbye can follow. */
+bool conn_assume_peer(struct conn *c, const struct sockaddr_storage *peer);
 struct log *conn_log(struct conn *c);                   /* fields: session, peer, service */
 const char *conn_session_id(const struct conn *c);      /* 10 characters, unique enough for logs */
 bool conn_is_draining(const struct conn *c);            /* SIGTERM came: finish and say goodbye */

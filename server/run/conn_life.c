@@ -204,6 +204,16 @@ static bool admit(struct conn *c)
     return c->is_admitted || refuse(c, "connections_per_address_max");
 }
 
+bool conn_assume_peer(struct conn *c, const struct sockaddr_storage *peer)
+{
+    CHECK_OBJ(c, CONN_MAGIC);
+    if (c->is_admitted)
+        admission_leave(&c->peer);
+    conn_set_peer(c, peer);
+    c->is_admitted = admission_enter(&c->peer);
+    return c->is_admitted;
+}
+
 static bool refuse_proxy(struct conn *c, const char *reason)
 {
     log_warn(&c->log, "proxy_header_refused", KV("reason", reason));

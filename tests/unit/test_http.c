@@ -369,6 +369,32 @@ static void networks_contain_their_addresses_only(void **state)
     assert_str(bad, "10.0.0.0/40");
 }
 
+static void networks_are_written_as_settings_read_them(void **state)
+{
+    static const struct {
+        const char *peer;
+        unsigned ipv4_bits, ipv6_bits;
+        const char *text;
+    } rows[] = {
+        {"192.0.2.7", 32, 64, "192.0.2.7"},
+        {"192.0.2.7", 24, 64, "192.0.2.0/24"},
+        {"192.0.2.255", 25, 64, "192.0.2.128/25"},
+        {"203.0.113.9", 0, 64, "0.0.0.0/0"},
+        {"::ffff:192.0.2.7", 24, 64, "192.0.2.0/24"},
+        {"2001:db8:1:2:3::4", 24, 64, "2001:db8:1:2::/64"},
+        {"2001:db8:1:ff::4", 24, 60, "2001:db8:1:f0::/60"},
+        {"2001:db8::4", 24, 128, "2001:db8::4"},
+        {"unix", 24, 64, "unix"},
+    };
+    struct arena *a = arena_new();
+
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct sockaddr_storage peer = address_of(rows[i].peer);
+        assert_str(net_text(a, &peer, rows[i].ipv4_bits, rows[i].ipv6_bits), rows[i].text);
+    }
+    arena_free(&a);
+}
+
 /* ---- a server -------------------------------------------------------------------------------- */
 static char folder[] = "/tmp/merpati-http-XXXXXX";
 static uint16_t port;
@@ -1753,6 +1779,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(dates_of_all_three_forms_are_read),
         cmocka_unit_test(only_hashed_assets_are_immutable),
         cmocka_unit_test(networks_contain_their_addresses_only),
+        cmocka_unit_test(networks_are_written_as_settings_read_them),
         cmocka_unit_test(a_connection_is_kept_alive),
         cmocka_unit_test(pipelined_requests_are_answered_in_order),
         cmocka_unit_test(bad_requests_get_the_right_code),
