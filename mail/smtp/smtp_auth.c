@@ -41,14 +41,13 @@ static void login_revoked(struct login_watch *w)
     conn_wake(CONTAINER_OF(w, struct smtp_session, login)->conn);
 }
 
-static int logged_in(struct smtp_session *s, const struct account *account)
+void smtp_set_login(struct smtp_session *s, const struct account *account)
 {
     s->is_logged_in = true;
     s->account_id = account->account_id;
     login_watch_start(&s->login, account, login_revoked);
     s->account_address = arena_str(s->arena, account->address);
     log_add(&s->log, KV("account", s->account_address));
-    return smtp_reply(s, 235, "2.7.0", "welcome");
 }
 
 static int exchange(struct smtp_session *s, struct sasl *sasl, bool has_input, struct str text,
@@ -64,8 +63,10 @@ static int exchange(struct smtp_session *s, struct sasl *sasl, bool has_input, s
         status = sasl_step(sasl, has_input, input, &challenge, err);
         if (status == SASL_FAILED)
             return -1;
-        if (status == SASL_DONE)
-            return logged_in(s, sasl_account(sasl));
+        if (status == SASL_DONE) {
+            smtp_set_login(s, sasl_account(sasl));
+            return smtp_reply(s, 235, "2.7.0", "welcome");
+        }
         send_challenge(s, challenge);
         if (read_answer(s, &text, err) < 0)
             return err->kind == ERR_TOO_BIG ? smtp_reply(s, 500, "5.5.6", "%s", err->text) : -1;

@@ -1,9 +1,12 @@
 /* smtp_data.c - DATA and BDAT: the message comes in.
  *
  * The only end of DATA is CR LF . CR LF. A line end that is not CR LF lets two servers disagree about where a message
- * ends (SMTP smuggling), so a message that holds a bare LF is read to its true end and refused. */
+ * ends (SMTP smuggling), so a message that holds a CR or LF on its own is read to its true end and refused. Where the
+ * client declared BODY=BINARYMIME they are data (RFC 3030), but in the header they are not. */
 #include "mail/smtp/smtp_internal.h"
 
+#include "mail/smtp/smtp_message_check.h"
+#include "mail/smtp/smtp_policy.h"
 #include "server/run/config.h"
 #include "server/run/loop.h"
 
@@ -41,7 +44,7 @@ static bool has_memory(const struct smtp_tx *tx, size_t size)
 /* Adds to the message, or remembers why it cannot be taken; then the rest is read and dropped. */
 static void message_add(struct smtp_tx *tx, struct str s)
 {
-    if (tx->fault != FAULT_NONE && tx->fault != FAULT_BARE_LF)
+    if (tx->fault != FAULT_NONE && tx->fault != FAULT_LINE_END)
         return;
     if (tx->message.n - tx->trace_size + s.n > (size_t)config.smtp_size_max)
         tx->fault = FAULT_TOO_BIG;
@@ -64,8 +67,9 @@ static int fault_error(const struct smtp_tx *tx, struct error *err)
                     (long long)config.smtp_size_max);
     case FAULT_MEMORY:
         return fail(err, ERR_TRY_LATER, "too many messages are coming in, try again in a while");
-    case FAULT_BARE_LF:
-        return fail(err, ERR_DENIED, "the message holds a line end that is not CR LF");
+    case FAULT_LINE_END:
+        return fail(err, ERR_DENIED,
+                    "the message holds a line end that is not CR LF: a CR or LF on its own");
     case FAULT_NONE:
         break;
     }
@@ -77,9 +81,10 @@ static int fault_error(const struct smtp_tx *tx, struct error *err)
 /* Where the reader stands between blocks. LINE_START and DOT* tell what of the ending was seen. */
 enum data_state { LINE_START, IN_LINE, SEEN_CR, SEEN_DOT, SEEN_DOT_CR, DATA_END };
 
-static void add_held(struct smtp_tx *tx, const char *text)
+static void bad_line_end(struct smtp_tx *tx)
 {
-    message_add(tx, str_c(text));
+    if (tx->fault == FAULT_NONE)
+        tx->fault = FAULT_LINE_END;
 }
 
 /* Reads one line's beginning: a dot there is either the end or stuffing (RFC 5321, 4.5.2). */
@@ -89,9 +94,22 @@ static enum data_state after_dot(struct smtp_tx *tx, enum data_state state, char
         return SEEN_DOT_CR;
     if (state == SEEN_DOT_CR && c == '\n')
         return DATA_END;
-    if (state == SEEN_DOT_CR) /* ". CR x": the dot was stuffing, the CR is text */
-        add_held(tx, "\r");
+    if (state == SEEN_DOT_CR) { /* ". CR x": the dot was stuffing, the CR is text */
+        message_add(tx, STR("\r"));
+        return SEEN_CR;
+    }
     return IN_LINE;
+}
+
+/* A CR that is neither before an LF nor the last byte, of which the next block tells. */
+static bool has_bare_cr(enum data_state state, struct str line)
+{
+    const char *cr;
+
+    if (state == SEEN_CR && line.p[0] != '\n')
+        return true;
+    cr = memchr(line.p, '\r', line.n);
+    return cr != NULL && cr + 1 < line.p + line.n && cr[1] != '\n';
 }
 
 /* Takes text up to what could be the ending; returns how many bytes were used. */
@@ -102,15 +120,12 @@ static size_t take_text(struct smtp_tx *tx, enum data_state *state, struct str b
     bool had_cr = n > 1 ? block.p[n - 2] == '\r' : *state == SEEN_CR;
 
     message_add(tx, str_head(block, n));
+    if (has_bare_cr(*state, str_head(block, n)) || (lf != NULL && !had_cr))
+        bad_line_end(tx);
     if (lf == NULL)
         *state = block.p[n - 1] == '\r' ? SEEN_CR : IN_LINE;
-    else if (had_cr)
-        *state = LINE_START;
-    else {
-        if (tx->fault == FAULT_NONE)
-            tx->fault = FAULT_BARE_LF;
-        *state = IN_LINE; /* not a line end: a dot behind it means nothing */
-    }
+    else
+        *state = had_cr ? LINE_START : IN_LINE; /* behind a bare LF a dot means nothing */
     return n;
 }
 
@@ -126,10 +141,8 @@ static size_t data_feed(struct smtp_tx *tx, enum data_state *state, struct str b
             *state = SEEN_DOT;
             at++;
         } else if (*state == SEEN_DOT || *state == SEEN_DOT_CR) {
-            enum data_state next = after_dot(tx, *state, c);
-            bool was_used = next != IN_LINE;
-            *state = next == IN_LINE && *state == SEEN_DOT_CR ? SEEN_CR : next;
-            at += was_used;
+            *state = after_dot(tx, *state, c);
+            at += *state == SEEN_DOT_CR || *state == DATA_END;
         } else
             at += take_text(tx, state, str_from(block, at));
     }
@@ -155,20 +168,68 @@ static int read_data(struct smtp_session *s, struct error *err)
     return 0;
 }
 
+/* 1: refused, and every recipient that expects an answer was told. */
+static int refuse_message(struct smtp_session *s, int code, const char *enhanced, const char *why)
+{
+    size_t answers = s->role == SMTP_LMTP ? s->tx.rcpt_count : 1;
+
+    log_info(&s->log, "message_refused", KV("from", s->tx.sender), KV("reason", why));
+    for (size_t i = 0; i < answers; i++)
+        smtp_reply(s, code, enhanced, "%s", why);
+    return 1;
+}
+
+static int check_message(struct smtp_session *s)
+{
+    struct smtp_message_limits limits = {
+        .header_size_max = config.smtp_header_max,
+        .line_size_max = config.smtp_text_line_max,
+        .received_max = config.smtp_received_max,
+        .hostname = str_c(config.hostname),
+    };
+    struct str message = str_from(buf_str(&s->tx.message), s->tx.trace_size);
+
+    switch (smtp_message_check(message, &limits, s->tx.rcpts, s->tx.rcpt_count)) {
+    case SMTP_MESSAGE_LOOPS:
+        return refuse_message(s, 554, "5.4.6",
+                              "the message has been here before: it goes round in "
+                              "circles, look at its Received fields");
+    case SMTP_MESSAGE_HEADER_TOO_LARGE:
+        return refuse_message(s, 552, "5.3.4", "the header is larger than we take");
+    case SMTP_MESSAGE_LINE_TOO_LONG:
+        return refuse_message(s, 554, "5.6.0", "a line is longer than we take");
+    case SMTP_MESSAGE_GOOD:
+        break;
+    }
+    return 0;
+}
+
+static int take_message(struct smtp_session *s, struct error *err)
+{
+    int status;
+
+    if (fault_error(&s->tx, err) < 0)
+        return -1;
+    if ((status = check_message(s)) != 0)
+        return status;
+    if (smtp_deliver(s, err) < 0)
+        return -1;
+    smtp_policy_accepted(s);
+    return 0;
+}
+
 /* The answer to the end of the message, whatever it is, also ends the transaction. */
 static int finish_message(struct smtp_session *s, struct error *err)
 {
-    int status = fault_error(&s->tx, err);
+    int status = take_message(s, err);
 
-    if (status == 0)
-        status = smtp_deliver(s, err);
     if (status < 0 && s->role == SMTP_LMTP) { /* an answer per recipient (RFC 2033, 4.2) */
         for (size_t i = 0; i < s->tx.rcpt_count; i++)
             smtp_reply_error(s, err);
         status = 0;
     }
     smtp_tx_reset(s);
-    return status;
+    return status < 0 ? -1 : 0;
 }
 
 int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err)
@@ -177,6 +238,8 @@ int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err)
         return smtp_reply(s, 501, "5.5.4", "DATA takes no argument");
     if (s->tx.rcpt_count == 0)
         return smtp_reply(s, 554, "5.5.1", "no valid recipients");
+    if (s->tx.params.body == SMTP_BODY_BINARYMIME)
+        return smtp_reply(s, 503, "5.5.1", "BODY=BINARYMIME needs BDAT (RFC 3030)");
     smtp_trace_begin(s);
     smtp_reply(s, 354, NULL, "send the message, end with CR LF . CR LF");
     if (read_data(s, err) < 0)
@@ -186,23 +249,67 @@ int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err)
 
 /* ---- BDAT -------------------------------------------------------------------------------------- */
 
-/* Bare LFs are looked for across chunks too: the message so far tells the byte before. */
+/* The byte before what comes, across chunks: the message so far tells. */
+static char last_byte(const struct smtp_tx *tx)
+{
+    return tx->message.n > 0 ? tx->message.p[tx->message.n - 1] : '\n';
+}
+
+static bool has_bad_line_end(struct str s, char before)
+{
+    bool is_cr = before == '\r';
+
+    for (size_t at = 0; at < s.n;) {
+        struct str rest = str_from(s, at);
+        const char *lf = memchr(rest.p, '\n', rest.n);
+        size_t n = lf == NULL ? rest.n : (size_t)(lf - rest.p) + 1;
+        bool had_cr = n > 1 ? rest.p[n - 2] == '\r' : is_cr;
+
+        if (has_bare_cr(is_cr ? SEEN_CR : IN_LINE, str_head(rest, n)) || (lf != NULL && !had_cr))
+            return true;
+        is_cr = rest.p[n - 1] == '\r';
+        at += n;
+    }
+    return false;
+}
+
+/* How much of a binary message, from here on, is its header still: nothing, once the empty line was seen. The seam with
+ * what came before is looked at too; our own fields end as any line does, so a message may begin with that line. */
+static struct str header_part(struct smtp_tx *tx, struct str s)
+{
+    struct str tail = str_from(buf_str(&tx->message), tx->message.n - 3), head = str_head(s, 3);
+    char seam[6];
+    ptrdiff_t end;
+
+    if (tx->is_in_body)
+        return str_head(s, 0);
+    memcpy(seam, tail.p, tail.n);
+    memcpy(seam + tail.n, head.p, head.n);
+    if (str_find(str_of(seam, tail.n + head.n), STR("\r\n\r\n")) >= 0)
+        end = 0;
+    else
+        end = str_find(s, STR("\r\n\r\n"));
+    tx->is_in_body = end >= 0;
+    return end < 0 ? s : str_head(s, (size_t)end);
+}
+
 static void chunk_add(struct smtp_tx *tx, struct str s)
 {
-    size_t at = 0;
-    const char *lf;
+    bool is_binary = tx->params.body == SMTP_BODY_BINARYMIME;
+    struct str text = s;
 
-    while (at < s.n && (lf = memchr(s.p + at, '\n', s.n - at)) != NULL) {
-        size_t i = (size_t)(lf - s.p);
-        char before = i > 0               ? s.p[i - 1]
-                      : tx->message.n > 0 ? tx->message.p[tx->message.n - 1]
-                                          : '\0';
-
-        if (before != '\r' && tx->fault == FAULT_NONE)
-            tx->fault = FAULT_BARE_LF;
-        at = i + 1;
-    }
+    if (is_binary && tx->fault == FAULT_NONE)
+        text = header_part(tx, s);
+    if (tx->fault == FAULT_NONE && has_bad_line_end(text, last_byte(tx)))
+        bad_line_end(tx);
     message_add(tx, s);
+}
+
+/* A last CR that nothing followed stands alone. */
+static void chunks_end(struct smtp_tx *tx)
+{
+    if (tx->params.body != SMTP_BODY_BINARYMIME && last_byte(tx) == '\r')
+        bad_line_end(tx);
 }
 
 static int read_chunk(struct smtp_session *s, uint64_t size, bool is_wanted, struct error *err)
@@ -252,8 +359,10 @@ int smtp_cmd_bdat(struct smtp_session *s, struct str args, struct error *err)
         return -1;
     if (!is_wanted)
         return smtp_reply(s, 503, "5.5.1", "give the sender and recipients first");
-    if (is_last)
+    if (is_last) {
+        chunks_end(&s->tx);
         return finish_message(s, err);
+    }
     s->phase = SMTP_CHUNKS;
     return smtp_reply(s, 250, "2.0.0", "%llu bytes received", (unsigned long long)size);
 }

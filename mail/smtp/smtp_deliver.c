@@ -26,9 +26,9 @@ static const char *protocol_name(const struct smtp_session *s)
 
 static struct str client_name(struct smtp_session *s)
 {
-    struct str name = STR("");
+    struct str name = s->client_name;
 
-    if (config.smtp_reverse_lookup && !conn_is_loopback(s->conn))
+    if (str_empty(name) && config.smtp_reverse_lookup && !conn_is_loopback(s->conn))
         dns_confirmed_name(s->command_arena, conn_peer(s->conn), &name, NULL);
     return str_empty(name) ? STR("unknown") : name;
 }

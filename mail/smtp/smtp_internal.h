@@ -1,11 +1,12 @@
 /* smtp_internal.h - the session and the mail transaction, shared by the files of this folder. */
 #pragma once
 #include "mail/smtp/smtp.h"
-#include "mail/smtp/smtp_parse.h"
+#include "mail/smtp/smtp_params.h"
 #include "mail/store/trace.h"
 #include "server/base/arena.h"
 #include "server/base/buf.h"
 #include "server/base/log.h"
+#include "server/directory/directory.h"
 #include "server/directory/login_watch.h"
 #include "server/run/conn.h"
 
@@ -22,15 +23,17 @@ enum smtp_phase { SMTP_START, SMTP_READY, SMTP_MAIL, SMTP_RCPT, SMTP_CHUNKS, SMT
 struct smtp_recipient {
     struct str path;                    /* as the client wrote it */
     size_t first, count;
+    unsigned notify;                    /* enum smtp_notify; 0: not said */
+    struct str orcpt;                   /* as in smtp_params.h */
 };
 
 /* Why a message that is being read will be refused once it has ended. */
-enum smtp_fault { FAULT_NONE, FAULT_TOO_BIG, FAULT_BARE_LF, FAULT_MEMORY };
+enum smtp_fault { FAULT_NONE, FAULT_TOO_BIG, FAULT_LINE_END, FAULT_MEMORY };
 
 struct smtp_tx {
     struct str sender;                  /* as it goes into Return-Path; empty: the null path */
     bool is_utf8;                       /* SMTPUTF8 was asked for */
-    int64_t size_declared;              /* by SIZE; 0: not */
+    struct smtp_mail_params params;     /* what else was asked for */
     struct smtp_recipient *rcpts;
     size_t rcpt_count, rcpt_room;
     int64_t *accounts;                  /* recipients that lead to the same ones share them */
@@ -39,6 +42,7 @@ struct smtp_tx {
     size_t message_charged;             /* bytes counted in the worker's message memory */
     size_t trace_size;
     int64_t end_ms;                     /* by when all chunks must have come */
+    bool is_in_body;                    /* of a binary message in chunks */
     enum smtp_fault fault;
     int64_t trace_id;                   /* of the message; 0: none has begun */
     char trace_text[TRACE_ID_TEXT_SIZE];/* the same for people: Received, answers, the log */
@@ -62,7 +66,25 @@ struct smtp_session {
     struct login_watch login;           /* for as long as they may */
     struct str account_address;
     unsigned error_count;
+    unsigned mail_count;                /* transactions begun */
+    unsigned unknown_count;             /* recipients that there are not */
+    unsigned marks;                     /* enum smtp_mark */
+    bool is_trusted;                    /* of smtp_trusted_networks: may relay, is believed */
+    bool is_exempt;                     /* from policies against strangers */
+    bool may_xclient;
+    bool is_listed_known;               /* the DNS lists were asked */
+    bool is_allow_listed;
+    bool passed_greylist;               /* by coming again: to be remembered when a message is taken */
+    struct str client_name;             /* as XCLIENT gave it, in client_name_text; empty: not */
+    char client_name_text[SMTP_DOMAIN_SIZE_MAX];
+    struct str listed;                  /* why a block list has the client, in the session's arena; empty: none has */
     struct smtp_tx tx;
+};
+
+/* What was odd about a client that was let in all the same: for filters behind. */
+enum smtp_mark {
+    SMTP_MARK_EARLY_TALK = 1,           /* it spoke before the greeting */
+    SMTP_MARK_AHEAD = 2,                /* it sent commands ahead without being told that it may */
 };
 
 /* --- smtp_reply.c ------------------------------------------------------------------------------ */
@@ -71,11 +93,18 @@ PARKS int smtp_reply(struct smtp_session *s, int code, const char *enhanced, con
     __attribute__((format(printf, 4, 5)));
 PARKS int smtp_reply_error(struct smtp_session *s, const struct error *err);
 
+/* --- smtp_session.c ------------------------------------------------------------------------------ */
+PARKS void smtp_greet(struct smtp_session *s);          /* 220 */
+/* Whoever it was, and what they said, is forgotten: after STARTTLS and XCLIENT. */
+void smtp_session_forget(struct smtp_session *s);
+
 /* --- smtp_transaction.c ------------------------------------------------------------------------ */
 PARKS int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err);
 PARKS int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err);
 PARKS int smtp_cmd_rset(struct smtp_session *s, struct str args, struct error *err);
 void smtp_tx_reset(struct smtp_session *s);
+/* May they send to domains that are not ours? Who logged in, and the networks that the operator trusts. */
+bool smtp_may_relay(const struct smtp_session *s);
 
 /* --- smtp_data.c ------------------------------------------------------------------------------- */
 PARKS int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err);
@@ -88,4 +117,8 @@ PARKS int smtp_deliver(struct smtp_session *s, struct error *err);
 
 /* --- smtp_auth.c ------------------------------------------------------------------------------- */
 bool smtp_auth_is_offered(const struct smtp_session *s);
+void smtp_set_login(struct smtp_session *s, const struct account *account);
 PARKS int smtp_cmd_auth(struct smtp_session *s, struct str args, struct error *err);
+
+/* --- smtp_xclient.c ------------------------------------------------------------------------------ */
+PARKS int smtp_cmd_xclient(struct smtp_session *s, struct str args, struct error *err);

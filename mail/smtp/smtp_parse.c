@@ -156,14 +156,36 @@ static int parse_angle(struct arena *a, struct str *s, struct smtp_path *path, s
     return check_path(path, err);
 }
 
+static bool is_keyword(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!is_domain_char(s.p[i]) || s.p[i] == '.' || s.p[i] == '_' ||
+            (unsigned char)s.p[i] > 127)
+            return false;
+    return s.n > 0 && s.p[0] != '-';
+}
+
+/* esmtp-value (RFC 5321, 4.1.2), and UTF-8 (RFC 6531, 3.3). */
+static bool is_value(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] <= 32 || s.p[i] == 127 || s.p[i] == '=')
+            return false;
+    return s.n > 0 && utf8_valid(s);
+}
+
 static int parse_params(struct str s, struct smtp_params *params, struct error *err)
 {
     struct str token;
 
     while (str_next_token(&s, ' ', &token)) {
+        struct smtp_param *p = &params->v[params->n];
+
         if (params->n == SMTP_PARAMS_MAX)
             return fail(err, ERR_SYNTAX, "more than %d parameters", SMTP_PARAMS_MAX);
-        str_cut(token, '=', &params->v[params->n].name, &params->v[params->n].value);
+        if ((str_cut(token, '=', &p->name, &p->value) && !is_value(p->value)) ||
+            !is_keyword(p->name))
+            return fail(err, ERR_SYNTAX, "a parameter is malformed: write NAME or NAME=value");
         params->n++;
     }
     return 0;

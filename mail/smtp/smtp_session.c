@@ -6,18 +6,40 @@
 
 #include <stdlib.h>
 
+#include "mail/smtp/smtp_policy.h"
+#include "server/base/date.h"
+#include "server/base/net.h"
 #include "server/base/object.h"
 #include "server/directory/sasl.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
 
-#define ANY_PHASE (IN(START) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS))
+#define TEXT_OF(number) #number
+#define TEXT(macro)     TEXT_OF(macro)
+#define LINE_MAX_TEXT   TEXT(SMTP_LINE_MAX)
+#define ANY_PHASE       (IN(START) | IN(READY) | IN(MAIL) | IN(RCPT) | IN(CHUNKS))
+
+void smtp_greet(struct smtp_session *s)
+{
+    smtp_reply(s, 220, NULL, "%s %s Merpati", config.hostname,
+               s->role == SMTP_LMTP ? "LMTP" : "ESMTP");
+}
 
 /* ---- small commands ------------------------------------------------------------------------- */
 
 static bool offers_tls(const struct smtp_session *s)
 {
     return !conn_is_tls(s->conn) && conn_peer(s->conn)->ss_family != AF_UNIX;
+}
+
+/* The longest time, and the date that it ends at now (RFC 4865, 3). */
+static void add_future_release(struct buf *b)
+{
+    int64_t max_s = config.smtp_future_release_max / 1000;
+
+    buf_addf(b, "250-FUTURERELEASE %lld ", (long long)max_s);
+    date_add_rfc3339(b, (time_now_us() / 1000000 + max_s) * 1000000);
+    buf_adds(b, "\r\n");
 }
 
 static void add_extensions(struct smtp_session *s, struct buf *b)
@@ -34,7 +56,20 @@ static void add_extensions(struct smtp_session *s, struct buf *b)
             buf_addf(b, "250-AUTH %.*s\r\n", STR_ARG(str_trim(buf_str(&words))));
         buf_fini(&words);
     }
-    buf_adds(b, "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n");
+    buf_adds(b, "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-BINARYMIME\r\n250-SMTPUTF8\r\n"
+                "250-DSN\r\n250-DELIVERBY\r\n250-MT-PRIORITY\r\n");
+    if (conn_is_tls(s->conn))
+        buf_adds(b, "250-REQUIRETLS\r\n");
+    if (s->role != SMTP_LMTP)
+        buf_addf(b, "250-LIMITS MAILMAX=%lld RCPTMAX=%lld\r\n", (long long)config.smtp_messages_max,
+                 (long long)config.smtp_rcpt_max);
+    if (s->role == SMTP_SUBMISSION && config.smtp_future_release_max > 0)
+        add_future_release(b);
+    if (config.smtp_vrfy)
+        buf_adds(b, "250-VRFY\r\n");
+    if (s->may_xclient)
+        buf_adds(b, "250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n");
+    buf_adds(b, "250-HELP\r\n250 CHUNKING\r\n");
 }
 
 static int greet_back(struct smtp_session *s, struct str name, bool is_extended)
@@ -79,6 +114,21 @@ static int cmd_lhlo(struct smtp_session *s, struct str args, struct error *err)
     return greet_back(s, args, true);
 }
 
+void smtp_session_forget(struct smtp_session *s)
+{
+    smtp_tx_reset(s);
+    log_init(&s->log, conn_log(s->conn)); /* its fields lie in the arena, and so does `listed` */
+    arena_reset(s->arena);
+    s->helo = STR_NULL;
+    s->is_esmtp = false;
+    s->is_logged_in = false;
+    s->is_listed_known = false;
+    s->listed = STR_NULL;
+    login_watch_stop(&s->login);
+    s->login.is_over = false;
+    s->phase = SMTP_START;
+}
+
 /* Everything learned before TLS is forgotten (RFC 3207, 4.2). */
 static int cmd_starttls(struct smtp_session *s, struct str args, struct error *err)
 {
@@ -91,14 +141,7 @@ static int cmd_starttls(struct smtp_session *s, struct str args, struct error *e
         s->phase = SMTP_CLOSING; /* what comes next could be anybody's */
         return -1;
     }
-    smtp_tx_reset(s);
-    log_init(&s->log, conn_log(s->conn)); /* its fields lie in the arena */
-    arena_reset(s->arena);
-    s->helo = STR_NULL;
-    s->is_logged_in = false;
-    login_watch_stop(&s->login);
-    s->login.is_over = false;
-    s->phase = SMTP_START;
+    smtp_session_forget(s);
     return 0;
 }
 
@@ -109,12 +152,24 @@ static int cmd_noop(struct smtp_session *s, struct str args, struct error *err)
 
 static int cmd_vrfy(struct smtp_session *s, struct str args, struct error *err)
 {
+    if (!config.smtp_vrfy)
+        return smtp_reply(s, 502, "5.5.1", "VRFY is not offered here");
+    if (str_empty(args))
+        return smtp_reply(s, 501, "5.5.4", "give an address after VRFY");
     return smtp_reply(s, 252, "2.5.0", "send some mail, and we will try our best");
+}
+
+/* Who is in a list is nobody's business, and nothing waits here to be fetched. */
+static int cmd_refused(struct smtp_session *s, struct str args, struct error *err)
+{
+    return smtp_reply(s, 502, "5.5.1", "this command is not offered here");
 }
 
 static int cmd_help(struct smtp_session *s, struct str args, struct error *err)
 {
-    return smtp_reply(s, 214, "2.0.0", "see RFC 5321");
+    return smtp_reply(
+        s, 214, "2.0.0",
+        "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT: see RFC 5321");
 }
 
 static int cmd_quit(struct smtp_session *s, struct str args, struct error *err)
@@ -148,6 +203,10 @@ static const struct smtp_command smtp_commands[] = {
     {"RSET",      smtp_cmd_rset, ANY_PHASE,                      NULL},
     {"NOOP",      cmd_noop,      ANY_PHASE,                      NULL},
     {"VRFY",      cmd_vrfy,      ANY_PHASE,                      NULL},
+    {"EXPN",      cmd_refused,   ANY_PHASE,                      NULL},
+    {"ETRN",      cmd_refused,   ANY_PHASE,                      NULL},
+    {"TURN",      cmd_refused,   ANY_PHASE,                      NULL},
+    {"XCLIENT",   smtp_cmd_xclient, IN(START) | IN(READY),       "XCLIENT comes before MAIL"},
     {"HELP",      cmd_help,      ANY_PHASE,                      NULL},
     {"QUIT",      cmd_quit,      ANY_PHASE,                      NULL},
 };
@@ -161,19 +220,52 @@ static const struct smtp_command *find_command(struct str verb)
     return NULL;
 }
 
+static int close_with(struct smtp_session *s, const char *text)
+{
+    smtp_reply(s, 554, "5.5.1", "%s", text);
+    log_info(&s->log, "session_abused", KV("reason", text));
+    s->phase = SMTP_CLOSING;
+    return 0;
+}
+
+/* A line that we cannot read may end elsewhere for whoever wrote it. Of most commands that costs an error; behind BDAT
+ * come bytes that must never be taken for commands. */
+static int refuse_line(struct smtp_session *s, struct str line, const char *enhanced,
+                       const char *why)
+{
+    if (str_istarts(line, STR("BDAT")))
+        s->phase = SMTP_CLOSING;
+    return smtp_reply(s, 500, enhanced, "%s", why);
+}
+
+/* Somebody made a browser talk to us, or what should be a message is not read as one. */
+static bool is_no_smtp(struct str verb)
+{
+    static const char *const others[] = {"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"};
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (str_eq(verb, str_c(others[i])))
+            return true;
+    return verb.n > 1 && verb.p[verb.n - 1] == ':';
+}
+
 static int dispatch(struct smtp_session *s, struct str line, struct error *err)
 {
     const struct smtp_command *command;
     struct str verb, args;
 
     if (!conn_line_had_cr(s->conn))
-        return smtp_reply(s, 500, "5.5.2", "lines must end in CR LF");
-    if (memchr(line.p, '\0', line.n) != NULL)
-        return smtp_reply(s, 500, "5.5.2", "a command must not hold NUL");
+        return refuse_line(s, line, "5.5.2", "lines must end in CR LF");
+    if (line.n > 0 &&
+        (memchr(line.p, '\0', line.n) != NULL || memchr(line.p, '\r', line.n) != NULL))
+        return refuse_line(s, line, "5.5.2", "a command must hold neither NUL nor CR");
     str_cut(line, ' ', &verb, &args);
     command = find_command(verb);
     if (command == NULL)
-        return smtp_reply(s, 500, "5.5.1", "unknown command");
+        return is_no_smtp(verb) ? close_with(s, "this is SMTP, and that is not")
+                                : refuse_line(s, line, "5.5.1", "unknown command");
+    if (smtp_policy_sent_ahead(s, command->run == cmd_ehlo || command->run == cmd_helo) != 0)
+        return 0;
     if (!(command->legal_in & (1u << s->phase)))
         return smtp_reply(s, 503, "5.5.1", "%s", command->otherwise);
     return command->run(s, str_trim(args), err);
@@ -214,7 +306,7 @@ static enum step smtp_step(void *session)
     if (conn_read_line(s->conn, SMTP_LINE_MAX, &line, &err) < 0) {
         if (err.kind != ERR_TOO_BIG)
             return end_session(s, &err);
-        smtp_reply(s, 500, "5.5.2", "the line is longer than %d bytes", SMTP_LINE_MAX);
+        refuse_line(s, line, "5.5.2", "the line is longer than " LINE_MAX_TEXT " bytes");
     } else if (dispatch(s, line, &err) < 0) {
         if (err.kind == ERR_CLOSED || err.kind == ERR_TIMED_OUT || err.kind == ERR_CANCELLED)
             return end_session(s, &err);
@@ -227,26 +319,6 @@ static enum step smtp_step(void *session)
         return STEP_END;
     }
     return s->phase == SMTP_CLOSING ? STEP_END : STEP_REST;
-}
-
-static void *smtp_open(struct conn *c, int tag)
-{
-    struct smtp_session *s = calloc(1, sizeof *s);
-
-    if (s == NULL)
-        abort();
-    s->magic = SMTP_SESSION_MAGIC;
-    s->role = (enum smtp_role)tag;
-    s->conn = c;
-    s->arena = arena_new();
-    s->tx_arena = arena_new();
-    s->command_arena = arena_new();
-    log_init(&s->log, conn_log(c));
-    smtp_message_discard(&s->tx);
-    conn_set_rest_timeout(c, config.smtp_timeout);
-    smtp_reply(s, 220, NULL, "%s %s Merpati", config.hostname,
-               s->role == SMTP_LMTP ? "LMTP" : "ESMTP");
-    return s;
 }
 
 static void smtp_close(void *session)
@@ -262,6 +334,38 @@ static void smtp_close(void *session)
     arena_free(&s->arena);
     s->magic = 0;
     free(s);
+}
+
+static struct smtp_session *session_new(struct conn *c, int tag)
+{
+    struct smtp_session *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        abort();
+    s->magic = SMTP_SESSION_MAGIC;
+    s->role = (enum smtp_role)tag;
+    s->conn = c;
+    s->arena = arena_new();
+    s->tx_arena = arena_new();
+    s->command_arena = arena_new();
+    log_init(&s->log, conn_log(c));
+    smtp_message_discard(&s->tx);
+    conn_set_rest_timeout(c, config.smtp_timeout);
+    return s;
+}
+
+static void *smtp_open(struct conn *c, int tag)
+{
+    struct smtp_session *s = session_new(c, tag);
+
+    s->may_xclient = net_list_contains(str_c(config.smtp_xclient_networks), conn_peer(c));
+    smtp_policy_meet(s);
+    if (smtp_policy_connect(s) != 0) {
+        smtp_close(s);
+        return NULL;
+    }
+    smtp_greet(s);
+    return s;
 }
 
 const struct service smtp_service = {

@@ -1,6 +1,8 @@
 /* smtp_transaction.c - MAIL, RCPT and RSET: who sends, who receives, and whether we take it. */
 #include "mail/smtp/smtp_internal.h"
 
+#include "mail/smtp/smtp_policy.h"
+#include "server/base/date.h"
 #include "server/directory/directory.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
@@ -23,30 +25,39 @@ int smtp_cmd_rset(struct smtp_session *s, struct str args, struct error *err)
     return smtp_reply(s, 250, "2.0.0", "ok");
 }
 
+bool smtp_may_relay(const struct smtp_session *s)
+{
+    return s->is_logged_in || s->is_trusted;
+}
+
 /* ---- MAIL ------------------------------------------------------------------------------------- */
 
+/* A neighbour on LMTP is trusted: that is what LMTP is for. */
+static struct smtp_offer make_offer(const struct smtp_session *s)
+{
+    bool may_hold = s->role == SMTP_SUBMISSION && s->is_logged_in;
+
+    return (struct smtp_offer){
+        .now_us = time_now_us(),
+        .size_max = config.smtp_size_max,
+        .hold_max_s = may_hold ? config.smtp_future_release_max / 1000 : 0,
+        .is_tls = conn_is_tls(s->conn),
+        .is_trusted = s->is_logged_in || s->is_trusted || s->role == SMTP_LMTP,
+    };
+}
+
+/* 1: refused, and said so. */
 static int mail_params(struct smtp_session *s, const struct smtp_params *params, struct error *err)
 {
-    for (size_t i = 0; i < params->n; i++) {
-        struct str name = params->v[i].name, value = params->v[i].value;
-        uint64_t size;
+    struct smtp_offer offer = make_offer(s);
 
-        if (str_ieq(name, STR("SIZE"))) {
-            if (!str_to_u64(value, &size))
-                return fail(err, ERR_SYNTAX, "SIZE needs a number of bytes");
-            if (size > (uint64_t)config.smtp_size_max)
-                return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes we take",
-                            (long long)config.smtp_size_max);
-            s->tx.size_declared = (int64_t)size;
-        } else if (str_ieq(name, STR("BODY"))) {
-            if (!str_ieq(value, STR("7BIT")) && !str_ieq(value, STR("8BITMIME")))
-                return fail(err, ERR_SYNTAX, "BODY is 7BIT or 8BITMIME");
-        } else if (str_ieq(name, STR("SMTPUTF8"))) {
-            s->tx.is_utf8 = true;
-        } else if (!str_ieq(name, STR("AUTH"))) { /* RFC 4954, 5: may be ignored */
-            return smtp_reply(s, 555, "5.5.4", "unknown MAIL parameter"), 1;
-        }
+    if (smtp_read_mail_params(s->tx_arena, params, &offer, &s->tx.params, err) < 0) {
+        if (err->kind != ERR_UNSUPPORTED)
+            return -1;
+        smtp_reply(s, 555, "5.5.4", "%s", err->text);
+        return 1;
     }
+    s->tx.is_utf8 = s->tx.params.is_utf8;
     return 0;
 }
 
@@ -75,6 +86,8 @@ int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
     if (s->role == SMTP_SUBMISSION && !s->is_logged_in)
         return smtp_reply(s, 530, "5.7.0", "log in first");
     smtp_tx_reset(s);
+    /* What is remembered of it must outlive the line. */
+    args = arena_str(s->tx_arena, args);
     if (smtp_parse_path(s->tx_arena, args, STR("FROM:"), &path, &params, err) < 0)
         return -1;
     if (!s->is_esmtp && params.n > 0)
@@ -85,8 +98,12 @@ int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
         return smtp_reply(s, 553, "5.6.7", "this address needs the parameter SMTPUTF8");
     if (s->is_logged_in && check_submitter(s, &path, err) < 0)
         return -1;
+    if ((status = smtp_policy_mail(s, &path, err)) != 0)
+        return status < 0 ? -1 : 0;
     s->tx.sender = smtp_mailbox_text(s->tx_arena, path.local, path.domain);
     s->phase = SMTP_MAIL;
+    if (s->tx.params.is_priority_lowered) /* RFC 6710, 4.1: the new one comes first */
+        return smtp_reply(s, 250, "2.3.6", "0 is the priority of this message; sender ok");
     return smtp_reply(s, 250, "2.1.0", "sender ok");
 }
 
@@ -139,13 +156,20 @@ static size_t place_accounts(struct smtp_session *s, const struct recipients *fo
     return first;
 }
 
-static void add_recipient(struct smtp_session *s, struct str path, const struct recipients *found)
+static void add_recipient(struct smtp_session *s, struct str path,
+                          const struct smtp_rcpt_params *params, const struct recipients *found)
 {
     struct smtp_tx *tx = &s->tx;
     size_t first = place_accounts(s, found);
 
     tx->rcpts = grown(s->tx_arena, tx->rcpts, tx->rcpt_count, &tx->rcpt_room, sizeof *tx->rcpts);
-    tx->rcpts[tx->rcpt_count++] = (struct smtp_recipient){path, first, found->n};
+    tx->rcpts[tx->rcpt_count++] = (struct smtp_recipient){
+        .path = path,
+        .first = first,
+        .count = found->n,
+        .notify = params->notify,
+        .orcpt = arena_str(s->tx_arena, params->orcpt),
+    };
 }
 
 /* <postmaster> without a domain is the server's own (RFC 5321, 4.5.1). */
@@ -182,7 +206,7 @@ static int resolve(struct smtp_session *s, const struct smtp_path *path, struct 
  * one member has room. */
 static int check_room(struct smtp_session *s, const struct recipients *found, struct error *err)
 {
-    int64_t wanted = s->tx.size_declared > 0 ? s->tx.size_declared : 1;
+    int64_t wanted = s->tx.params.size_declared > 0 ? s->tx.params.size_declared : 1;
 
     for (size_t i = 0; i < found->n; i++)
         if (found->v[i].bytes_free >= wanted)
@@ -190,28 +214,61 @@ static int check_room(struct smtp_session *s, const struct recipients *found, st
     return fail(err, ERR_OVER_QUOTA, "the mailbox is full");
 }
 
+/* 1: refused, and said so. */
+static int rcpt_params(struct smtp_session *s, const struct smtp_params *params,
+                       struct smtp_rcpt_params *out, struct error *err)
+{
+    if (params->n > 0 && !s->is_esmtp)
+        return smtp_reply(s, 555, "5.5.4", "parameters need EHLO"), 1;
+    if (smtp_read_rcpt_params(params, s->tx.is_utf8, out, err) == 0)
+        return 0;
+    if (err->kind != ERR_UNSUPPORTED)
+        return -1;
+    return smtp_reply(s, 555, "5.5.4", "%s", err->text), 1;
+}
+
+/* 1: refused, and said so. */
+static int parse_rcpt(struct smtp_session *s, struct str args, struct smtp_path *path,
+                      struct smtp_rcpt_params *out, struct error *err)
+{
+    struct smtp_params params;
+
+    if (smtp_parse_path(s->command_arena, args, STR("TO:"), path, &params, err) < 0)
+        return -1;
+    if (path->is_null)
+        return smtp_reply(s, 501, "5.1.3", "a recipient needs an address"), 1;
+    if (path->is_utf8 && !s->tx.is_utf8)
+        return smtp_reply(s, 553, "5.6.7", "this address needs the parameter SMTPUTF8 of MAIL"), 1;
+    return rcpt_params(s, &params, out, err);
+}
+
+static int refuse_rcpt(struct smtp_session *s, struct str args, const struct error *err)
+{
+    metric_inc(METRIC_smtp_recipients_refused);
+    log_info(&s->log, "rcpt_refused", KV("rcpt", args), KV_ERR(err));
+    smtp_reply_error(s, err);
+    if (err->kind == ERR_NOT_FOUND)
+        smtp_policy_unknown_rcpt(s);
+    return 0;
+}
+
 int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
 {
     struct recipients found = {0};
-    struct smtp_params params;
+    struct smtp_rcpt_params params;
     struct smtp_path path;
+    int status;
 
     if (s->tx.rcpt_count >= (size_t)config.smtp_rcpt_max)
         return smtp_reply(s, 452, "4.5.3", "too many recipients; send the rest in another message");
-    if (smtp_parse_path(s->command_arena, args, STR("TO:"), &path, &params, err) < 0)
-        return -1;
-    if (path.is_null)
-        return smtp_reply(s, 501, "5.1.3", "a recipient needs an address");
-    if (params.n > 0)
-        return smtp_reply(s, 555, "5.5.4", "unknown RCPT parameter");
-    if (path.is_utf8 && !s->tx.is_utf8)
-        return smtp_reply(s, 553, "5.6.7", "this address needs the parameter SMTPUTF8 of MAIL");
-    if (resolve(s, &path, &found, err) < 0 || check_room(s, &found, err) < 0) {
-        metric_inc(METRIC_smtp_recipients_refused);
-        log_info(&s->log, "rcpt_refused", KV("rcpt", args), KV_ERR(err));
-        return -1;
-    }
-    add_recipient(s, smtp_mailbox_text(s->tx_arena, path.local, path.domain), &found);
+    args = arena_str(s->command_arena, args); /* policies may wait, and the line with them */
+    if ((status = parse_rcpt(s, args, &path, &params, err)) != 0)
+        return status < 0 ? -1 : 0;
+    if (resolve(s, &path, &found, err) < 0 || check_room(s, &found, err) < 0)
+        return refuse_rcpt(s, args, err);
+    if ((status = smtp_policy_rcpt(s, &path, err)) != 0)
+        return status < 0 ? -1 : 0;
+    add_recipient(s, smtp_mailbox_text(s->tx_arena, path.local, path.domain), &params, &found);
     s->phase = SMTP_RCPT;
     return smtp_reply(s, 250, "2.1.5", "recipient ok");
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include "server/base/log.h"
 #include "server/base/memory.h"
+#include "server/base/net.h"
 #include "server/base/utf8.h"
 
 #define LINE_SIZE_MAX 16384 /* dns_override may be long */
@@ -180,7 +181,12 @@ static bool is_at_most_one_character(struct str value)
     return value.n <= 1;
 }
 
-/* Texts of which we know now that they cannot work; listeners and networks are parsed later. */
+static bool is_networks(struct str value)
+{
+    return net_list_valid(value, NULL);
+}
+
+/* Texts of which we know now that they cannot work; listeners are parsed later. */
 static const struct text_check {
     size_t offset;
     bool (*holds)(struct str value);
@@ -189,6 +195,10 @@ static const struct text_check {
     {offsetof(struct config, log_level), is_log_level, "debug, info, warn or error"},
     {offsetof(struct config, recipient_delimiter), is_at_most_one_character,
      "one character, or nothing"},
+    {offsetof(struct config, smtp_xclient_networks), is_networks,
+     "networks such as \"192.0.2.0/24, ::1\""},
+    {offsetof(struct config, smtp_trusted_networks), is_networks,
+     "networks such as \"192.0.2.0/24, ::1\""},
 };
 
 static int check_text(const struct option *o, struct str value, struct error *err)

@@ -1,9 +1,11 @@
-/* Paths and parameters of MAIL and RCPT: what is accepted must survive being written and read again. */
+/* Paths and parameters of MAIL and RCPT: what is accepted must survive being written and read again, and hold nothing
+ * that could end a line. What a message is checked for must not depend on how it ends. */
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "mail/smtp/smtp_parse.h"
+#include "mail/smtp/smtp_internal.h"
+#include "mail/smtp/smtp_message_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,6 +24,55 @@ static void check_round_trip(struct arena *a, const struct smtp_path *path)
     assert(str_eq(again.domain, path->domain));
 }
 
+static void check_printable(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        assert((unsigned char)s.p[i] > 32 && s.p[i] != 127);
+}
+
+static void check_params(struct arena *a, const struct smtp_params *params, uint8_t session)
+{
+    struct smtp_offer offer = {
+        .now_us = INT64_C(1800000000000000),
+        .size_max = 1 << 20,
+        .hold_max_s = session & 1 ? 86400 : 0,
+        .is_tls = session & 2,
+        .is_trusted = session & 4,
+    };
+    struct smtp_mail_params mail;
+    struct smtp_rcpt_params rcpt;
+    struct str decoded;
+
+    if (smtp_read_mail_params(a, params, &offer, &mail, NULL) == 0) {
+        check_printable(mail.envid);
+        assert(mail.envid.n <= SMTP_ENVID_SIZE_MAX);
+        assert(mail.size_declared >= 0 && mail.size_declared <= offer.size_max);
+        assert(mail.priority >= -SMTP_PRIORITY_MAX && mail.priority <= SMTP_PRIORITY_MAX);
+        assert(mail.hold_until_us <= offer.now_us + offer.hold_max_s * 1000000);
+        assert(memchr(arena_c(a, mail.submitter), '\n', mail.submitter.n + 1) == NULL);
+        assert(smtp_xtext_decode(a, mail.envid, &decoded));
+        assert(smtp_xtext_decode(a, smtp_xtext_encode(a, decoded), &decoded));
+    }
+    if (smtp_read_rcpt_params(params, session & 8, &rcpt, NULL) == 0) {
+        check_printable(rcpt.orcpt);
+        assert(rcpt.orcpt.n <= SMTP_ORCPT_SIZE_MAX);
+        assert(!(rcpt.notify & SMTP_NOTIFY_NEVER) || rcpt.notify == SMTP_NOTIFY_NEVER);
+    }
+}
+
+static void check_message(struct str input)
+{
+    struct smtp_message_limits limits = {
+        .header_size_max = 4096,
+        .line_size_max = 998,
+        .received_max = 20,
+        .hostname = STR("mx.test"),
+    };
+    struct smtp_recipient rcpt = {.path = STR("ani@example.org")};
+
+    smtp_message_check(input, &limits, &rcpt, 1);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str input = str_of((const char *)data, size);
@@ -35,7 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(params.n <= SMTP_PARAMS_MAX);
         assert(path.local.n <= SMTP_LOCAL_SIZE_MAX);
         check_round_trip(a, &path);
+        check_params(a, &params, data[size - 1]);
     }
+    check_message(input);
     smtp_parse_bdat(input, &chunk, &is_last, NULL);
     smtp_helo_is_valid(input);
     arena_free(&a);

@@ -53,6 +53,11 @@ static const struct path_case path_cases[] = {
     {"FROM:<@a.example ani@example.org>", NULL, NULL, 0},
     {"FROM:<ani@example.org>SIZE=1", NULL, NULL, 0},
     {"FROM:<\xff\xfe@example.org>", NULL, NULL, 0},
+    {"FROM:<a@b> X=a=b", NULL, NULL, 0},
+    {"FROM:<a@b> X=", NULL, NULL, 0},
+    {"FROM:<a@b> =a", NULL, NULL, 0},
+    {"FROM:<a@b> X_Y=a", NULL, NULL, 0},
+    {"FROM:<a@b> X=a\tb", NULL, NULL, 0},
     {"FROM:<a@b> 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21", NULL, NULL, 0},
     {"FROM:<aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa@example.org>", NULL,
      NULL, 0},
@@ -111,12 +116,12 @@ static void parameters_are_split_at_their_equals_sign(void **state)
     struct smtp_params params;
     struct smtp_path path;
 
-    assert_int_equal(
-        smtp_parse_path(a, STR("TO:<a@b>  SIZE=12 X=a=b FLAG"), STR("TO:"), &path, &params, NULL),
-        0);
+    assert_int_equal(smtp_parse_path(a, STR("TO:<a@b>  SIZE=12 X-Y=a<b> FLAG"), STR("TO:"), &path,
+                                     &params, NULL),
+                     0);
     assert_int_equal(params.n, 3);
     assert_true(str_eq(params.v[0].name, STR("SIZE")) && str_eq(params.v[0].value, STR("12")));
-    assert_true(str_eq(params.v[1].name, STR("X")) && str_eq(params.v[1].value, STR("a=b")));
+    assert_true(str_eq(params.v[1].name, STR("X-Y")) && str_eq(params.v[1].value, STR("a<b>")));
     assert_true(str_eq(params.v[2].name, STR("FLAG")) && str_empty(params.v[2].value));
     arena_free(&a);
 }
