@@ -41,12 +41,20 @@ static bool has_memory(const struct smtp_tx *tx, size_t size)
     return message_memory + size <= limit;
 }
 
+/* A domain may take less than the server; never more. */
+static size_t size_max(const struct smtp_tx *tx)
+{
+    bool is_lower = tx->size_max > 0 && tx->size_max < config.smtp_size_max;
+
+    return (size_t)(is_lower ? tx->size_max : config.smtp_size_max);
+}
+
 /* Adds to the message, or remembers why it cannot be taken; then the rest is read and dropped. */
 static void message_add(struct smtp_tx *tx, struct str s)
 {
     if (tx->fault != FAULT_NONE && tx->fault != FAULT_LINE_END)
         return;
-    if (tx->message.n - tx->trace_size + s.n > (size_t)config.smtp_size_max)
+    if (tx->message.n - tx->trace_size + s.n > size_max(tx))
         tx->fault = FAULT_TOO_BIG;
     else if (!has_memory(tx, s.n))
         tx->fault = FAULT_MEMORY;
@@ -64,7 +72,7 @@ static int fault_error(const struct smtp_tx *tx, struct error *err)
     switch (tx->fault) {
     case FAULT_TOO_BIG:
         return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes we take",
-                    (long long)config.smtp_size_max);
+                    (long long)size_max(tx));
     case FAULT_MEMORY:
         return fail(err, ERR_TRY_LATER, "too many messages are coming in, try again in a while");
     case FAULT_LINE_END:

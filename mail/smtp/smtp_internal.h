@@ -34,6 +34,7 @@ struct smtp_tx {
     struct str sender;                  /* as it goes into Return-Path; empty: the null path */
     bool is_utf8;                       /* SMTPUTF8 was asked for */
     struct smtp_mail_params params;     /* what else was asked for */
+    int64_t size_max;                   /* smallest limit of the recipients' domains; 0: the server's alone */
     struct smtp_recipient *rcpts;
     size_t rcpt_count, rcpt_room;
     int64_t *accounts;                  /* recipients that lead to the same ones share them */

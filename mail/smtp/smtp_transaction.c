@@ -4,6 +4,8 @@
 #include "mail/smtp/smtp_policy.h"
 #include "server/base/date.h"
 #include "server/directory/directory.h"
+#include "server/directory/grants.h"
+#include "server/directory/routing.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
 
@@ -61,19 +63,20 @@ static int mail_params(struct smtp_session *s, const struct smtp_params *params,
     return 0;
 }
 
-/* The sender's own addresses only: a log-in is no licence to write in another's name. */
+/* The sender's own addresses and those granted to them: a log-in is no licence to write in another's name. */
 static int check_submitter(struct smtp_session *s, const struct smtp_path *path, struct error *err)
 {
-    struct str address;
-    bool is_allowed;
+    struct send_address sender;
 
     if (path->is_null)
         return 0;
-    if (address_canonical(s->command_arena, path->local, path->domain, &address, err) < 0 ||
-        directory_may_send_as(s->account_id, address, &is_allowed, err) < 0)
+    if (address_canonical(s->command_arena, path->local, path->domain, &sender.address, err) < 0 ||
+        directory_may_send_as(s->account_id, &sender, 1, NULL, err) < 0)
         return -1;
-    if (!is_allowed)
-        return fail(err, ERR_DENIED, "you may not send as this address; use one of your own");
+    if (sender.right == SEND_DENIED)
+        return fail(err, ERR_DENIED,
+                    "you may not send as this address; use one of your own, or ask the "
+                    "administrator for a grant");
     return 0;
 }
 
@@ -132,7 +135,7 @@ static void add_account(struct smtp_session *s, int64_t account_id)
 }
 
 static bool leads_to(const struct smtp_tx *tx, const struct smtp_recipient *r,
-                     const struct recipients *found)
+                     const struct routes *found)
 {
     if (r->count != found->n)
         return false;
@@ -143,7 +146,7 @@ static bool leads_to(const struct smtp_tx *tx, const struct smtp_recipient *r,
 }
 
 /* Where the accounts stand, in tx->accounts. A large group named a thousand times takes its place once. */
-static size_t place_accounts(struct smtp_session *s, const struct recipients *found)
+static size_t place_accounts(struct smtp_session *s, const struct routes *found)
 {
     struct smtp_tx *tx = &s->tx;
     size_t first = tx->account_count;
@@ -157,11 +160,13 @@ static size_t place_accounts(struct smtp_session *s, const struct recipients *fo
 }
 
 static void add_recipient(struct smtp_session *s, struct str path,
-                          const struct smtp_rcpt_params *params, const struct recipients *found)
+                          const struct smtp_rcpt_params *params, const struct routes *found)
 {
     struct smtp_tx *tx = &s->tx;
     size_t first = place_accounts(s, found);
 
+    if (found->size_max > 0 && (tx->size_max == 0 || found->size_max < tx->size_max))
+        tx->size_max = found->size_max;
     tx->rcpts = grown(s->tx_arena, tx->rcpts, tx->rcpt_count, &tx->rcpt_room, sizeof *tx->rcpts);
     tx->rcpts[tx->rcpt_count++] = (struct smtp_recipient){
         .path = path,
@@ -186,25 +191,40 @@ static int postmaster_domain(struct smtp_session *s, struct str *domain, struct 
     return 0;
 }
 
-static int resolve(struct smtp_session *s, const struct smtp_path *path, struct recipients *found,
+static bool has_remote(const struct routes *routes)
+{
+    for (size_t i = 0; i < routes->n; i++)
+        if (routes->v[i].kind == ROUTE_REMOTE)
+            return true;
+    return false;
+}
+
+static int resolve(struct smtp_session *s, const struct smtp_path *path, struct routes *found,
                    struct error *err)
 {
+    struct routing_sender from = {s->tx.sender, s->is_logged_in ? s->account_id : 0,
+                                  s->role == SMTP_LMTP};
     struct str domain = path->domain;
+    struct error cause = {0};
+    int status;
 
     if (str_empty(domain) && postmaster_domain(s, &domain, err) < 0)
         return -1;
-    if (directory_resolve(s->command_arena, path->local, domain, found, err) == 0)
-        return 0;
-    if (err->kind == ERR_DENIED && s->is_logged_in) {
-        error_clear(err);
+    status = directory_route(s->command_arena, path->local, domain, &from, found, &cause);
+    if (status == 0 && found->size_max > 0 && s->tx.size_declared > found->size_max)
+        return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes this domain takes",
+                    (long long)found->size_max);
+    if ((status < 0 && cause.kind == ERR_UNSUPPORTED && s->is_logged_in) ||
+        (status == 0 && has_remote(found)))
         return fail(err, ERR_DENIED, "mail to other servers cannot be sent from here yet");
-    }
-    return -1;
+    if (status < 0 && cause.kind == ERR_UNSUPPORTED)
+        return fail(err, ERR_DENIED, "relaying is not allowed: %s", cause.text);
+    return status < 0 ? fail(err, cause.kind, "%s", cause.text) : 0;
 }
 
 /* A full mailbox is refused here, while the sender can still be told whose it is. A group is not full as long as
  * one member has room. */
-static int check_room(struct smtp_session *s, const struct recipients *found, struct error *err)
+static int check_room(struct smtp_session *s, const struct routes *found, struct error *err)
 {
     int64_t wanted = s->tx.params.size_declared > 0 ? s->tx.params.size_declared : 1;
 
@@ -254,7 +274,7 @@ static int refuse_rcpt(struct smtp_session *s, struct str args, const struct err
 
 int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
 {
-    struct recipients found = {0};
+    struct routes found = {0};
     struct smtp_rcpt_params params;
     struct smtp_path path;
     int status;

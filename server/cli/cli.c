@@ -53,6 +53,17 @@ static const struct {
     [OPTION_UNTIL] = {"until", "TIME", "likewise"},
     [OPTION_LIMIT] = {"limit", "COUNT", "the newest so many"},
     [OPTION_BEFORE] = {"before", "ID", "only older ones than this"},
+    [OPTION_ALIAS_OF] = {"alias-of", "DOMAIN", "be another name of that domain; none"},
+    [OPTION_CATCH_ALL] = {"catch-all", "ADDRESS",
+                          "gets mail to addresses that nobody has; none: it is refused"},
+    [OPTION_POSTMASTER] = {"postmaster", "ADDRESS",
+                           "gets postmaster@ and abuse@; none: the oldest active person"},
+    [OPTION_SUBADDRESS] = {"subaddress", "yes|no", "mail to ani+shop@ goes to ani@"},
+    [OPTION_SIZE_MAX] = {"size-max", "SIZE", "largest message, as 20M; default"},
+    [OPTION_ADMINS_SEND_AS] = {"admins-send-as", "yes|no",
+                               "administrators may send as every address in it"},
+    [OPTION_NO_COPY] = {"no-copy", NULL, "keep no copy of what is forwarded"},
+    [OPTION_ON_BEHALF] = {"on-behalf", NULL, "only so that the reader sees who wrote"},
 };
 #define COMMON_OPTIONS (TAKES(JSON) | TAKES(DATA) | TAKES(CONFIG) | TAKES(SET))
 

@@ -6,6 +6,7 @@
 #include "server/cli/cli_input.h"
 #include "server/cli/cli_internal.h"
 #include "server/directory/credential.h"
+#include "server/directory/routing_admin.h"
 
 #define PAGE_SIZE 1000
 
@@ -32,6 +33,15 @@ int cli_parse_quota(struct str text, int64_t *out, struct error *err)
             "\"%.*s\" is no limit: write a number with one of %s behind it, none, or default",
             STR_ARG(str_head(text, 40)), units);
     *out = (int64_t)(number << (10 * (unit + 1)));
+    return 0;
+}
+
+int cli_parse_yes_no(struct str text, const char *name, bool *out, struct error *err)
+{
+    *out = str_ieq(text, STR("yes"));
+    if (!*out && !str_ieq(text, STR("no")))
+        return fail(err, ERR_SYNTAX, "\"%.*s\" is neither yes nor no: write %s",
+                    STR_ARG(str_head(text, 40)), name);
     return 0;
 }
 
@@ -342,6 +352,22 @@ static void put_account(struct cli_output *out, const struct account *account,
     cli_number(out, "account_id", account->account_id);
 }
 
+static int put_ways(struct cli *c, struct cli_output *out, struct error *err)
+{
+    bool keeps_copy, of_own, of_others;
+    struct str *targets;
+    size_t count;
+
+    if (forward_get(c->arena, c->args[0], &targets, &count, &keeps_copy, err) < 0 ||
+        account_get_sent_copy(c->args[0], &of_own, &of_others, err) < 0)
+        return -1;
+    cli_texts(out, "forward", targets, count);
+    cli_flag(out, "keeps_copy", keeps_copy);
+    cli_flag(out, "sent_copy", of_own);
+    cli_flag(out, "sent_copy_of_others", of_others);
+    return 0;
+}
+
 static int show(struct cli *c, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
@@ -356,6 +382,8 @@ static int show(struct cli *c, struct error *err)
         return -1;
     put_account(out, &account, &usage);
     cli_texts(out, "addresses", addresses, count);
+    if (account.kind != ACCOUNT_GROUP && put_ways(c, out, err) < 0)
+        return -1;
     cli_print_record(out);
     return 0;
 }
@@ -435,10 +463,8 @@ static int prepare_admin(struct cli *c, struct error *err)
     bool *administrator = ARENA_NEW(c->arena, bool);
 
     c->prepared = administrator;
-    *administrator = str_ieq(c->args[1], STR("yes"));
-    if (!*administrator && !str_ieq(c->args[1], STR("no")))
-        return fail(err, ERR_SYNTAX, "write: merpati account admin ADDRESS yes, or no");
-    return 0;
+    return cli_parse_yes_no(c->args[1], "merpati account admin ADDRESS yes, or no", administrator,
+                            err);
 }
 
 static int admin(struct cli *c, struct error *err)
@@ -618,6 +644,18 @@ const struct cli_command cli_account_commands[] = {
      cli_prepare_share, cli_share, false, "let others work in its mailboxes"},
     {"unshare", "ADDRESS", 1, 1, TAKES(MAILBOX) | TAKES(WITH), cli_prepare_unshare, cli_unshare,
      false, "let them no more"},
+    {"forward set", "ADDRESS TARGET...", 2, CLI_ARGS_MAX, TAKES(NO_COPY), NULL, cli_forward_set,
+     false, "send its mail on, here or elsewhere, instead of where it went on to before"},
+    {"forward off", "ADDRESS", 1, 1, 0, NULL, cli_forward_off, false, "send it on no more"},
+    {"forward show", "ADDRESS", 1, 1, 0, NULL, cli_forward_show, false,
+     "where its mail goes on to"},
+    {"sent-copy", "ADDRESS none|own|others|both", 2, 2, 0, cli_prepare_sent_copy, cli_sent_copy,
+     false, "whose mail the server puts into its Sent: its own, what others send as it"},
+    {"grants add", "ADDRESS WHO...", 2, CLI_ARGS_MAX, TAKES(ON_BEHALF), NULL, cli_grants_add, false,
+     "let people, or members of a group, send as it"},
+    {"grants remove", "ADDRESS WHO...", 2, CLI_ARGS_MAX, 0, NULL, cli_grants_remove, false,
+     "let them no more"},
+    {"grants list", "ADDRESS", 1, 1, 0, NULL, cli_grants_list, false, "who may send as it"},
     {"app-password add", "ADDRESS LABEL", 2, 2, 0, NULL, app_password_new, false,
      "make a password for one device"},
     {"app-password remove", "ADDRESS ID", 2, 2, 0, prepare_app_password_remove, app_password_delete,

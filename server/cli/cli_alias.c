@@ -44,7 +44,8 @@ static int list(struct cli *c, struct error *err)
 }
 
 const struct cli_command cli_alias_commands[] = {
-    {"add", "ALIAS TARGET", 2, 2, 0, NULL, add, false, "let another address lead to an account"},
+    {"add", "ALIAS TARGET", 2, 2, 0, NULL, add, false,
+     "let another address lead to an account, or elsewhere"},
     {"remove", "ALIAS", 1, 1, 0, NULL, remove_alias, false, "let it lead nowhere again"},
     {"list", "", 0, 0, TAKES(DOMAIN), NULL, list, false, "aliases and where they lead"},
     {0},

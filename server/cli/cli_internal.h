@@ -18,6 +18,8 @@ enum cli_option {
     OPTION_MAILBOX, OPTION_WITH, OPTION_RIGHTS, OPTION_LIST,
     OPTION_ID, OPTION_MESSAGE_ID, OPTION_SENDER, OPTION_RECIPIENT, OPTION_SUBJECT, OPTION_ACCOUNT, OPTION_SINCE,
     OPTION_UNTIL, OPTION_LIMIT, OPTION_BEFORE,
+    OPTION_ALIAS_OF, OPTION_CATCH_ALL, OPTION_POSTMASTER, OPTION_SUBADDRESS, OPTION_SIZE_MAX, OPTION_ADMINS_SEND_AS,
+    OPTION_NO_COPY, OPTION_ON_BEHALF,
     OPTION_COUNT
 };
 
@@ -67,6 +69,21 @@ int cli_prepare_share(struct cli *c, struct error *err);
 int cli_prepare_unshare(struct cli *c, struct error *err);
 PARKS int cli_share(struct cli *c, struct error *err);
 PARKS int cli_unshare(struct cli *c, struct error *err);
+
+/* "yes" or "no"; name is for the complaint. */
+int cli_parse_yes_no(struct str text, const char *name, bool *out, struct error *err);
+/* "none" as an empty text. */
+static inline struct str cli_none(struct str text) { return str_ieq(text, STR("none")) ? STR_NULL : text; }
+
+/* cli_forward.c: account forward, sent-copy, grants. */
+int cli_prepare_sent_copy(struct cli *c, struct error *err);
+PARKS int cli_forward_set(struct cli *c, struct error *err);
+PARKS int cli_forward_off(struct cli *c, struct error *err);
+PARKS int cli_forward_show(struct cli *c, struct error *err);
+PARKS int cli_sent_copy(struct cli *c, struct error *err);
+PARKS int cli_grants_add(struct cli *c, struct error *err);
+PARKS int cli_grants_remove(struct cli *c, struct error *err);
+PARKS int cli_grants_list(struct cli *c, struct error *err);
 
 /* The password of --password-stdin, or one typed twice at the terminal; empty when there is neither. */
 int cli_read_password(struct cli *c, struct str *out, struct error *err);

@@ -10,7 +10,7 @@
 #include "server/base/utf8.h"
 #include "server/cli/cli_output.h"
 
-#define COLUMNS_MAX 16
+#define COLUMNS_MAX 24
 #define GAP         2
 
 struct cell {
@@ -130,13 +130,17 @@ void cli_time(struct cli_output *out, const char *name, int64_t unix_us)
 
 void cli_texts(struct cli_output *out, const char *name, const struct str *values, size_t count)
 {
-    struct str joined = STR("");
+    struct buf joined;
 
+    buf_init(&joined, SIZE_MAX);
     for (size_t i = 0; i < count; i++)
-        joined = arena_printf(out->arena, "%.*s%s%.*s", STR_ARG(joined), i > 0 ? ", " : "",
-                              STR_ARG(values[i]));
+        buf_addf(&joined, "%s%.*s", i > 0 ? ", " : "", STR_ARG(values[i]));
     add(out, name,
-        (struct cell){.type = CELL_TEXTS, .text = joined, .texts = values, .text_count = count});
+        (struct cell){.type = CELL_TEXTS,
+                      .text = arena_str(out->arena, buf_str(&joined)),
+                      .texts = values,
+                      .text_count = count});
+    buf_fini(&joined);
 }
 
 /* --- printing -------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* directory.h - domains, accounts and the addresses that lead to them.
  *
  * An account's identity is a number, never its address. Every address (primary or alias) is one row that
- * leads to an account; a group leads on to its members. Addresses are kept in canonical form:
+ * leads to an account, or elsewhere; a group leads on to its members (routing.h). Addresses are kept in canonical form:
  * lower case, domain as A-label, local part NFC. */
 #pragma once
 #include <stdbool.h>
@@ -42,25 +42,9 @@ PARKS int directory_get_account(struct arena *a, int64_t account_id, struct acco
 /* Is the domain ours? */
 PARKS int directory_has_domain(struct str domain, bool *out, struct error *err);
 
-/* Where mail for an address goes. local may hold a +detail, tried whole first and then without. postmaster@ and
- * abuse@ of our domains always lead somewhere: without a row of their own, to the oldest active person account
- * of that domain, or of the server. ERR_NOT_FOUND: no such recipient in our domain; ERR_DENIED: not our domain (relaying). */
-struct recipient {
-    int64_t account_id;
-    struct str address;                                 /* as it was found, canonical */
-    struct str detail;                                  /* "shop" of ani+shop, or empty */
-    int64_t bytes_free;                                 /* until the quota; INT64_MAX: without limit; <= 0: full */
-};
-struct recipients { struct recipient *v; size_t n; };
-#define RECIPIENTS_MAX 10000                            /* of one address, groups followed; more is ERR_LIMIT */
-PARKS int directory_resolve(struct arena *a, struct str local, struct str domain, struct recipients *out, struct error *err);
-
-/* May this account send as this address (its own addresses; grants come later)? */
-PARKS int directory_may_send_as(int64_t account_id, struct str address, bool *out, struct error *err);
-
 /* --- managing -------------------------------------------------------------------------------------- */
 PARKS int domain_add(struct str name, struct error *err);
-PARKS int domain_remove(struct str name, struct error *err);                /* ERR_CONFLICT while accounts or aliases use it */
+PARKS int domain_remove(struct str name, struct error *err);                /* ERR_CONFLICT while accounts, aliases or alias domains use it */
 PARKS int domain_list(struct arena *a, struct str **names, size_t *count, struct error *err);
 
 #define QUOTA_DEFAULT   0                               /* the server's setting */
@@ -97,11 +81,13 @@ PARKS int account_list_addresses(struct arena *a, int64_t account_id, struct str
 PARKS int account_list(struct arena *a, struct str domain, struct str after, size_t count_max,
                        struct account **out, struct account_usage **usage, size_t *count, struct error *err);
 
-PARKS int alias_add(struct str alias, struct str target, struct error *err);      /* target: any address of an account */
+/* target: any address of an account, or one elsewhere. */
+PARKS int alias_add(struct str alias, struct str target, struct error *err);
 PARKS int alias_remove(struct str alias, struct error *err);
 struct alias { struct str alias, target; };
 PARKS int alias_list(struct arena *a, struct str domain, struct alias **out, size_t *count, struct error *err);
 
+/* A member is an account, a group among them, or an address elsewhere. */
 PARKS int group_add_member(struct str group, struct str member, struct error *err);
 PARKS int group_remove_member(struct str group, struct str member, struct error *err);
 PARKS int group_list_members(struct arena *a, struct str group, struct str **out, size_t *count, struct error *err);

@@ -10,6 +10,7 @@
 #include "server/base/buf.h"
 #include "server/base/utf8.h"
 #include "server/directory/directory_internal.h"
+#include "server/run/config.h"
 
 #define LOCAL_SIZE_MAX  64 /* RFC 5321, 4.5.3.1.1 */
 #define DOMAIN_SIZE_MAX 253
@@ -181,6 +182,20 @@ int address_split(struct arena *a, struct str address, struct str *out, struct s
     if (domain != NULL)
         str_rcut(*out, '@', &local, domain);
     return 0;
+}
+
+struct str address_without_detail(struct arena *a, struct str address, struct str *detail)
+{
+    struct str local, domain, delimiter = str_c(config.recipient_delimiter);
+    ptrdiff_t at;
+
+    *detail = STR_NULL;
+    str_rcut(address, '@', &local, &domain);
+    at = delimiter.n == 0 ? -1 : str_find(local, delimiter);
+    if (at <= 0)
+        return address;
+    *detail = str_from(local, (size_t)at + delimiter.n);
+    return arena_printf(a, "%.*s@%.*s", STR_ARG(str_head(local, (size_t)at)), STR_ARG(domain));
 }
 
 #define LOGIN_NAME_SIZE_MAX 320

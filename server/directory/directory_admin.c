@@ -10,21 +10,46 @@
 #include "server/directory/directory_internal.h"
 #include "sql_queries.h"
 
-static int no_account(struct str address, struct error *err)
+int directory_no_account(struct str address, struct error *err)
 {
     return fail(err, ERR_NOT_FOUND, "there is no account %.*s", STR_ARG(address));
 }
 
-static int no_domain(struct str domain, struct error *err)
+static int read_home(struct arena *a, struct str domain, struct str *home, bool *is_ours,
+                     struct error *err)
 {
-    return fail(err, ERR_NOT_FOUND,
-                "%.*s is not a domain of this server: add it with \"merpati domain add %.*s\"",
-                STR_ARG(domain), STR_ARG(domain));
+    struct pg_rows rows;
+
+    if (pg_run(pg_pool(), &sql_domain_home, PG_ARGS(pg_text(domain)), &rows, err) < 0)
+        return -1;
+    *is_ours = rows.count > 0;
+    *home = *is_ours ? arena_str(a, pg_get_str(&rows, 0, "home")) : STR_NULL;
+    pg_rows_free(&rows);
+    return 0;
+}
+
+int directory_no_home(struct str domain, struct error *err)
+{
+    struct arena *a = arena_new();
+    struct str home;
+    bool is_ours;
+    int status = read_home(a, domain, &home, &is_ours, err);
+
+    if (status == 0 && home.n > 0)
+        status = fail(err, ERR_DENIED, "%.*s is an alias of %.*s: use addresses of that",
+                      STR_ARG(domain), STR_ARG(home));
+    else if (status == 0)
+        status =
+            fail(err, ERR_NOT_FOUND,
+                 "%.*s is not a domain of this server: add it with \"merpati domain add %.*s\"",
+                 STR_ARG(domain), STR_ARG(domain));
+    arena_free(&a);
+    return status;
 }
 
 /* Runs a statement that answers with a row when it found what it should change. */
-static int change_one(const struct sql_query *query, struct pg_args args, bool *is_changed,
-                      struct error *err)
+int directory_change_one(const struct sql_query *query, struct pg_args args, bool *is_changed,
+                         struct error *err)
 {
     struct pg_rows rows;
 
@@ -36,8 +61,8 @@ static int change_one(const struct sql_query *query, struct pg_args args, bool *
 }
 
 /* Says a kind of failure in words of its own and leaves the others as they are. */
-static int say(struct error *err, struct error *cause, enum error_kind kind, const char *sentence,
-               struct str subject)
+int directory_say(struct error *err, struct error *cause, enum error_kind kind,
+                  const char *sentence, struct str subject)
 {
     if (cause->kind == kind)
         return fail(err, kind, sentence, STR_ARG(subject));
@@ -55,7 +80,8 @@ int domain_add(struct str name, struct error *err)
 
     if (status == 0 &&
         pg_run(pg_pool(), &sql_domain_insert, PG_ARGS(pg_text(canonical)), NULL, &cause) < 0)
-        status = say(err, &cause, ERR_EXISTS, "the domain %.*s is there already", canonical);
+        status =
+            directory_say(err, &cause, ERR_EXISTS, "the domain %.*s is there already", canonical);
     arena_free(&a);
     return status;
 }
@@ -68,6 +94,9 @@ static int judge_domain_removal(const struct pg_rows *rows, struct str domain, s
         return fail(err, ERR_CONFLICT,
                     "%lld addresses are in %.*s: remove its accounts and aliases first",
                     (long long)pg_get_i64(rows, 0, "addresses"), STR_ARG(domain));
+    if (!pg_is_null(rows, 0, "alias"))
+        return fail(err, ERR_CONFLICT, "%.*s is an alias of %.*s: remove that domain first",
+                    STR_ARG(pg_get_str(rows, 0, "alias")), STR_ARG(domain));
     return fail(err, ERR_NOT_FOUND, "%.*s is not a domain of this server", STR_ARG(domain));
 }
 
@@ -88,8 +117,8 @@ int domain_remove(struct str name, struct error *err)
     return status;
 }
 
-static struct str *read_texts(struct arena *a, struct pg_rows *rows, const char *name,
-                              size_t *count)
+struct str *directory_read_texts(struct arena *a, struct pg_rows *rows, const char *name,
+                                 size_t *count)
 {
     struct str *texts = ARENA_ARRAY(a, rows->count, struct str);
     int column = pg_column(rows, name);
@@ -107,7 +136,7 @@ int domain_list(struct arena *a, struct str **names, size_t *count, struct error
 
     if (pg_run(pg_pool(), &sql_domain_names, PG_NO_ARGS, &rows, err) < 0)
         return -1;
-    *names = read_texts(a, &rows, "name", count);
+    *names = directory_read_texts(a, &rows, "name", count);
     return 0;
 }
 
@@ -213,8 +242,8 @@ static int write_draft(struct arena *a, const struct draft *d, int64_t *account_
     if (write_drafts(a, d, 1, account_id, &cause) == 0)
         return 0;
     if (cause.kind == ERR_NOT_FOUND)
-        return no_domain(d->domain, err);
-    return say(err, &cause, ERR_EXISTS, "the address %.*s is taken already", d->address);
+        return directory_no_home(d->domain, err);
+    return directory_say(err, &cause, ERR_EXISTS, "the address %.*s is taken already", d->address);
 }
 
 /* Hashes the passwords of the drafts on all helper threads at once; distinct salts also for equal passwords. */
@@ -316,10 +345,10 @@ static int change_account(const struct sql_query *query, struct str address, str
     if (status == 0) {
         struct pg_args args = PG_ARGS(pg_text(canonical), second, third);
         args.n = query->param_count;
-        status = change_one(query, args, &is_changed, err);
+        status = directory_change_one(query, args, &is_changed, err);
     }
     if (status == 0 && !is_changed)
-        status = no_account(canonical, err);
+        status = directory_no_account(canonical, err);
     arena_free(&a);
     return status;
 }
@@ -379,12 +408,13 @@ static int restore_at(struct arena *a, int64_t account_id, struct str address, s
 
     if (address_split(a, address, &canonical, &domain, err) < 0)
         return -1;
-    if (change_one(&sql_account_restore,
-                   PG_ARGS(pg_i64(account_id), pg_text(canonical), pg_text(domain)), &is_back,
-                   &cause) < 0)
-        return say(err, &cause, ERR_EXISTS,
-                   "the address %.*s is taken by now: restore to another with --as", canonical);
-    return is_back ? 0 : no_domain(domain, err);
+    if (directory_change_one(&sql_account_restore,
+                             PG_ARGS(pg_i64(account_id), pg_text(canonical), pg_text(domain)),
+                             &is_back, &cause) < 0)
+        return directory_say(err, &cause, ERR_EXISTS,
+                             "the address %.*s is taken by now: restore to another with --as",
+                             canonical);
+    return is_back ? 0 : directory_no_home(domain, err);
 }
 
 int account_restore(int64_t account_id, struct str address, struct error *err)
@@ -443,7 +473,7 @@ int account_list_addresses(struct arena *a, int64_t account_id, struct str **out
 
     if (pg_run(pg_pool(), &sql_account_addresses, PG_ARGS(pg_i64(account_id)), &rows, err) < 0)
         return -1;
-    *out = read_texts(a, &rows, "address", count);
+    *out = directory_read_texts(a, &rows, "address", count);
     return 0;
 }
 
@@ -470,29 +500,23 @@ int account_list_removed(struct arena *a, struct account_removed **out, size_t *
 
 /* --- aliases --------------------------------------------------------------------------------------- */
 
-/* Why an alias could not be made: its domain, or its target. */
-static int alias_refused(struct str domain, struct str target, struct error *err)
-{
-    bool is_ours;
-
-    if (directory_has_domain(domain, &is_ours, err) < 0)
-        return -1;
-    return is_ours ? no_account(target, err) : no_domain(domain, err);
-}
-
 static int alias_write(struct arena *a, struct str alias, struct str target, struct error *err)
 {
-    struct str from, domain, to;
+    struct directory_target to;
+    struct str from, domain;
     struct error cause = {0};
     bool is_made;
 
     if (address_split(a, alias, &from, &domain, err) < 0 ||
-        address_split(a, target, &to, NULL, err) < 0)
+        directory_find_target(a, target, &to, err) < 0)
         return -1;
-    if (change_one(&sql_alias_insert, PG_ARGS(pg_text(from), pg_text(domain), pg_text(to)),
-                   &is_made, &cause) < 0)
-        return say(err, &cause, ERR_EXISTS, "the address %.*s is taken already", from);
-    return is_made ? 0 : alias_refused(domain, to, err);
+    if (directory_change_one(&sql_alias_insert,
+                             PG_ARGS(pg_text(from), pg_text(domain),
+                                     to.account_id != 0 ? pg_i64(to.account_id) : pg_null(),
+                                     pg_text(to.address)),
+                             &is_made, &cause) < 0)
+        return directory_say(err, &cause, ERR_EXISTS, "the address %.*s is taken already", from);
+    return is_made ? 0 : directory_no_home(domain, err);
 }
 
 int alias_add(struct str alias, struct str target, struct error *err)
@@ -512,7 +536,8 @@ int alias_remove(struct str alias, struct error *err)
     int status = address_split(a, alias, &canonical, NULL, err);
 
     if (status == 0)
-        status = change_one(&sql_alias_delete, PG_ARGS(pg_text(canonical)), &is_gone, err);
+        status =
+            directory_change_one(&sql_alias_delete, PG_ARGS(pg_text(canonical)), &is_gone, err);
     if (status == 0 && !is_gone)
         status = fail(err, ERR_NOT_FOUND, "there is no alias %.*s", STR_ARG(canonical));
     arena_free(&a);
@@ -541,40 +566,34 @@ int alias_list(struct arena *a, struct str domain, struct alias **out, size_t *c
 
 /* --- groups ---------------------------------------------------------------------------------------- */
 
-static int judge_joining(const struct pg_rows *rows, struct str group, struct str member,
-                         struct error *err)
+static int join(const struct account *group, const struct directory_target *member, bool *is_joined,
+                struct error *err)
 {
-    if (pg_get_bool(rows, 0, "is_joined"))
-        return 0;
-    if (pg_is_null(rows, 0, "kind"))
-        return fail(err, ERR_NOT_FOUND,
-                    "there is no group %.*s: add it with \"merpati group add %.*s\"",
-                    STR_ARG(group), STR_ARG(group));
-    if (!str_eq(pg_get_str(rows, 0, "kind"), STR("group")))
-        return fail(err, ERR_DENIED, "%.*s is not a group", STR_ARG(group));
-    if (!pg_get_bool(rows, 0, "has_member"))
-        return no_account(member, err);
-    if (str_eq(group, member))
-        return fail(err, ERR_DENIED, "a group cannot be its own member");
-    return fail(err, ERR_EXISTS, "%.*s is a member of %.*s already", STR_ARG(member),
-                STR_ARG(group));
+    if (member->account_id == 0)
+        return directory_change_one(&sql_group_target_insert,
+                                    PG_ARGS(pg_i64(group->account_id), pg_text(member->address)),
+                                    is_joined, err);
+    return directory_change_one(&sql_group_member_insert,
+                                PG_ARGS(pg_i64(group->account_id), pg_i64(member->account_id)),
+                                is_joined, err);
 }
 
 static int group_join(struct arena *a, struct str group, struct str member, struct error *err)
 {
-    struct str house, guest;
-    struct pg_rows rows;
-    int status;
+    struct directory_target guest;
+    struct account house;
+    bool is_joined;
 
-    if (address_split(a, group, &house, NULL, err) < 0 ||
-        address_split(a, member, &guest, NULL, err) < 0)
+    if (directory_find_group(a, group, &house, err) < 0 ||
+        directory_find_target(a, member, &guest, err) < 0)
         return -1;
-    if (pg_run(pg_pool(), &sql_group_member_insert, PG_ARGS(pg_text(house), pg_text(guest)), &rows,
-               err) < 0)
+    if (guest.account_id == house.account_id)
+        return fail(err, ERR_DENIED, "a group cannot be its own member");
+    if (join(&house, &guest, &is_joined, err) < 0)
         return -1;
-    status = judge_joining(&rows, house, guest, err);
-    pg_rows_free(&rows);
-    return status;
+    return is_joined ? 0
+                     : fail(err, ERR_EXISTS, "%.*s is a member of %.*s already", STR_ARG(member),
+                            STR_ARG(house.address));
 }
 
 int group_add_member(struct str group, struct str member, struct error *err)
@@ -586,16 +605,20 @@ int group_add_member(struct str group, struct str member, struct error *err)
     return status;
 }
 
+/* An address elsewhere is found as it was given, also when its domain is ours by now. */
 static int group_leave(struct arena *a, struct str group, struct str member, struct error *err)
 {
     struct str house, guest;
     bool is_gone;
 
     if (address_split(a, group, &house, NULL, err) < 0 ||
-        address_split(a, member, &guest, NULL, err) < 0)
+        address_split(a, member, &guest, NULL, err) < 0 ||
+        directory_change_one(&sql_group_member_delete, PG_ARGS(pg_text(house), pg_text(guest)),
+                             &is_gone, err) < 0)
         return -1;
-    if (change_one(&sql_group_member_delete, PG_ARGS(pg_text(house), pg_text(guest)), &is_gone,
-                   err) < 0)
+    if (!is_gone &&
+        directory_change_one(&sql_group_target_delete, PG_ARGS(pg_text(house), pg_text(guest)),
+                             &is_gone, err) < 0)
         return -1;
     return is_gone ? 0
                    : fail(err, ERR_NOT_FOUND, "%.*s is not a member of %.*s", STR_ARG(guest),
@@ -614,17 +637,12 @@ int group_remove_member(struct str group, struct str member, struct error *err)
 int group_list_members(struct arena *a, struct str group, struct str **out, size_t *count,
                        struct error *err)
 {
-    struct account account;
+    struct account house;
     struct pg_rows rows;
-    struct str canonical;
 
-    if (address_split(a, group, &canonical, NULL, err) < 0 ||
-        directory_find_account(a, canonical, &account, err) < 0)
+    if (directory_find_group(a, group, &house, err) < 0 ||
+        pg_run(pg_pool(), &sql_group_members, PG_ARGS(pg_i64(house.account_id)), &rows, err) < 0)
         return -1;
-    if (account.kind != ACCOUNT_GROUP)
-        return fail(err, ERR_DENIED, "%.*s is not a group", STR_ARG(canonical));
-    if (pg_run(pg_pool(), &sql_group_members, PG_ARGS(pg_text(canonical)), &rows, err) < 0)
-        return -1;
-    *out = read_texts(a, &rows, "address", count);
+    *out = directory_read_texts(a, &rows, "address", count);
     return 0;
 }

@@ -7,8 +7,8 @@
 -- $3 network, $4 seconds of memory, $5 guesses per account, $6 guesses per network; see limiter_standing.
 WITH asked AS MATERIALIZED (
     SELECT CASE WHEN $2::boolean
-                THEN coalesce($1 || '@' || (SELECT min(name) FROM domain HAVING count(*) = 1), $1)
-                ELSE $1 END AS address
+                THEN coalesce($1 || '@' || (SELECT min(name) FROM domain WHERE target_domain_id IS NULL HAVING count(*) = 1), $1)
+                ELSE address_home($1) END AS address
 ), who AS MATERIALIZED (
     SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
            account_state.quota_bytes, account_state.quota_messages

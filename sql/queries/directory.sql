@@ -3,16 +3,26 @@
 -- name: domain_exists :one
 SELECT EXISTS (SELECT FROM domain WHERE name = $1) AS is_ours;
 
+-- name: domain_home :maybe
+-- What a domain of ours is an alias of; NULL: of none.
+SELECT home.name AS home
+  FROM domain AS asked LEFT JOIN domain AS home ON home.domain_id = asked.target_domain_id
+ WHERE asked.name = $1;
+
 -- name: domain_insert :exec
 INSERT INTO domain (name) VALUES ($1);
 
 -- name: domain_delete :one
 WITH used AS (
-    SELECT count(*) AS addresses FROM address JOIN domain USING (domain_id) WHERE domain.name = $1
+    SELECT (SELECT count(*) FROM address JOIN domain USING (domain_id) WHERE domain.name = $1) AS addresses,
+           (SELECT min(other.name) FROM domain AS other JOIN domain AS home ON home.domain_id = other.target_domain_id
+             WHERE home.name = $1) AS alias
 ), gone AS (
-    DELETE FROM domain WHERE name = $1 AND (SELECT addresses FROM used) = 0 RETURNING domain_id
+    DELETE FROM domain
+     WHERE name = $1 AND (SELECT addresses = 0 AND alias IS NULL FROM used)
+    RETURNING domain_id
 )
-SELECT used.addresses, EXISTS (SELECT FROM gone) AS is_gone FROM used;
+SELECT used.addresses, used.alias, EXISTS (SELECT FROM gone) AS is_gone FROM used;
 
 -- name: domain_names :many
 SELECT name FROM domain ORDER BY name;
@@ -24,7 +34,7 @@ SELECT account.account_id, account.kind, account.name, account.is_active, accoun
   JOIN account ON account.account_id = asked.account_id
   JOIN address AS main ON main.account_id = account.account_id AND main.is_primary
   JOIN account_state ON account_state.account_id = account.account_id
- WHERE asked.address = $1;
+ WHERE asked.address = address_home($1);
 
 -- name: account_by_login :maybe
 -- $2: $1 is a local part alone, which the server's only domain completes.
@@ -35,8 +45,9 @@ SELECT account.account_id, account.kind, account.name, account.is_active, accoun
   JOIN address AS main ON main.account_id = account.account_id AND main.is_primary
   JOIN account_state ON account_state.account_id = account.account_id
  WHERE asked.address = CASE WHEN $2::boolean
-                            THEN $1::text || '@' || (SELECT min(name) FROM domain HAVING count(*) = 1)
-                            ELSE $1::text END;
+                            THEN $1::text || '@' || (SELECT min(name) FROM domain
+                                                 WHERE target_domain_id IS NULL HAVING count(*) = 1)
+                            ELSE address_home($1::text) END;
 
 -- name: account_by_id :maybe
 SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
@@ -46,67 +57,10 @@ SELECT account.account_id, account.kind, account.name, account.is_active, accoun
   JOIN account_state ON account_state.account_id = account.account_id
  WHERE account.account_id = $1;
 
--- name: directory_resolve_plain :maybe
--- Nearly every RCPT: an address of one account, or of none. What it says of a group or a missing postmaster is for
--- directory_resolve to find out, which costs three times as much.
-SELECT account.account_id, address.address, account.kind = 'group' AS is_group,
-       CASE WHEN state.message_count >= nullif(coalesce(state.quota_messages, $5), 0) THEN 0
-            ELSE nullif(coalesce(state.quota_bytes, $4), 0) - state.bytes_used END AS room
-  FROM domain
-  LEFT JOIN address ON address.address IN ($1, $2)
-  LEFT JOIN account ON account.account_id = address.account_id
-  LEFT JOIN account_state state ON state.account_id = address.account_id
- WHERE domain.name = $3
- ORDER BY address.address <> $1
- LIMIT 1;
-
--- name: directory_resolve :many
--- Everything that RCPT asks, at once: is the domain ours (no row: it is not), which address is it ($1 whole, else
--- $2 without its detail), and who receives (groups followed; UNION drops accounts seen before, so that circles end).
--- $4: postmaster or abuse, which lead to somebody always. $5 bounds the answer. room: the bytes that still fit (NULL: any
--- number), by the account's own limits or else by the server's, $6 bytes and $7 messages.
-WITH RECURSIVE found AS MATERIALIZED (
-    SELECT address, account_id FROM address WHERE address IN ($1, $2) ORDER BY address <> $1 LIMIT 1
-), start AS MATERIALIZED (
-    SELECT address, account_id FROM found
-     UNION ALL
-    SELECT $1, coalesce(
-               (SELECT account.account_id
-                  FROM account JOIN address USING (account_id) JOIN domain USING (domain_id)
-                 WHERE domain.name = $3 AND address.is_primary AND kind = 'person' AND is_active
-                 ORDER BY account.account_id LIMIT 1),
-               (SELECT account_id FROM account
-                 WHERE kind = 'person' AND is_active AND removed_at IS NULL ORDER BY account_id LIMIT 1))
-     WHERE $4::boolean AND NOT EXISTS (SELECT FROM found)
-), reached (account_id) AS (
-    SELECT account_id FROM start
-     UNION
-    SELECT group_member.member_account_id
-      FROM reached
-      JOIN group_member ON group_member.account_id = reached.account_id
-      JOIN account AS house ON house.account_id = reached.account_id AND house.removed_at IS NULL
-)
-SELECT receiver.account_id, receiver.address, receiver.room
-  FROM domain
-  LEFT JOIN (SELECT account.account_id, start.address,
-                    CASE WHEN state.message_count >= nullif(coalesce(state.quota_messages, $7), 0) THEN 0
-                         ELSE nullif(coalesce(state.quota_bytes, $6), 0) - state.bytes_used END AS room
-               FROM start, reached
-               JOIN account ON account.account_id = reached.account_id
-               LEFT JOIN account_state state ON state.account_id = reached.account_id
-              WHERE account.kind <> 'group' AND account.removed_at IS NULL) AS receiver ON true
- WHERE domain.name = $3
- LIMIT $5;
-
--- name: address_belongs :one
--- $2, or $3 which is $2 without its detail.
-SELECT coalesce((SELECT account_id = $1 FROM address WHERE address IN ($2, $3) ORDER BY address <> $2 LIMIT 1),
-                false) AS is_own;
-
 -- name: account_insert :one
--- No row: the domain is not ours.
+-- No row: the domain is not ours, or another's alias.
 WITH home AS (
-    SELECT domain_id FROM domain WHERE name = $2
+    SELECT domain_id FROM domain WHERE name = $2 AND target_domain_id IS NULL
 ), made AS (
     INSERT INTO account (kind, name, is_administrator) SELECT $3, $4, $5 FROM home RETURNING account_id
 ), placed AS (
@@ -116,8 +70,11 @@ WITH home AS (
 SELECT account_id FROM made;
 
 -- name: account_state_insert :exec
+-- Without limits of its own a new account takes those that its domain has for new ones.
 INSERT INTO account_state (account_id, quota_bytes, quota_messages)
-SELECT account_id, $2, $3 FROM address WHERE address = $1;
+SELECT account_id, coalesce($2, domain.quota_bytes), coalesce($3, domain.quota_messages)
+  FROM address JOIN domain USING (domain_id)
+ WHERE address = $1;
 
 -- name: account_prepare :exec
 -- The stores make what a new account starts with.
@@ -142,7 +99,7 @@ SELECT account_id, removed_address, name, kind, removed_at FROM account
 
 -- name: account_restore :maybe
 WITH home AS (
-    SELECT domain_id FROM domain WHERE name = $3
+    SELECT domain_id FROM domain WHERE name = $3 AND target_domain_id IS NULL
 ), back AS (
     UPDATE account SET removed_at = NULL, removed_address = NULL
      WHERE account_id = $1 AND removed_at IS NOT NULL AND EXISTS (SELECT FROM home)
@@ -168,10 +125,13 @@ UPDATE account SET name = $2
 RETURNING account_id;
 
 -- name: account_set_quota :maybe
--- -2 keeps the limit of messages as it is (QUOTA_KEEP).
-UPDATE account_state SET quota_bytes = $2, quota_messages = CASE WHEN $3::bigint = -2 THEN quota_messages ELSE $3 END
- WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
-RETURNING account_id;
+-- -2 keeps the limit of messages as it is (QUOTA_KEEP). NULL: the domain's, or else the server's.
+UPDATE account_state
+   SET quota_bytes = coalesce($2, domain.quota_bytes),
+       quota_messages = CASE WHEN $3::bigint = -2 THEN account_state.quota_messages ELSE coalesce($3, domain.quota_messages) END
+  FROM address AS asked JOIN address AS main USING (account_id) JOIN domain ON domain.domain_id = main.domain_id
+ WHERE asked.address = $1 AND main.is_primary AND account_state.account_id = main.account_id
+RETURNING account_state.account_id;
 
 -- name: account_page :many
 SELECT account.account_id, account.kind, account.name, account.is_active, account.is_administrator, main.address,
@@ -196,38 +156,26 @@ SELECT account_id, kind, name, removed_address, removed_at FROM account
  WHERE removed_at IS NOT NULL ORDER BY account_id;
 
 -- name: alias_insert :maybe
-INSERT INTO address (address, domain_id, account_id, is_primary)
-SELECT $1, domain.domain_id, target.account_id, false
-  FROM domain, address AS target
- WHERE domain.name = $2 AND target.address = $3
-RETURNING account_id;
+-- To the account $3, or when that is NULL to the address $4 elsewhere. No row: as for account_insert.
+INSERT INTO address (address, domain_id, account_id, is_primary, target)
+SELECT $1, domain_id, $3::bigint, false, CASE WHEN $3 IS NULL THEN $4::text END
+  FROM domain
+ WHERE name = $2 AND target_domain_id IS NULL
+RETURNING domain_id;
 
 -- name: alias_delete :maybe
-DELETE FROM address WHERE address = $1 AND NOT is_primary RETURNING account_id;
+DELETE FROM address WHERE address = $1 AND NOT is_primary RETURNING domain_id;
 
 -- name: aliases :many
-SELECT alias.address AS alias, main.address AS target
+SELECT alias.address AS alias, coalesce(main.address, alias.target) AS target
   FROM address AS alias
-  JOIN address AS main ON main.account_id = alias.account_id AND main.is_primary
+  LEFT JOIN address AS main ON main.account_id = alias.account_id AND main.is_primary
  WHERE NOT alias.is_primary
    AND ($1 = '' OR alias.domain_id = (SELECT domain_id FROM domain WHERE name = $1))
  ORDER BY alias.address;
 
--- name: group_member_insert :one
--- One row always, so that each cause can be told.
-WITH house AS (
-    SELECT account_id, kind FROM address JOIN account USING (account_id) WHERE address = $1
-), guest AS (
-    SELECT account_id FROM address WHERE address = $2
-), joined AS (
-    INSERT INTO group_member (account_id, member_account_id)
-    SELECT house.account_id, guest.account_id FROM house, guest
-     WHERE house.kind = 'group' AND house.account_id <> guest.account_id
-    ON CONFLICT DO NOTHING
-    RETURNING account_id
-)
-SELECT (SELECT kind FROM house) AS kind, EXISTS (SELECT FROM guest) AS has_member,
-       EXISTS (SELECT FROM joined) AS is_joined;
+-- name: group_member_insert :maybe
+INSERT INTO group_member (account_id, member_account_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING account_id;
 
 -- name: group_member_delete :maybe
 DELETE FROM group_member
@@ -236,9 +184,10 @@ DELETE FROM group_member
 RETURNING account_id;
 
 -- name: group_members :many
+-- Accounts of ours and addresses elsewhere.
 SELECT main.address
-  FROM address AS house
-  JOIN group_member ON group_member.account_id = house.account_id
-  JOIN address AS main ON main.account_id = group_member.member_account_id AND main.is_primary
- WHERE house.address = $1
- ORDER BY main.address;
+  FROM group_member JOIN address AS main ON main.account_id = member_account_id AND main.is_primary
+ WHERE group_member.account_id = $1
+ UNION
+SELECT address FROM account_target WHERE account_id = $1
+ ORDER BY address;

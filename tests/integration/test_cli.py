@@ -130,6 +130,90 @@ class Commands:
         self.merpati("room", "remove", "bandung@example.test")
         self.merpati("room", "remove", "beamer@example.test")
 
+    def check_domain_settings(self):
+        for name in ("set.test", "alias.test"):
+            self.merpati("domain", "add", name)
+        self.merpati("account", "add", "pm@set.test")
+        shown = self.json("domain", "show", "set.test")
+        self.assertEqual(shown, {"domain": "set.test", "alias_of": "", "catch_all": "", "postmaster": "", "subaddress": True,
+                                 "quota": "default", "messages_max": "default", "size_max": "default", "admins_send_as": False})
+        shown = self.json("domain", "set", "set.test", "--catch-all", "PM@set.test", "--postmaster", "it@far.test", "--subaddress", "no",
+                          "--quota", "1G", "--messages", "none", "--size-max", "20M", "--admins-send-as", "yes")
+        self.assertEqual(shown, {"domain": "set.test", "alias_of": "", "catch_all": "pm@set.test", "postmaster": "it@far.test",
+                                 "subaddress": False, "quota": 1 << 30, "messages_max": None, "size_max": 20 << 20,
+                                 "admins_send_as": True})
+        self.merpati("domain", "set", "set.test", "--catch-all", "none", "--quota", "default")
+        shown = self.json("domain", "show", "set.test")
+        self.assertEqual((shown["catch_all"], shown["quota"], shown["subaddress"]), ("", "default", False))
+        self.merpati("domain", "set", "alias.test", "--alias-of", "set.test")
+        self.assertEqual(self.json("domain", "show", "alias.test")["alias_of"], "set.test")
+        self.assertIn("alias of set.test", self.refused("account", "add", "x@alias.test"))
+        self.assertIn("alias of set.test", self.refused("domain", "set", "alias.test", "--quota", "1G"))
+        self.assertIn("no account", self.refused("domain", "set", "set.test", "--catch-all", "nobody@set.test"))
+        self.assertIn("not a domain", self.refused("domain", "show", "nowhere.test"))
+        self.merpati("account", "remove", "pm@set.test")
+        self.assertIn("alias.test", self.refused("domain", "remove", "set.test"))
+        self.merpati("domain", "set", "set.test", status=USAGE)
+        self.merpati("domain", "set", "set.test", "--subaddress", "perhaps", status=USAGE)
+        self.merpati("domain", "set", "set.test", "--size-max", "much", status=USAGE)
+        self.merpati("domain", "set", "alias.test", "--alias-of", "none")
+        self.merpati("domain", "remove", "set.test")
+        self.merpati("domain", "remove", "alias.test")
+
+    def check_ways_of_mail(self):
+        for name in ("w1", "w2", "w3"):
+            self.merpati("account", "add", f"{name}@example.test")
+        self.assertEqual(self.json("account", "forward", "set", "w1@example.test", "W2@example.test", "me@Far.test"),
+                         {"address": "w1@example.test", "forward": ["me@far.test", "w2@example.test"], "keeps_copy": True})
+        self.merpati("account", "forward", "set", "w1@example.test", "me@far.test", "--no-copy")
+        shown = self.json("account", "show", "w1@example.test")
+        self.assertEqual((shown["forward"], shown["keeps_copy"]), (["me@far.test"], False))
+        self.merpati("account", "forward", "off", "w1@example.test")
+        self.assertEqual(self.json("account", "forward", "show", "w1@example.test"),
+                         {"address": "w1@example.test", "forward": [], "keeps_copy": True})
+        self.refused("account", "forward", "set", "w1@example.test", "nobody@example.test")
+        self.refused("account", "forward", "show", "nobody@example.test")
+        self.merpati("account", "forward", "set", "w1@example.test", status=USAGE)
+        self.assertEqual(self.json("account", "sent-copy", "w1@example.test", "others"),
+                         {"address": "w1@example.test", "sent_copy": False, "sent_copy_of_others": True})
+        self.assertTrue(self.json("account", "show", "w1@example.test")["sent_copy_of_others"])
+        self.merpati("account", "sent-copy", "w1@example.test", "some", status=USAGE)
+        self.refused("account", "sent-copy", "nobody@example.test", "both")
+        self.merpati("account", "grants", "add", "w1@example.test", "w2@example.test", "--on-behalf")
+        self.merpati("account", "grants", "add", "w1@example.test", "w3@example.test")
+        self.assertEqual(self.json("account", "grants", "list", "w1@example.test"),
+                         [{"with": "w2@example.test", "right": "on-behalf"}, {"with": "w3@example.test", "right": "as"}])
+        self.merpati("account", "grants", "remove", "w1@example.test", "w2@example.test", "w3@example.test")
+        self.refused("account", "grants", "remove", "w1@example.test", "w2@example.test")
+        self.refused("account", "grants", "add", "w1@example.test", "x@far.test")
+        self.assertEqual(self.json("account", "grants", "list", "w1@example.test"), [])
+        self.merpati("alias", "add", "far@example.test", "Someone@far.test")
+        self.assertIn({"alias": "far@example.test", "target": "someone@far.test"}, self.json("alias", "list"))
+        self.merpati("alias", "remove", "far@example.test")
+
+    def check_groups_that_are_asked(self):
+        for name in ("o1", "o2"):
+            self.merpati("account", "add", f"{name}@example.test")
+        self.merpati("group", "add", "news@example.test", "o1@example.test", "Reader@far.test", "--name", "News")
+        self.merpati("group", "owner", "add", "news@example.test", "o1@example.test", "o2@example.test")
+        self.merpati("group", "owner", "remove", "news@example.test", "o2@example.test")
+        self.merpati("group", "post", "news@example.test", "members")
+        self.merpati("group", "sender", "add", "news@example.test", "o2@example.test", "@partner.test", "friend@far.test")
+        self.merpati("group", "sender", "remove", "news@example.test", "friend@far.test")
+        self.merpati("group", "hide", "news@example.test", "yes")
+        self.assertEqual(self.json("group", "show", "news@example.test"),
+                         {"address": "news@example.test", "name": "News", "post": "members", "senders": ["@partner.test", "o2@example.test"],
+                          "owners": ["o1@example.test"], "members": ["o1@example.test", "reader@far.test"], "hidden": True})
+        self.merpati("group", "remove-member", "news@example.test", "reader@far.test")
+        self.assertEqual([m["address"] for m in self.json("group", "members", "news@example.test")], ["o1@example.test"])
+        self.merpati("group", "post", "news@example.test", "nobody", status=USAGE)
+        self.merpati("group", "hide", "news@example.test", "maybe", status=USAGE)
+        self.assertIn("not a group", self.refused("group", "post", "o1@example.test", "anyone"))
+        self.refused("group", "owner", "add", "news@example.test", "x@far.test")
+        self.refused("group", "sender", "remove", "news@example.test", "x@far.test")
+        self.assertIn("no account", self.refused("group", "add", "more@example.test", "nobody@example.test"))
+        self.merpati("group", "remove", "news@example.test")
+
     def check_sharing(self):
         for name, kind in (("help", "shared"), ("ann", "person"), ("ben", "person")):
             self.merpati("account", "add", f"{name}@example.test", "--kind", kind)
@@ -173,7 +257,8 @@ class Commands:
 
     def check_all(self):
         for check in (self.check_domains, self.check_accounts, self.check_removal_and_restoration, self.check_passwords,
-                      self.check_aliases_groups_and_rooms, self.check_sharing, self.check_csv):
+                      self.check_aliases_groups_and_rooms, self.check_domain_settings, self.check_ways_of_mail,
+                      self.check_groups_that_are_asked, self.check_sharing, self.check_csv):
             with self.subTest(check.__name__):
                 check()
 

@@ -126,6 +126,82 @@ class RecipientsTest(DirectoryTest):
         self.assertEqual(self.subjects("ani@xn--bro-hoa.test"), ["by A-label", "by U-label"])
 
 
+class RoutesTest(DirectoryTest):
+    accounts = ("alice", "bob", "carol")
+
+    def deliver(self, to, subject, sender="s@elsewhere.test"):
+        self.server.deliver(to, MESSAGE % subject.encode(), sender=sender)
+
+    def refusal(self, to, sender="s@elsewhere.test", user=None):
+        """What RCPT answers, or None."""
+        with self.server.smtp("submission" if user else "smtp") as c:
+            if user:
+                c.login(f"{user}@example.test", PASSWORD)
+            else:
+                c.ehlo()
+            c.mail(sender)
+            code, text = c.rcpt(to)
+            return None if code == 250 else (code, text.decode())
+
+    def test_forwards_here_reach_their_targets_and_circles_lose_nothing(self):
+        self.account("fay")
+        self.account("gus")
+        self.cli("account", "forward", "set", "fay@example.test", "gus@example.test", "--no-copy")
+        self.deliver("fay@example.test", "forwarded")
+        self.assertEqual((self.subjects("fay"), self.subjects("gus")), ([], ["forwarded"]))
+        self.cli("account", "forward", "set", "gus@example.test", "fay@example.test", "--no-copy")
+        self.deliver("fay@example.test", "round")
+        self.assertEqual((self.subjects("fay"), self.subjects("gus")), (["round"], ["forwarded", "round"]))
+
+    def test_closed_group_says_who_may_post_and_whom_to_ask(self):
+        self.cli("group", "add", "closed@example.test", "alice@example.test")
+        self.cli("group", "owner", "add", "closed@example.test", "bob@example.test")
+        self.cli("group", "post", "closed@example.test", "members")
+        code, text = self.refusal("closed@example.test")
+        self.assertEqual(code, 550)
+        self.assertIn("only members may post to closed@example.test: ask bob@example.test", text)
+        self.assertIsNotNone(self.refusal("closed@example.test", "alice@example.test"))     # anyone could write that
+        self.assertIsNone(self.refusal("closed@example.test", "alice@example.test", "alice"))
+        self.assertIsNone(self.refusal("closed@example.test", "bob@example.test", "bob"))
+        self.assertIsNotNone(self.refusal("closed@example.test", "carol@example.test", "carol"))
+
+    def test_catch_all_alias_domain_and_details_of_a_domain(self):
+        for name in ("shop.test", "shop-alt.test"):
+            self.cli("domain", "add", name)
+        self.cli("domain", "set", "shop-alt.test", "--alias-of", "shop.test")
+        self.account("sam", domain="shop.test")
+        self.assertEqual(self.refusal("any@shop.test")[0], 550)
+        self.cli("domain", "set", "shop.test", "--catch-all", "sam@shop.test", "--size-max", "64K")
+        self.deliver("any@shop.test", "caught")
+        self.deliver("sam@shop-alt.test", "by the other name")
+        self.assertEqual(self.subjects("sam@shop.test"), ["caught", "by the other name"])
+        self.assert_login("sam@shop-alt.test")
+        self.cli("domain", "set", "shop.test", "--catch-all", "none", "--subaddress", "no")
+        self.assertEqual(self.refusal("sam+x@shop.test")[0], 550)
+        with self.server.smtp() as c:
+            c.ehlo()
+            c.mail("s@elsewhere.test", ["SIZE=100000"])
+            self.assertEqual(c.rcpt("sam@shop.test")[0], 552)
+            self.assertEqual(c.rcpt("alice@example.test")[0], 250)
+
+    def test_a_grant_lets_send_as_another(self):
+        def mail_from(user, sender):
+            with self.server.smtp("submission") as c:
+                c.login(f"{user}@example.test", PASSWORD)
+                return c.mail(sender)[0]
+
+        self.account("desk", "--kind", "shared", password=None)
+        self.assertEqual(mail_from("alice", "desk@example.test"), 550)
+        self.cli("account", "grants", "add", "desk@example.test", "alice@example.test")
+        self.assertEqual(mail_from("alice", "desk@example.test"), 250)
+        self.assertEqual(mail_from("bob", "desk@example.test"), 550)
+
+    def test_postmaster_of_the_domain_gets_abuse_reports(self):
+        self.cli("domain", "set", "example.test", "--postmaster", "carol@example.test")
+        self.deliver("abuse@example.test", "report")
+        self.assertEqual(self.subjects("carol").count("report"), 1)
+
+
 class LoginTest(DirectoryTest):
     accounts = ("alice", "bob")
 
