@@ -211,7 +211,7 @@ static int resolve(struct smtp_session *s, const struct smtp_path *path, struct 
     if (str_empty(domain) && postmaster_domain(s, &domain, err) < 0)
         return -1;
     status = directory_route(s->command_arena, path->local, domain, &from, found, &cause);
-    if (status == 0 && found->size_max > 0 && s->tx.size_declared > found->size_max)
+    if (status == 0 && found->size_max > 0 && s->tx.params.size_declared > found->size_max)
         return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes this domain takes",
                     (long long)found->size_max);
     if ((status < 0 && cause.kind == ERR_UNSUPPORTED && s->is_logged_in) ||
