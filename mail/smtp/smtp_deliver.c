@@ -220,7 +220,7 @@ int smtp_deliver(struct smtp_session *s, struct error *err)
 
     v = make_deliveries(s, &count);
     message_prepare(s->tx_arena, buf_str(&s->tx.message), &message);
-    if (mail_deliver(&message, v, count, err) < 0)
+    if (mail_deliver(&message, v, count, NULL, err) < 0)
         return -1;
     log_accepted(s, &message);
     trace_message(s, &message, v, count);

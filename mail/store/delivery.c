@@ -7,6 +7,7 @@
  * several rounds of one transaction, to bound the memory it needs here. */
 #include "mail/store/delivery.h"
 #include <stdlib.h>
+#include <string.h>
 #include "mail/store/blob.h"
 #include "mail/store/text_indexer.h"
 #include "server/pg/notify.h"
@@ -25,6 +26,7 @@
 #define PORTION_SIZE_MAX    ((size_t)4 << 20)
 #define PORTION_COUNT_MAX   200
 #define APPEND_PARAM_COUNT  21
+#define RECIPIENT_SIZE      100 /* of a queued one, about */
 
 /* ---- many statements, one transaction -------------------------------------------------------- */
 
@@ -269,25 +271,60 @@ static struct delivery **sort_by_account(struct arena *a, struct delivery *v, si
     return sorted;
 }
 
+static void add_outbound(struct work *w, const struct outbound *o, int64_t blob_id,
+                         size_t blob_size)
+{
+    struct pg_arg *args =
+        work_add(w, &sql_queue_insert, OUTBOUND_INSERT_PARAMS, o->rcpt_count * RECIPIENT_SIZE);
+
+    outbound_insert_args(w->arena, o, blob_id, blob_size, args);
+}
+
+static void add_ends(struct work *w, const struct outbound_ends *ends)
+{
+    const struct sql_query *query;
+    struct pg_arg args[4];
+    size_t count = outbound_ends_args(w->arena, ends, &query, args);
+
+    memcpy(work_add(w, query, count, ends->count * sizeof(int64_t)), args, count * sizeof args[0]);
+}
+
+/* The blob stands first and the deliveries behind it: work_run() and take_answer() rely on it. */
+static void add_all(struct work *w, const struct message_prepared *m, struct delivery **sorted,
+                    size_t count, const struct outbound *o, int64_t blob_id)
+{
+    bool is_queued = o != NULL && o->rcpt_count > 0;
+
+    add_blob(w, blob_id, count + is_queued, m->raw);
+    for (size_t i = 0; i < count; i++)
+        add_delivery(w, &sql_mail_deliver, m, blob_id, sorted[i]);
+    for (size_t i = 0; i < count; i++)
+        add_growth(w, m, blob_id, sorted[i]->account_id);
+    if (is_queued)
+        add_outbound(w, o, blob_id, m->raw.n);
+    if (o != NULL && o->ends != NULL)
+        add_ends(w, o->ends);
+}
+
 int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
-                 struct error *err)
+                 struct outbound *o, struct error *err)
 {
     struct delivery **sorted;
     struct work *w;
     int64_t blob_id;
     int rc;
 
-    if (count == 0)
+    if (count == 0 && (o == NULL || o->rcpt_count == 0))
         return 0;
     if (check_size(m, err) < 0 || blob_next_id(&blob_id, err) < 0)
         return -1;
-    w = work_new(2 * count + 1);
+    w = work_new(2 * count + 3);
+    if (o != NULL && o->rcpt_count > 0 && outbound_prepare(o, err) < 0) {
+        work_free(&w);
+        return -1;
+    }
     sorted = sort_by_account(w->arena, v, count);
-    add_blob(w, blob_id, count, m->raw);
-    for (size_t i = 0; i < count; i++)
-        add_delivery(w, &sql_mail_deliver, m, blob_id, sorted[i]);
-    for (size_t i = 0; i < count; i++)
-        add_growth(w, m, blob_id, sorted[i]->account_id);
+    add_all(w, m, sorted, count, o, blob_id);
     rc = work_run(w, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = take_answer(w, 1 + i, blob_id, sorted[i], err);

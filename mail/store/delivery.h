@@ -5,6 +5,7 @@
 #pragma once
 #include <stdint.h>
 #include "mail/store/message.h"
+#include "mail/store/outbound.h"
 #include "server/base/arena.h"
 #include "server/base/error.h"
 #include "server/base/str.h"
@@ -50,10 +51,11 @@ struct delivery {
     uint64_t modseq;
 };
 
-/* One message to many accounts (SMTP, LMTP). An account may be over quota while others get it:
- * see status. */
+/* One message to many accounts, and into the queue for others' servers (SMTP, LMTP). An account may
+ * be over quota while others get it: see status. outbound may be NULL, and count 0 then has no
+ * effect; with outbound->ends, what those report ends in the same transaction (see outbound.h). */
 PARKS int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
-                       struct error *err);
+                       struct outbound *outbound, struct error *err);
 
 /* One message comes and another goes, in one transaction: the quota counts the difference.
  * ERR_NOT_FOUND when the old one is not there any more. */

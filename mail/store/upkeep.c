@@ -253,6 +253,8 @@ static int find_miscounts(struct miscounts *m, struct error *err)
     if (rc == 0)
         rc = pg_run(tx, &sql_upkeep_snapshot, PG_NO_ARGS, NULL, err);
     if (rc == 0)
+        rc = pg_run(tx, &sql_upkeep_tally_queue, PG_NO_ARGS, NULL, err);
+    if (rc == 0)
         rc = tally_accounts(tx, err);
     if (rc == 0)
         rc = compare_counts(tx, m, err);

@@ -143,7 +143,8 @@ static inline void assert_store_is_consistent(void)
         {"blob uses", "SELECT count(*) FROM blob b LEFT JOIN blob_use u USING (blob_id) WHERE uses "
                       "+ coalesce(extra, 0) <> (SELECT count(*) FROM message m "
                       "WHERE m.blob_id = b.blob_id) + "
-                      "(SELECT count(*) FROM message_removed m WHERE m.blob_id = b.blob_id)"},
+                      "(SELECT count(*) FROM message_removed m WHERE m.blob_id = b.blob_id) + "
+                      "(SELECT count(*) FROM queue_message q WHERE q.blob_id = b.blob_id)"},
         {"unused blobs", "SELECT count(*) FROM blob b LEFT JOIN blob_use u USING (blob_id) WHERE "
                          "uses + coalesce(extra, 0) <= 0 AND NOT EXISTS (SELECT FROM blob_unused n "
                          "WHERE n.blob_id = b.blob_id)"},

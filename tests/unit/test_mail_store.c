@@ -116,7 +116,7 @@ CASE(one_message_reaches_many_accounts_with_one_blob)
                            {.account_id = 2, .mailbox_id = SENT},
                            {.account_id = 5}};
 
-    assert_done(mail_deliver(&m, v, 4, &err));
+    assert_done(mail_deliver(&m, v, 4, NULL, &err));
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal(v[i].status, DELIVERED);
         assert_int_equal(v[i].uid, 1);
@@ -140,7 +140,7 @@ CASE(who_cannot_have_it_does_not_keep_it_from_others)
     fixture_sql("UPDATE account_state SET quota_messages = 1 WHERE account_id = 9");
     config.quota_bytes = 20;
     fixture_sql("UPDATE account_state SET quota_bytes = 0 WHERE account_id IN (9, 3)");
-    assert_done(mail_deliver(&m, v, 5, &err));
+    assert_done(mail_deliver(&m, v, 5, NULL, &err));
     assert_int_equal(v[0].status, DELIVERED);
     assert_int_equal(v[1].status, DELIVERY_OVER_QUOTA);
     assert_int_equal(v[2].status, DELIVERY_NO_ACCOUNT);
@@ -148,7 +148,7 @@ CASE(who_cannot_have_it_does_not_keep_it_from_others)
     assert_int_equal(v[4].status, DELIVERY_OVER_QUOTA);
     assert_store_is_consistent();
 
-    assert_done(mail_deliver(&m, v, 1, &err));
+    assert_done(mail_deliver(&m, v, 1, NULL, &err));
     assert_int_equal(v[0].status, DELIVERY_OVER_QUOTA);
     assert_store_is_consistent();
 }
@@ -160,12 +160,12 @@ CASE(what_was_admitted_before_may_exceed_the_quota)
 
     config.quota_messages = 1;
     fixture_sql("UPDATE account_state SET quota_bytes = 10");
-    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_done(mail_deliver(&m, &d, 1, NULL, &err));
     assert_int_equal(d.status, DELIVERED);
-    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_done(mail_deliver(&m, &d, 1, NULL, &err));
     assert_int_equal(d.status, DELIVERED);
     d.may_exceed_quota = false;
-    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_done(mail_deliver(&m, &d, 1, NULL, &err));
     assert_int_equal(d.status, DELIVERY_OVER_QUOTA);
     assert_store_is_consistent();
 }
@@ -180,7 +180,7 @@ CASE(a_mailbox_ends_with_its_uids)
 
     fixture_sql("UPDATE mailbox SET uid_next = 4294967294 WHERE account_id = 1 AND mailbox_id = 1");
     assert_int_equal(store_append(1, INBOX, 0, letter), 4294967294);
-    assert_done(mail_deliver(&m, v, 2, &err));
+    assert_done(mail_deliver(&m, v, 2, NULL, &err));
     assert_int_equal(v[0].status, DELIVERY_OVER_QUOTA);
     assert_int_equal(v[1].status, DELIVERED);
     assert_refused(mail_append(&m, v, 1, &err), ERR_OVER_QUOTA);
@@ -202,7 +202,7 @@ CASE(a_message_that_nobody_could_have_is_collected)
     struct message_prepared m = store_message(letter);
     struct delivery d = {.account_id = 999};
 
-    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_done(mail_deliver(&m, &d, 1, NULL, &err));
     assert_int_equal(fixture_sql("SELECT uses + extra FROM blob JOIN blob_use USING (blob_id)"), 0);
     assert_done(store_purge(0, &err));
     assert_int_equal(fixture_sql("SELECT count(*) FROM blob"), 1);
@@ -272,7 +272,7 @@ static int64_t thread_of(const char *text)
     struct message_prepared m = store_message(text);
     struct delivery d = {.account_id = 1};
 
-    assert_done(mail_deliver(&m, &d, 1, &err));
+    assert_done(mail_deliver(&m, &d, 1, NULL, &err));
     return d.thread_id;
 }
 
@@ -1296,7 +1296,7 @@ static void random_step(int64_t account_id)
     switch (pick(11)) {
     case 0:
     case 1:
-        mail_deliver(&m, v, 3, NULL);
+        mail_deliver(&m, v, 3, NULL, NULL);
         break;
     case 2:
         v[0].user_id = user_id;
@@ -1374,7 +1374,7 @@ static void deliver_many(void *arg)
 
         for (size_t i = 0; i < STORE_ACCOUNTS; i++)
             v[i] = (struct delivery){.account_id = (int64_t)((from + i * 5) % STORE_ACCOUNTS) + 1};
-        assert_done(mail_deliver(&m, v, STORE_ACCOUNTS, &err));
+        assert_done(mail_deliver(&m, v, STORE_ACCOUNTS, NULL, &err));
     }
     fibers_left--;
 }
