@@ -11,6 +11,9 @@
 
 #include "mail/imap/imap.h"
 #include "mail/pop3/pop3.h"
+#include "mail/queue/queue.h"
+#include "mail/queue/remote.h"
+#include "mail/queue/route_hosts.h"
 #include "mail/smtp/smtp.h"
 #include "mail/smtp/smtp_policy.h"
 #include "mail/store/mailbox_index.h"
@@ -98,7 +101,8 @@ static int first_account(struct error *err)
 
 static int prepare(struct error *err)
 {
-    if (pg_migrate(pg_conninfo(), err) < 0 || certificate_prepare(err) < 0)
+    if (pg_migrate(pg_conninfo(), err) < 0 || certificate_prepare(err) < 0 ||
+        queue_prepare(err) < 0)
         return -1;
     maildrop_prepare();
     return wants_first_account ? first_account(err) : 0;
@@ -115,6 +119,8 @@ static int worker_start(unsigned index, struct error *err)
     text_indexer_start();
     maildrop_keeper_start(index);
     login_watch_keeper_start();
+    remote_start();
+    queue_start(&(struct queue_options){.worker = index, .deliver = remote_deliver});
     if (index == 0) {
         certificate_keeper_start();
         store_upkeep_start();
@@ -124,6 +130,8 @@ static int worker_start(unsigned index, struct error *err)
 
 static void worker_stop(void)
 {
+    queue_stop();
+    remote_stop();
     store_upkeep_stop();
     text_indexer_stop();
     maildrop_keeper_stop();
@@ -306,7 +314,7 @@ static int serve(int argc, char **argv)
         return status;
     if (log_parse_level(str_c(config.log_level), &level))
         log_set_level(level);
-    if (dns_check_settings(&err) < 0) {
+    if (dns_check_settings(&err) < 0 || route_check_settings(&err) < 0) {
         fprintf(stderr, "merpati: %s\n", err.text);
         return 1;
     }

@@ -45,8 +45,10 @@ static const struct {
     [OPTION_LIST] = {"list", NULL, "only show who may do what"},
     [OPTION_ID] = {"id", "ID", "the trace id, as Received fields and reports have it"},
     [OPTION_MESSAGE_ID] = {"message-id", "<ID>", "the field Message-ID"},
-    [OPTION_SENDER] = {"sender", "ADDRESS", "of the envelope; or a domain"},
-    [OPTION_RECIPIENT] = {"recipient", "ADDRESS", "of the envelope; or a domain"},
+    [OPTION_SENDER] = {"sender", "ADDRESS",
+                       "of the envelope; or a domain (trace), or *@domain (queue)"},
+    [OPTION_RECIPIENT] = {"recipient", "ADDRESS",
+                          "of the envelope; or a domain (trace), or *@domain (queue)"},
     [OPTION_SUBJECT] = {"subject", "WORDS", "words that the subject holds"},
     [OPTION_ACCOUNT] = {"account", "ADDRESS", "of one of our accounts"},
     [OPTION_SINCE] = {"since", "TIME", "2026-11-23, 2026-11-23T10:00:00Z, or an age: 90m, 12h, 2d"},
@@ -64,6 +66,12 @@ static const struct {
                                "administrators may send as every address in it"},
     [OPTION_NO_COPY] = {"no-copy", NULL, "keep no copy of what is forwarded"},
     [OPTION_ON_BEHALF] = {"on-behalf", NULL, "only so that the reader sees who wrote"},
+    [OPTION_DESTINATION] = {"destination", "DOMAIN", "mail that goes to this domain or smarthost"},
+    [OPTION_HELD] = {"held", NULL, "held mail"},
+    [OPTION_ALL] = {"all", NULL, "all mail"},
+    [OPTION_REASON] = {"reason", "TEXT", "why, for who looks later"},
+    [OPTION_TO] = {"to", "HOST:PORT", "a smarthost, or mx for the domains' own servers"},
+    [OPTION_BOUNCE] = {"bounce", NULL, "tell the sender"},
 };
 #define COMMON_OPTIONS (TAKES(JSON) | TAKES(DATA) | TAKES(CONFIG) | TAKES(SET))
 
@@ -76,6 +84,7 @@ static const struct {
     {"room", cli_room_commands},     {"config", cli_config_commands},
     {"trace", cli_trace_commands},   {"dkim", cli_dkim_commands},
     {"report", cli_report_commands},
+    {"queue", cli_queue_commands},   {"trace", cli_trace_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 

@@ -20,6 +20,7 @@ enum cli_option {
     OPTION_UNTIL, OPTION_LIMIT, OPTION_BEFORE,
     OPTION_ALIAS_OF, OPTION_CATCH_ALL, OPTION_POSTMASTER, OPTION_SUBADDRESS, OPTION_SIZE_MAX, OPTION_ADMINS_SEND_AS,
     OPTION_NO_COPY, OPTION_ON_BEHALF,
+    OPTION_DESTINATION, OPTION_HELD, OPTION_ALL, OPTION_REASON, OPTION_TO, OPTION_BOUNCE,
     OPTION_COUNT
 };
 
@@ -53,6 +54,7 @@ extern const struct cli_command cli_account_commands[];
 extern const struct cli_command cli_alias_commands[];
 extern const struct cli_command cli_group_commands[];
 extern const struct cli_command cli_room_commands[];
+extern const struct cli_command cli_queue_commands[];
 extern const struct cli_command cli_config_commands[];
 extern const struct cli_command cli_trace_commands[];
 extern const struct cli_command cli_dkim_commands[];

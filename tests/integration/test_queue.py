@@ -1,0 +1,293 @@
+"""The outbound queue of a running server against other servers made here: deferral, hold, release, reroute, deletion, reports,
+dead servers beside live ones, and nothing lost whatever is killed."""
+
+import os
+import random
+import re
+import signal
+import socket
+import socketserver
+import subprocess
+import threading
+import time
+import unittest
+
+from harness import ROOT, ServerTest, eventually
+
+QUEUE_PUT = ROOT / "build/asan/tools/queue_put"
+LETTER = "Subject: letter\r\nFrom: alice@example.test\r\n\r\nText.\r\n"
+
+
+class Sink(socketserver.ThreadingTCPServer):
+    """Takes mail; `later` and `never` are recipients it puts off or refuses. Counts messages by X-Number."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port=0):
+        self.later, self.never = set(), set()
+        self.messages, self.attempts = [], []
+        self.pause = 0.0
+        super().__init__(("127.0.0.1", port), Session)
+        self.port = self.server_address[1]
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def numbers(self):
+        return [int(re.search(rb"X-Number: (\d+)", m)[1]) for _, m in self.messages]
+
+    def close(self):
+        self.shutdown()
+        self.server_close()
+
+
+class Session(socketserver.StreamRequestHandler):
+    def say(self, text):
+        self.wfile.write(text.encode() + b"\r\n")
+
+    def handle(self):
+        try:
+            self.talk()
+        except OSError:
+            pass
+
+    def rcpt(self, line):
+        address = re.search(r"<(.*?)>", line)[1]
+        self.server.attempts.append(address)
+        if address in self.server.later:
+            return self.say("451 4.7.1 come back later")
+        if address in self.server.never:
+            return self.say("550 5.1.1 nobody of this name")
+        self.rcpts.append(address)
+        return self.say("250 2.1.5 ok")
+
+    def data(self):
+        self.say("354 go on")
+        lines = []
+        while (line := self.rfile.readline()) not in (b".\r\n", b""):
+            lines.append(line)
+        if not line:
+            return
+        time.sleep(self.server.pause)
+        self.server.messages.append((list(self.rcpts), b"".join(lines)))
+        self.say("250 2.0.0 taken")
+
+    def talk(self):
+        self.rcpts = []
+        self.say("220 sink.test ESMTP")
+        while raw := self.rfile.readline():
+            line = raw.decode().strip()
+            verb = line[:4].upper()
+            if verb == "EHLO":
+                self.say("250-sink.test\r\n250 8BITMIME")
+            elif verb == "MAIL":
+                self.rcpts = []
+                self.say("250 2.1.0 ok")
+            elif verb == "RCPT":
+                self.rcpt(line)
+            elif verb == "DATA":
+                self.data()
+            elif verb == "QUIT":
+                return self.say("221 2.0.0 bye")
+            else:
+                self.say("250 2.0.0 ok")
+
+
+def closed_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class QueueTest(ServerTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.sink, cls.dead_port = Sink(), closed_port()
+        cls.settings = {
+            "delivery_routes": f"live.test=127.0.0.1:{cls.sink.port}; dead.test=127.0.0.1:{cls.dead_port}",
+            "queue_retry_min": "1s", "queue_retry_max": "1s", "queue_backoff_min": "1s", "queue_backoff_max": "1s",
+            "queue_poll_interval": "50ms", "smtp_timeout": "20s",
+        }
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.sink.close()
+
+    def setUp(self):
+        self.server.cli("queue", "delete", "--all")
+        self.sink.later.clear()
+        self.sink.never.clear()
+        self.sink.messages.clear()
+        self.sink.attempts.clear()
+        self.sink.pause = 0.0
+
+    def put(self, *rcpts, count=1, first=0, sender="alice@example.test", check=True):
+        """The ids of what is in the queue for sure."""
+        done = subprocess.run([QUEUE_PUT, self.server.data, sender, f"{first}:{count}", *rcpts], input=LETTER, text=True,
+                              capture_output=True, timeout=300, env=self.server.env)
+        if check:
+            self.assertEqual(done.returncode, 0, done.stderr)
+        return [int(line) for line in done.stdout.split()]
+
+    def waiting(self, *filters):
+        return self.server.cli_json("queue", "list", *filters)
+
+    def inbox(self):
+        with self.server.imap("alice") as c:
+            c.select("INBOX")
+            return int(c.select("INBOX")[1][0])
+
+
+class Delivery(QueueTest):
+    def test_mail_leaves_the_queue_when_it_was_taken(self):
+        self.put("x@live.test", "y@live.test")
+        self.assertTrue(eventually(lambda: self.sink.messages))
+        self.assertTrue(eventually(lambda: self.waiting() == []))
+        rcpts, text = self.sink.messages[0]
+        self.assertEqual(sorted(rcpts), ["x@live.test", "y@live.test"])
+        self.assertEqual(text.decode(), "X-Number: 0\r\n" + LETTER)
+
+    def test_who_is_put_off_is_tried_again_and_the_others_are_not(self):
+        self.sink.later.add("x@live.test")
+        self.put("x@live.test", "y@live.test")
+        self.assertTrue(eventually(lambda: self.sink.attempts.count("x@live.test") >= 2))
+        entry, = self.waiting()
+        self.assertEqual((entry["recipient"], entry["sender"]), ("x@live.test", "alice@example.test"))
+        self.assertIn("come back later", entry["reason"])
+        self.sink.later.clear()
+        self.assertTrue(eventually(lambda: self.waiting() == []))
+        self.assertEqual([rcpts for rcpts, _ in self.sink.messages], [["y@live.test"], ["x@live.test"]])
+
+    def test_a_refusal_comes_back_to_the_sender(self):
+        self.sink.never.add("x@live.test")
+        before = self.inbox()
+        self.put("x@live.test")
+        self.assertTrue(eventually(lambda: self.inbox() == before + 1))
+        self.assertEqual(self.waiting(), [])
+        with self.server.imap("alice") as c:
+            c.select("INBOX")
+            report = c.fetch(str(before + 1), "(BODY[])")[1][0][1].decode()
+        self.assertIn("multipart/report", report)
+        self.assertIn("x@live.test", report)
+        self.assertIn("5.1.1", report)
+
+    def test_a_dead_server_does_not_delay_a_live_one(self):
+        self.put("x@dead.test", count=50)
+        self.put("x@live.test", count=50)
+        self.assertTrue(eventually(lambda: len(self.sink.messages) == 50))
+        self.assertEqual({e["recipient"] for e in self.waiting()}, {"x@dead.test"})
+        self.assertEqual(len(self.waiting("--destination", "dead.test")), 50)
+        # It comes to life.
+        revived = Sink(self.dead_port)
+        try:
+            self.assertTrue(eventually(lambda: self.waiting() == []))
+            self.assertEqual(sorted(revived.numbers()), list(range(50)))
+        finally:
+            revived.close()
+
+
+class Commands(QueueTest):
+    def test_held_mail_waits_until_it_is_released(self):
+        self.sink.later.add("x@live.test")
+        queue_id, = self.put("x@live.test")
+        self.assertTrue(eventually(lambda: self.sink.attempts))
+        self.assertEqual(self.server.cli_json("queue", "hold", str(queue_id), "--reason", "a doubt")["recipients"], 1)
+        self.assertTrue(eventually(lambda: self.waiting("--held") and self.waiting()[0]["reason"] == "a doubt"))
+        self.sink.later.clear()
+        self.server.cli("queue", "retry", str(queue_id))
+        time.sleep(0.5)
+        self.assertEqual(self.sink.messages, [])
+        self.server.cli("queue", "release", "--sender", "alice@example.test")
+        self.assertTrue(eventually(lambda: self.waiting() == []))
+        self.assertEqual(len(self.sink.messages), 1)
+
+    def test_rerouted_mail_takes_the_other_way(self):
+        queue_id, = self.put("x@dead.test")
+        self.server.cli("queue", "reroute", "--destination", "dead.test", "--to", f"127.0.0.1:{self.sink.port}")
+        self.assertTrue(eventually(lambda: len(self.sink.messages) == 1))
+        self.assertTrue(eventually(lambda: self.waiting() == []))
+
+    def test_deleted_mail_is_gone_and_with_bounce_the_sender_is_told(self):
+        before = self.inbox()
+        first, second = self.put("x@dead.test", count=2)
+        self.assertEqual(self.server.cli_json("queue", "delete", str(first))["recipients"], 1)
+        self.assertEqual([e["id"] for e in self.waiting()], [second])
+        self.assertEqual(self.inbox(), before)
+        self.server.cli("queue", "delete", str(second), "--bounce")
+        self.assertTrue(eventually(lambda: self.waiting() == []))
+        self.assertTrue(eventually(lambda: self.inbox() == before + 1))
+
+    def test_a_message_is_shown_with_all_that_is_known(self):
+        queue_id, = self.put("x@dead.test")
+        self.assertTrue(eventually(lambda: self.waiting()[0]["attempts"] > 0))
+        shown = self.server.cli_json("queue", "show", str(queue_id))
+        self.assertEqual((shown["destination"], shown["next_hop"]), ("dead.test", "dead.test"))
+        self.assertIsNotNone(shown["expires"])
+        self.assertEqual(self.server.cli_json("queue", "status")["messages"], 1)
+
+    def test_commands_that_name_nothing_are_refused(self):
+        for words in (["hold"], ["delete"], ["retry"], ["reroute", "--all"], ["reroute", "--all", "--to", "a b"],
+                      ["release", "x"], ["show", "0"]):
+            self.assertEqual(self.server.cli("queue", *words, check=False).returncode, 2, words)
+        self.assertEqual(self.server.cli("queue", "show", "999999999", check=False).returncode, 1)
+
+    def test_commands_work_while_the_server_does_not_run(self):
+        self.put("x@dead.test")
+        self.server.stop()
+        try:
+            self.assertEqual(len(self.waiting()), 1)
+            self.assertEqual(self.server.cli_json("queue", "delete", "--all")["recipients"], 1)
+        finally:
+            self.server.start()
+        self.assertEqual(self.waiting(), [])
+
+
+class Crashes(QueueTest):
+    """Whatever is killed when: each message arrives. Doubles are those whose answer was on its way."""
+
+    expects_losses = True
+
+    def check_all_arrive(self, count, kill, kills):
+        self.sink.pause = 0.005
+        put = []
+
+        def fill():
+            for first in range(0, count, 20):
+                put.extend(range(first, first + len(self.put("x@live.test", check=False, first=first, count=20))))
+
+        filler = threading.Thread(target=fill)
+        filler.start()
+        for _ in range(kills):
+            time.sleep(random.uniform(0.2, 1.0))
+            kill()
+        filler.join(240)
+        self.assertFalse(filler.is_alive())
+        self.assertTrue(eventually(lambda: self.waiting() == [], timeout=120), self.waiting()[:3])
+        self.assertTrue(put)
+        self.assertEqual(set(put) - set(self.sink.numbers()), set())
+
+    def kill_one(self, *names):
+        pids = [pid for name in names for pid in self.server.named(name)]
+        if pids:
+            try:
+                os.kill(random.choice(pids), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def test_workers_are_killed(self):
+        self.check_all_arrive(200, lambda: self.kill_one("worker-0", "worker-1"), 6)
+
+    def test_postgres_is_killed(self):
+        self.check_all_arrive(200, lambda: self.kill_one("postgres"), 3)
+
+    def test_everything_is_killed(self):
+        def restart():
+            self.server.kill()
+            self.server.start()
+
+        self.check_all_arrive(200, restart, 3)
+
+
+if __name__ == "__main__":
+    unittest.main()
