@@ -19,6 +19,7 @@ DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
 TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop \
 	offlineimap3 neomutt nsd python3-yaml msmtp python3-dkim python3-authres
+	offlineimap3 neomutt ldnsutils python3-yaml msmtp
 NODE_PACKAGES := nodejs npm
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.
@@ -91,6 +92,17 @@ define install_packages
 	fi; touch $(1)
 endef
 
+# nsd is only unpacked, with its libraries installed: as a package it would run as a service and want port 53.
+define unpack_nsd
+	@mkdir -p $(@D); as=; [ "$$(id -u)" = 0 ] || as=sudo; \
+	echo 'Unpacking nsd'; export DEBIAN_FRONTEND=noninteractive; \
+	{ $$as apt-get update -qq && \
+		$$as apt-get install -y -qq --no-install-recommends $$(apt-cache depends nsd | sed -n 's/^ *Depends: lib/lib/p') && \
+		(cd $(@D) && apt-get download -qq nsd && dpkg -x nsd_*.deb . && rm nsd_*.deb); } >build/apt.log 2>&1 \
+		|| { tail -n 20 build/apt.log; echo 'make: could not unpack nsd; see build/apt.log' >&2; exit 1; }
+	@touch $@
+endef
+
 # The unprivileged user that the server becomes when root starts it.
 define make_user
 	@if [ "$$(id -u)" = 0 ] && ! getent passwd merpati >/dev/null; then \
@@ -100,12 +112,14 @@ define make_user
 endef
 
 deps: build/.deps
-test-deps: build/.deps build/.test-deps build/imapflow/.installed
+test-deps: build/.deps build/.test-deps build/nsd/.unpacked build/imapflow/.installed
 build/.deps: Makefile
 	$(make_user)
 	$(call install_packages,$@,$(BUILD_PACKAGES))
 build/.test-deps: Makefile
 	$(call install_packages,$@,$(TEST_PACKAGES))
+build/nsd/.unpacked: | build/.test-deps
+	$(unpack_nsd)
 # Whatever brought npm here is good enough: Debian's and others' packages of it exclude each other.
 build/.node-deps: Makefile
 	$(if $(shell command -v npm),@touch $@,$(call install_packages,$@,$(NODE_PACKAGES)))

@@ -139,8 +139,9 @@ def answer_by(behaviour, query, end, by_tcp, ask):
     if behaviour == "garbage":
         return query[:2] + bytes(range(7, 250, 3))
     if behaviour == "liar":
-        other = b"\x04liar\x04test\x00" + query[end - 4:end]
-        return header(query, 0, 1) + other + b"\xc0\x0c" + query[end - 4:end] + struct.pack("!IH", 60, 4) + b"\x7f\0\0\2"
+        other = b"\x04lies\x04test\x00" + query[end - 4:end]
+        data = b"\x0bv=spf1 +all" if query[end - 4:end - 2] == b"\0\x10" else b"\x7f\0\0\2"
+        return header(query, 0, 1) + other + b"\xc0\x0c" + query[end - 4:end] + struct.pack("!IH", 60, len(data)) + data
     if behaviour == "loop":
         return cname_loop(query, end)
     if behaviour == "timeout":
