@@ -103,6 +103,7 @@ static void read_claim(struct reader *r, const struct dkim_field *field, enum dk
     struct arc_set *set;
 
     dkim_claim_read(r->arena, r->message, field, kind, r->now_s, &claim);
+    fiber_pause();
     set = set_of(r, claim.instance, field_name);
     if (set == NULL)
         return;

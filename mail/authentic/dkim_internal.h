@@ -200,7 +200,7 @@ struct arc_chain {
 };
 
 /* Steps 1 to 3 of RFC 8617, 5.2. */
-void arc_chain_read(struct arena *a, const struct dkim_message *m, int64_t now_s, struct arc_chain *out);
+PARKS void arc_chain_read(struct arena *a, const struct dkim_message *m, int64_t now_s, struct arc_chain *out);
 /* What the seal of the last of `count` sets covers besides itself; from: 1, or its own instance in a chain that failed. */
 void arc_seal_scope(struct arena *a, const struct arc_chain *chain, unsigned count, struct dkim_selection *out);
 /* arc_seal with the names of h= given. */

@@ -250,8 +250,7 @@ static bool read_common(struct reader *r)
 {
     struct dkim_claim *c = r->claim;
 
-    if (!read_algorithm(r) || !read_domain(r, "d", &c->told.domain) ||
-        !read_domain(r, "s", &c->told.selector) ||
+    if (!read_domain(r, "d", &c->told.domain) || !read_domain(r, "s", &c->told.selector) ||
         !read_base64(r, "b", SIGNATURE_MAX, &c->signature))
         return false;
     c->bare = without_signature(r->arena, c->field->whole, tag_list_find(r->tags, STR("b"))->raw);
@@ -269,8 +268,9 @@ static void read_signature(struct reader *r, const struct dkim_message *m, int64
         refuse(r, DKIM_PERMERROR, STR("the version of v= is not known"));
         return;
     }
-    if (!read_common(r) || !read_identity(r) || !read_body(r) || !read_times(r, now_s) ||
-        !read_covered(r, m))
+    /* Whose it is comes first: reports want to name even who signs with what nobody accepts. */
+    if (!read_common(r) || !read_identity(r) || !read_algorithm(r) || !read_body(r) ||
+        !read_times(r, now_s) || !read_covered(r, m))
         return;
     if (query != NULL && !tag_value_has(query->value, ':', STR("dns/txt")))
         refuse(r, DKIM_PERMERROR, STR("its key is not to be had from DNS (q=)"));
@@ -287,13 +287,15 @@ static bool read_instance(struct reader *r)
 
 static void read_arc_message(struct reader *r, const struct dkim_message *m, int64_t now_s)
 {
-    if (read_instance(r) && read_common(r) && read_body(r) && read_times(r, now_s))
+    if (read_instance(r) && read_common(r) && read_algorithm(r) && read_body(r) &&
+        read_times(r, now_s))
         read_covered(r, m);
 }
 
 static void read_arc_seal(struct reader *r, int64_t now_s)
 {
-    if (!read_instance(r) || !need(r, "cv", &r->claim->chain_status) || !read_common(r))
+    if (!read_instance(r) || !need(r, "cv", &r->claim->chain_status) || !read_common(r) ||
+        !read_algorithm(r))
         return;
     if (tag_list_find(r->tags, STR("h")) != NULL)
         refuse(r, DKIM_PERMERROR, STR("the seal has a tag h= (RFC 8617, 4.1.3)"));

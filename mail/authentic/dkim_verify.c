@@ -23,8 +23,10 @@ static size_t read_claims(struct arena *a, const struct dkim_message *m, struct 
     size_t n = 0;
 
     for (size_t i = 0; i < m->field_count && n < DKIM_SIGNATURES_MAX; i++)
-        if (str_ieq(m->fields[i].name, STR("DKIM-Signature")))
+        if (str_ieq(m->fields[i].name, STR("DKIM-Signature"))) {
             dkim_claim_read(a, m, &m->fields[i], DKIM_KIND_SIGNATURE, now_s, &claims[n++]);
+            fiber_pause();
+        }
     return n;
 }
 

@@ -78,6 +78,7 @@ class OthersMessagesTest(DkimTest):
                 if re.search(rb"(?i)dkim-signature:[^;]*;?[^;]* a=rsa-sha1", message):
                     self.assertEqual(answer[0]["result"], "permerror")
                     self.assertIn("rsa-sha1", answer[0]["problem"])
+                    self.assertNotEqual(answer[0]["domain"], "")
                 elif path.name.startswith("FAIL_"):
                     self.assertNotEqual(answer[0]["result"], "pass")
                 else:
