@@ -59,7 +59,7 @@ struct client_check {
     const struct authentic_query *query;
     struct authentic *out;
     struct fiber *waiter;
-    bool is_done;
+    bool is_awaited, is_done;
 };
 
 static void check_client(struct client_check *c)
@@ -84,7 +84,8 @@ static void client_fiber(void *arg)
 
     check_client(c);
     c->is_done = true;
-    fiber_wake(c->waiter);
+    if (c->is_awaited) /* a wake that nobody waits for would end some later wait */
+        fiber_wake(c->waiter);
 }
 
 /* The check works on our stack: it is called off with us, and waited for in any case. */
@@ -92,6 +93,7 @@ static void await(struct client_check *c, struct fiber *checker)
 {
     bool is_told = false;
 
+    c->is_awaited = true;
     while (!c->is_done) {
         if (fiber_park(NO_DEADLINE) != WAKE_CANCELLED)
             continue;

@@ -44,6 +44,15 @@ static void take_mta(struct arena *a, struct str value, void *to)
     *(struct str *)to = str_cut(text, ';', &type, &name) ? str_trim(name) : text;
 }
 
+/* "192.0.2.1 (mail.example.com)": some explain it. */
+static void take_address(struct arena *a, struct str value, void *to)
+{
+    struct str text = header_unfold(a, value), rest;
+
+    str_cut(text, ' ', &text, &rest);
+    *(struct str *)to = text;
+}
+
 static void take_date(struct arena *a, struct str value, void *to)
 {
     int64_t unix_s;
@@ -86,7 +95,7 @@ static const struct {
     FIELD("Arrival-Date", take_date, arrival_s),
     FIELD("Received-Date", take_date, arrival_s), /* its name in the drafts */
     FIELD("Reporting-MTA", take_mta, reporting_mta),
-    FIELD("Source-IP", take_text, source_ip),
+    FIELD("Source-IP", take_address, source_ip),
     FIELD("Source-Port", take_port, source_port),
     FIELD("Incidents", take_count, incidents),
     FIELD("Authentication-Results", take_more, authentication_results),

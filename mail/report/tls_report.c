@@ -11,8 +11,9 @@
 #include "server/base/date.h"
 #include "server/base/utf8.h"
 
-#define NESTING_MAX 16
-#define STRINGS_MAX 1000 /* of one policy; the rest is not kept */
+#define NESTING_MAX  16
+#define URI_SIZE_MAX 1000
+#define STRINGS_MAX  1000 /* of one policy; the rest is not kept */
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -196,6 +197,50 @@ int tls_report_from_message(struct arena *a, struct str message, struct tls_repo
     struct report_parser parser = {parse_file, out};
 
     return report_find(a, message, &parser, err);
+}
+
+/* ---- records --------------------------------------------------------------------------------- */
+
+/* Printable ASCII without brackets, so that it can stand in a header and in a command line of SMTP or HTTP. */
+static bool is_usable_uri(struct str uri)
+{
+    struct str rest = uri;
+
+    if (uri.n > URI_SIZE_MAX ||
+        (!str_skip_prefix(&rest, STR("mailto:")) && !str_skip_prefix(&rest, STR("https://"))))
+        return false;
+    for (size_t i = 0; i < rest.n; i++)
+        if (rest.p[i] <= ' ' || rest.p[i] >= 127 || rest.p[i] == '<' || rest.p[i] == '>')
+            return false;
+    return rest.n > 0;
+}
+
+static void read_uris(struct str value, struct tls_report_uris *out)
+{
+    struct str uri;
+
+    while (value.n > 0 && out->n < TLS_REPORT_URIS_MAX) {
+        str_cut(value, ',', &uri, &value);
+        uri = str_trim(uri);
+        if (is_usable_uri(uri))
+            out->v[out->n++] = uri;
+    }
+}
+
+bool tls_report_record_parse(struct str text, struct tls_report_uris *out)
+{
+    struct str field, name, value;
+
+    *out = (struct tls_report_uris){.n = 0};
+    str_cut(text, ';', &field, &text);
+    if (!str_eq(str_trim(field), STR("v=TLSRPTv1")))
+        return false;
+    while (text.n > 0) {
+        str_cut(text, ';', &field, &text);
+        if (str_cut(field, '=', &name, &value) && str_eq(str_trim(name), STR("rua")))
+            read_uris(value, out);
+    }
+    return out->n > 0;
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

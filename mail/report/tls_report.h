@@ -3,6 +3,7 @@
  * Words of the format are those of RFC 8460, 4.2 and 4.3; an unknown policy type is empty. Texts are in the arena.
  * Pure: safe on a helper thread. */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 #include "server/base/arena.h"
 #include "server/base/error.h"
@@ -38,6 +39,12 @@ struct tls_report {
 int tls_report_parse(struct arena *a, struct str json, struct tls_report *out, struct error *err);
 /* From the mail as received: gzip or bare, in any part. */
 int tls_report_from_message(struct arena *a, struct str message, struct tls_report *out, struct error *err);
+
+/* A text at _smtp._tls.DOMAIN (RFC 8460, 3): where its owner wants reports, mailto: and https: URIs as written. False when
+ * the text is no such record, or names no address that can be used. Several records at one name count as none. */
+#define TLS_REPORT_URIS_MAX 10
+struct tls_report_uris { struct str v[TLS_REPORT_URIS_MAX]; size_t n; };
+bool tls_report_record_parse(struct str text, struct tls_report_uris *out);
 
 struct str tls_report_json(struct arena *a, const struct tls_report *r);
 

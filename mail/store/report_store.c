@@ -257,13 +257,25 @@ static void columns_add(struct columns *c, const struct entry *e)
     c->counts[c->n++] = e->count;
 }
 
+#define CALLS_MAX 4
+
+/* Statements that only write. */
+static int run_and_forget(const struct pg_call *calls, size_t count, struct error *err)
+{
+    struct pg_rows rows[CALLS_MAX] = {{0}};
+    int rc = pg_run_batch(pg_pool(), calls, count, rows, err);
+
+    for (size_t i = 0; i < count; i++)
+        pg_rows_free(&rows[i]);
+    return rc;
+}
+
 static int write_batch(struct arena *a, struct entry *const *v, size_t count, struct error *err)
 {
     struct str *kinds = ARENA_ARRAY(a, count, struct str);
     struct str *policies = ARENA_ARRAY(a, count, struct str);
     struct str *ruas = ARENA_ARRAY(a, count, struct str);
     struct columns all, dmarc, tls;
-    struct pg_rows rows[3] = {{0}};
 
     columns_init(&all, a, count);
     columns_init(&dmarc, a, count);
@@ -286,7 +298,7 @@ static int write_batch(struct arena *a, struct entry *const *v, size_t count, st
          PG_ARGS(pg_i32_array(tls.days, tls.n), pg_text_array(tls.domains, tls.n),
                  pg_text_array(tls.fields, tls.n), pg_i64_array(tls.counts, tls.n))},
     };
-    return pg_run_batch(pg_pool(), calls, 3, rows, err);
+    return run_and_forget(calls, 3, err);
 }
 
 /* Empties the map: the entries in the arena's array. */
@@ -382,9 +394,8 @@ static int forget(struct error *err)
         {&sql_report_forget_due, PG_ARGS(pg_i32(before))},
         {&sql_report_received_forget, PG_ARGS(pg_time_us(received_before))},
     };
-    struct pg_rows rows[4] = {{0}};
 
-    return pg_run_batch(pg_pool(), calls, 4, rows, err);
+    return run_and_forget(calls, 4, err);
 }
 
 /* Once an hour on one worker of all hosts. */

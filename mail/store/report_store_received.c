@@ -391,9 +391,13 @@ PARKS int report_store_show(struct arena *a, int64_t report_id, struct report_re
         {&sql_report_received_rows, PG_ARGS(pg_i64(report_id), pg_i32(SHOWN_ROWS_MAX))},
     };
     struct pg_rows rows[2] = {{0}};
+    struct error own = {0};
 
-    if (pg_run_batch(pg_pool(), calls, 2, rows, err) < 0)
-        return -1;
+    if (pg_run_batch(pg_pool(), calls, 2, rows, &own) < 0)
+        return own.kind == ERR_NOT_FOUND
+                   ? fail(err, own.kind, "there is no report %lld: see \"merpati report list\"",
+                          (long long)report_id)
+                   : fail(err, own.kind, "%s", own.text);
     read_head(a, &rows[0], 0, out);
     *row_count = rows[1].count;
     *rows_out = ARENA_ARRAY(a, rows[1].count + 1, struct report_received_row);
