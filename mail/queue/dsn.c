@@ -17,6 +17,7 @@
 #define REPORT_SIZE_MAX     ((size_t)16 << 20)
 #define SUBJECT_SIZE_MAX    150
 #define ADDRESS_SIZE_MAX    400
+#define XTEXT_SIZE_MAX      900 /* in a line of 998 */
 #define MESSAGE_ID_SIZE_MAX 250
 #define TEXT_RECIPIENTS_MAX 100 /* more are no reading */
 #define LINE_SIZE           74
@@ -34,7 +35,7 @@ struct report {
 
 /* ---- texts from outside --------------------------------------------------------------------------------- */
 
-/* One line: runs of blanks and controls become one blank. Beyond ASCII only where it may stand. */
+/* One line of at most size_max bytes: runs of blanks and controls become one blank. Beyond ASCII only where it may stand. */
 static struct str clean_text(struct report *r, struct str text, size_t size_max, bool may_be_utf8)
 {
     struct buf repaired;
@@ -47,6 +48,8 @@ static struct str clean_text(struct report *r, struct str text, size_t size_max,
     p = arena_alloc(r->arena, repaired.n + 1);
     for (size_t i = 0; i < repaired.n; i++) {
         unsigned char c = (unsigned char)repaired.p[i];
+        if (n + 4 > size_max && (c & 0xC0) != 0x80) /* a whole character might not fit */
+            break;
         bool is_c1 = c == 0xC2 && i + 1 < repaired.n && (unsigned char)repaired.p[i + 1] < 0xA0;
         if (c <= ' ' || c == 127 || is_c1) {
             i += is_c1;
@@ -380,8 +383,8 @@ static struct str xtext_utf8(struct arena *a, struct str address)
     struct str text;
     uint32_t c;
 
-    buf_init(&out, 12 * ADDRESS_SIZE_MAX);
-    while (utf8_next(&address, &c))
+    buf_init(&out, 2 * XTEXT_SIZE_MAX);
+    while (out.n < XTEXT_SIZE_MAX && utf8_next(&address, &c))
         if (c > ' ' && c < 127 && c != '\\' && c != '+' && c != '=')
             buf_addc(&out, (char)c);
         else
