@@ -64,7 +64,7 @@ static bool is_pattern(struct str mx)
         if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '.' && c != '_')
             return false;
     }
-    return mx.n > 0 && mx.n <= 253 && mx.p[0] != '.';
+    return mx.n > 0 && mx.n <= 253 && mx.p[0] != '.' && mx.p[mx.n - 1] != '.';
 }
 
 static int bad_policy(struct error *err, const char *what)
@@ -87,6 +87,8 @@ static int read_mode(struct str value, struct sts_policy *out, struct error *err
 
 static int read_mx(struct arena *a, struct str value, struct sts_policy *out, struct error *err)
 {
+    if (str_ends(value, STR("."))) /* the root's, which some write */
+        value.n--;
     if (!is_pattern(value))
         return bad_policy(err, "an mx is no host name");
     if (out->mx_count == STS_MX_MAX)

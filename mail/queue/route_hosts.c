@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "server/base/encode.h"
 #include "server/base/net.h"
@@ -389,6 +390,41 @@ static const struct sockaddr_storage *next_of(const struct sockaddr_storage *all
     return NULL;
 }
 
+/* Does this machine have a route there? Connecting a datagram socket asks the system and sends nothing. */
+static bool has_way(const struct sockaddr_storage *address)
+{
+    struct sockaddr_storage to = *address;
+    int fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool has;
+
+    if (fd < 0)
+        return false;
+    set_port(&to, 25);
+    has = connect(fd, (struct sockaddr *)&to, sizeof(struct sockaddr_in6)) == 0;
+    close(fd);
+    return has;
+}
+
+static bool has_family(const struct sockaddr_storage *all, size_t count, sa_family_t family)
+{
+    size_t at = 0;
+
+    return next_of(all, count, family, &at) != NULL;
+}
+
+/* Without IPv6 here, its addresses would only use up attempts; they stay when there is nothing else. */
+static size_t drop_unreachable(struct sockaddr_storage *all, size_t count)
+{
+    size_t kept = 0;
+
+    if (!has_family(all, count, AF_INET))
+        return count;
+    for (size_t i = 0; i < count; i++)
+        if (all[i].ss_family != AF_INET6 || has_way(&all[i]))
+            all[kept++] = all[i];
+    return kept;
+}
+
 /* IPv6 first, then IPv4, in turn; of one family in random order, as the records of DNS have none. */
 static void take_in_turn(struct sockaddr_storage *all, size_t count, uint16_t port,
                          struct route_addresses *out)
@@ -469,6 +505,8 @@ static int look_up(struct arena *a, const struct route_host *host, struct route_
     out->is_secure = answer.is_secure;
     out->canonical_name = without_dot(answer.canonical_name);
     out->v = ARENA_ARRAY(a, count + 1, struct sockaddr_storage);
+    if (config.delivery_ipv6)
+        count = drop_unreachable(all, count);
     take_in_turn(all, count, host->port, out);
     if (out->n > 0)
         return 0;

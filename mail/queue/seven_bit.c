@@ -161,10 +161,14 @@ static bool visit(struct rewriting *r, const struct mime_part *part)
 bool seven_bit_encode(struct buf *out, struct str message)
 {
     struct rewriting r = {.out = out, .message = message};
-    struct arena *a = arena_new();
-    const struct mime_part *part = mime_parse(a, message);
+    const struct mime_part *part;
     bool is_done = true;
+    struct arena *a;
 
+    if (message.n == 0)
+        return true;
+    a = arena_new();
+    part = mime_parse(a, message);
     while (is_done && part != NULL) {
         is_done = visit(&r, part);
         part = mime_part_next(part);

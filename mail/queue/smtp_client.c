@@ -136,7 +136,8 @@ PARKS enum smtp_outcome smtp_client_listen(struct smtp_client *c, int64_t timeou
             c->answer.code = 0; /* half an answer is none */
             return broken(c);
         }
-        trace(c, "them", line);
+        /* A challenge may be all that a guesser lacks. */
+        trace(c, "them", str_starts(line, STR("334 ")) ? STR("334 ...") : line);
         state = smtp_answer_add(c->step, &c->answer, line, err);
     }
     if (state < 0)

@@ -176,15 +176,15 @@ int smtp_policy_connect(struct smtp_session *s)
     return await_silence(s);
 }
 
-int smtp_policy_sent_ahead(struct smtp_session *s, bool is_greeting)
+int smtp_policy_sent_ahead(struct smtp_session *s, bool ends_group)
 {
-    bool may_pipeline = s->is_esmtp && s->phase != SMTP_START && !is_greeting;
+    bool may_pipeline = s->is_esmtp && s->phase != SMTP_START && !ends_group;
 
     if (may_pipeline || !is_stranger(s) || str_empty(conn_peek(s->conn)) ||
         (s->marks & SMTP_MARK_AHEAD))
         return 0;
     return early_talk(s, SMTP_MARK_AHEAD,
-                      "you sent commands ahead before PIPELINING was offered, goodbye");
+                      "you did not wait for the answer to a command (RFC 2920), goodbye");
 }
 
 /* ---- MAIL ------------------------------------------------------------------------------------------ */

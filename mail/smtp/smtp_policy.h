@@ -10,8 +10,8 @@
 void smtp_policy_meet(struct smtp_session *s);
 /* Before the greeting: rate of connections, greeting delay, clients that talk first. */
 PARKS int smtp_policy_connect(struct smtp_session *s);
-/* A command was read: is there more behind it than may be sent ahead? is_greeting: it is EHLO or HELO. */
-PARKS int smtp_policy_sent_ahead(struct smtp_session *s, bool is_greeting);
+/* A command was read: is there more behind it than may be sent ahead? ends_group: its answer must be waited for. */
+PARKS int smtp_policy_sent_ahead(struct smtp_session *s, bool ends_group);
 PARKS int smtp_policy_mail(struct smtp_session *s, const struct smtp_path *path, struct error *err);
 /* Of a recipient that there is, or that we relay to. */
 PARKS int smtp_policy_rcpt(struct smtp_session *s, const struct smtp_path *path, struct error *err);

@@ -185,30 +185,31 @@ struct smtp_command {
     const char *verb;
     int (*run)(struct smtp_session *s, struct str args, struct error *err);
     unsigned legal_in;
+    bool ends_group;       /* nothing may be sent behind it before its answer (RFC 2920, 3.1) */
     const char *otherwise; /* what to do first, when it is not legal now */
 };
 
 /* clang-format off */
 static const struct smtp_command smtp_commands[] = {
-    /* verb       run            legal in                        otherwise */
-    {"EHLO",      cmd_ehlo,      ANY_PHASE,                      NULL},
-    {"HELO",      cmd_helo,      ANY_PHASE,                      NULL},
-    {"LHLO",      cmd_lhlo,      ANY_PHASE,                      NULL},
-    {"STARTTLS",  cmd_starttls,  IN(READY),                      "STARTTLS comes after EHLO and before MAIL"},
-    {"AUTH",      smtp_cmd_auth, IN(READY),                      "AUTH comes after EHLO and before MAIL"},
-    {"MAIL",      smtp_cmd_mail, IN(READY),                      "say EHLO first, and one MAIL per message"},
-    {"RCPT",      smtp_cmd_rcpt, IN(MAIL) | IN(RCPT),            "give the sender first: MAIL FROM:<address>"},
-    {"DATA",      smtp_cmd_data, IN(MAIL) | IN(RCPT),            "give the recipients first: RCPT TO:<address>"},
-    {"BDAT",      smtp_cmd_bdat, ANY_PHASE,                      NULL}, /* its chunk holds no commands */
-    {"RSET",      smtp_cmd_rset, ANY_PHASE,                      NULL},
-    {"NOOP",      cmd_noop,      ANY_PHASE,                      NULL},
-    {"VRFY",      cmd_vrfy,      ANY_PHASE,                      NULL},
-    {"EXPN",      cmd_refused,   ANY_PHASE,                      NULL},
-    {"ETRN",      cmd_refused,   ANY_PHASE,                      NULL},
-    {"TURN",      cmd_refused,   ANY_PHASE,                      NULL},
-    {"XCLIENT",   smtp_cmd_xclient, IN(START) | IN(READY),       "XCLIENT comes before MAIL"},
-    {"HELP",      cmd_help,      ANY_PHASE,                      NULL},
-    {"QUIT",      cmd_quit,      ANY_PHASE,                      NULL},
+    /* verb       run               legal in               ends group  otherwise */
+    {"EHLO",      cmd_ehlo,         ANY_PHASE,             true,       NULL},
+    {"HELO",      cmd_helo,         ANY_PHASE,             true,       NULL},
+    {"LHLO",      cmd_lhlo,         ANY_PHASE,             true,       NULL},
+    {"STARTTLS",  cmd_starttls,     IN(READY),             false,      "STARTTLS comes after EHLO and before MAIL"},
+    {"AUTH",      smtp_cmd_auth,    IN(READY),             false,      "AUTH comes after EHLO and before MAIL"},
+    {"MAIL",      smtp_cmd_mail,    IN(READY),             false,      "say EHLO first, and one MAIL per message"},
+    {"RCPT",      smtp_cmd_rcpt,    IN(MAIL) | IN(RCPT),   false,      "give the sender first: MAIL FROM:<address>"},
+    {"DATA",      smtp_cmd_data,    IN(MAIL) | IN(RCPT),   true,       "give the recipients first: RCPT TO:<address>"},
+    {"BDAT",      smtp_cmd_bdat,    ANY_PHASE,             false,      NULL}, /* its chunk holds no commands */
+    {"RSET",      smtp_cmd_rset,    ANY_PHASE,             false,      NULL},
+    {"NOOP",      cmd_noop,         ANY_PHASE,             false,      NULL},
+    {"VRFY",      cmd_vrfy,         ANY_PHASE,             false,      NULL},
+    {"EXPN",      cmd_refused,      ANY_PHASE,             false,      NULL},
+    {"ETRN",      cmd_refused,      ANY_PHASE,             false,      NULL},
+    {"TURN",      cmd_refused,      ANY_PHASE,             false,      NULL},
+    {"XCLIENT",   smtp_cmd_xclient, IN(START) | IN(READY), false,      "XCLIENT comes before MAIL"},
+    {"HELP",      cmd_help,         ANY_PHASE,             false,      NULL},
+    {"QUIT",      cmd_quit,         ANY_PHASE,             false,      NULL},
 };
 /* clang-format on */
 
@@ -264,7 +265,7 @@ static int dispatch(struct smtp_session *s, struct str line, struct error *err)
     if (command == NULL)
         return is_no_smtp(verb) ? close_with(s, "this is SMTP, and that is not")
                                 : refuse_line(s, line, "5.5.1", "unknown command");
-    if (smtp_policy_sent_ahead(s, command->run == cmd_ehlo || command->run == cmd_helo) != 0)
+    if (smtp_policy_sent_ahead(s, command->ends_group) != 0)
         return 0;
     if (!(command->legal_in & (1u << s->phase)))
         return smtp_reply(s, 503, "5.5.1", "%s", command->otherwise);

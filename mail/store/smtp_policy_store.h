@@ -20,7 +20,7 @@ struct smtp_counts {
 };
 /* One round trip, one transaction. Keys must differ. */
 PARKS int smtp_counts_add(struct smtp_counts *v, size_t count, struct error *err);
-/* Drops windows before that one. */
+/* Drops windows before that one, and those that are far from having come. */
 PARKS int smtp_counts_forget(int64_t before_window, struct error *err);
 
 /* The greylist: a stranger's first message is put off; whoever comes again after the delay is let in, and its network is

@@ -21,7 +21,8 @@ SELECT g.place, s.connections, s.messages, s.recipients,
   LEFT JOIN smtp_count p ON p.key = g.key AND p.period = g.period - 1;
 
 -- name: smtp_counts_forget :exec
-DELETE FROM smtp_count WHERE period < $1;
+-- Those of the future are from before smtp_rate_window was set to a longer time.
+DELETE FROM smtp_count WHERE period < $1 OR period > $1 + 10;
 
 -- name: greylist_try :one
 -- $4 to $6: seconds to wait, until when one must come again, for how long a network stays known.

@@ -176,7 +176,7 @@ class TalkTest(PolicyTest):
         for first in ("EHLO ahead.test", "HELO ahead.test"):
             raw = self.stranger("192.0.2.12", hello=None)
             raw.send(first + "\r\nMAIL FROM:<a@good.test>\r\n")
-            self.assertTrue(raw.reply().startswith(b"554 5.5.1 you sent commands ahead"))
+            self.assertTrue(raw.reply().startswith(b"554 5.5.1 you did not wait"))
             self.assertEqual(raw.file.read(), b"")
         raw = self.stranger("192.0.2.12", hello="HELO old.test")
         raw.send("MAIL FROM:<a@good.test>\r\nRCPT TO:<alice@example.test>\r\n")
@@ -186,6 +186,12 @@ class TalkTest(PolicyTest):
         raw = self.stranger("192.0.2.13")
         raw.send("MAIL FROM:<a@good.test>\r\nRCPT TO:<alice@example.test>\r\nRSET\r\nQUIT\r\n")
         self.assertEqual([raw.reply()[:3] for _ in range(4)], [b"250", b"250", b"250", b"221"])
+
+    def test_text_sent_ahead_of_the_answer_to_data_ends_the_session(self):
+        raw = self.stranger("192.0.2.13")
+        raw.send(b"MAIL FROM:<a@good.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n" + MESSAGE % b"ahead")
+        self.assertEqual([raw.reply()[:3] for _ in range(3)], [b"250", b"250", b"554"])
+        self.assertEqual(raw.file.read(), b"")
 
     def test_too_many_unknown_recipients_end_the_session(self):
         raw = self.stranger("192.0.2.14")
@@ -205,6 +211,34 @@ class TalkTest(PolicyTest):
         self.expect(raw, "250", "MAIL FROM:<>")
         self.expect(raw, "250", "RCPT TO:<alice@example.test>")
         self.expect(raw, "250", "RCPT TO:<bob@example.test>")
+
+
+class ProxyTest(PolicyTest):
+    """Strangers as PROXY v2 brings them: here the very first words meet policies."""
+    settings = {**PolicyTest.settings, "listen_smtp": "127.0.0.1 proxy", "smtp_greeting_delay": "1s", "smtp_rate_network_connections": "4"}
+
+    def connect(self, address, text=b""):
+        raw = self.server.raw("smtp")
+        self.addCleanup(raw.close)
+        raw.send(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + socket.inet_aton(address) + socket.inet_aton("192.0.2.25") + b"\x10\0\0\x19" + text)
+        return raw
+
+    def test_who_talks_first_never_sees_the_greeting(self):
+        raw = self.connect("192.0.2.40", b"EHLO early.test\r\n")
+        self.assertTrue(raw.reply().startswith(b"554 5.5.1 you spoke before the greeting"))
+        self.assertEqual(raw.file.read(), b"")
+
+    def test_who_waits_is_greeted(self):
+        raw = self.connect("192.0.2.41")
+        self.assertTrue(raw.reply().startswith(b"220 "))
+        self.assertTrue(self.say(raw, "EHLO late.test").startswith("250"))
+
+    def test_who_leaves_while_waiting_is_gone(self):
+        self.connect("192.0.2.42").close()
+        self.assertTrue(self.connect("192.0.2.41").reply().startswith(b"220 "))
+
+    def test_too_many_connections_are_refused_at_once(self):
+        self.assertTrue(eventually(lambda: self.connect("192.0.2.43").reply().startswith(b"421 4.7.0 too many connections")))
 
 
 class MarkedTest(PolicyTest):
