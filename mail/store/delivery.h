@@ -34,11 +34,15 @@ struct message_prepared {
 /* Large messages are parsed on a helper thread. Never fails. */
 PARKS void message_prepare(struct arena *a, struct str raw, struct message_prepared *out);
 
+/* mailbox_id of the mailbox with that special use (RFC 6154), wherever it is; the inbox when there is none. */
+#define MAILBOX_SENT (-3)
+#define MAILBOX_JUNK (-5)
+
 enum delivery_status { DELIVERED, DELIVERY_OVER_QUOTA, DELIVERY_NO_MAILBOX, DELIVERY_NO_ACCOUNT };
 
 struct delivery {
     int64_t account_id;
-    int64_t mailbox_id; /* 0: the inbox */
+    int64_t mailbox_id; /* 0: the inbox; or MAILBOX_SENT, MAILBOX_JUNK */
     int64_t user_id;    /* whose \Seen `flags` sets; 0: the account's own */
     uint32_t flags;
     struct keywords keywords;

@@ -4,6 +4,7 @@
 -- status: 0 delivered, 1 over quota, 2 no such mailbox, 3 no such account (mail/store/delivery.h). A refusal is an answer
 -- and no error, so that other recipients of the same transaction get theirs. A mailbox that has given out its last UID
 -- (32 bits: RFC 9051, 2.3.1.1) is full, too.
+-- p_mailbox_id: -3 is the one with the use \Sent, -5 \Junk, and the inbox where there is none.
 -- p_quota_*: the server's settings, for accounts without limits of their own; -1: no limit applies, not even the account's.
 CREATE FUNCTION mail_deliver(
     p_account_id bigint, p_mailbox_id bigint, p_flags integer, p_keywords text[], p_received_at timestamptz,
@@ -17,6 +18,11 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     v_thread_id bigint;
 BEGIN
+    IF p_mailbox_id < 0 THEN
+        p_mailbox_id := coalesce((SELECT mailbox_id FROM mailbox
+                                   WHERE account_id = p_account_id
+                                     AND role = CASE p_mailbox_id WHEN -3 THEN 'sent' WHEN -5 THEN 'junk' END), 1);
+    END IF;
     UPDATE account_state s
        SET modseq = s.modseq + 1, next_message_id = next_message_id + 1,
            bytes_used = bytes_used + p_size, message_count = message_count + 1
