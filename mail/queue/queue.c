@@ -209,9 +209,7 @@ static bool has_room(void)
 
 /* ---- the scheduler's fiber -------------------------------------------------------------------------- */
 
-static struct {
-    int64_t late_ms, sweep_ms; /* when next */
-} clocks;
+static int64_t sweep_ms; /* when next */
 
 static void count_queue(void)
 {
@@ -230,19 +228,14 @@ static int keep_house(struct error *err)
 {
     int64_t now_ms = loop_now_ms();
 
-    if (now_ms >= clocks.sweep_ms) {
-        clocks.sweep_ms = now_ms + SWEEP_INTERVAL_MS;
-        hops_trim(false);
-        if (queue.options.worker == 0) {
-            count_queue();
-            if (outbound_sweep(err) < 0)
-                return -1;
-        }
-    }
-    if (queue.options.worker != 0 || now_ms < clocks.late_ms)
+    if (now_ms < sweep_ms)
         return 0;
-    clocks.late_ms = now_ms + LATE_INTERVAL_MS;
-    return late_look(err);
+    sweep_ms = now_ms + SWEEP_INTERVAL_MS;
+    hops_trim(false);
+    if (queue.options.worker != 0)
+        return 0;
+    count_queue();
+    return outbound_sweep(err);
 }
 
 static int turn(struct error *err)
@@ -279,11 +272,42 @@ static void scheduler_run(void *arg)
     wait_queue_wake_all(&queue.ended);
 }
 
-/* Late mail too may have become due: an administrator refused it. */
+/* ---- what is late ------------------------------------------------------------------------------------ */
+
+/* A fiber of its own: thousands of messages that expire together must keep neither the lease nor the others waiting. */
+static struct {
+    struct fiber *fiber;
+    bool is_waiting;
+} late;
+
+static void late_run(void *arg)
+{
+    while (!queue.is_stopping && !fiber_cancelled()) {
+        struct error err = {0};
+
+        if (queue_lease_is_good() && late_look(&err) < 0 && err.kind != ERR_CANCELLED)
+            log_warn(NULL, "queue_late_stalled", KV_ERR(&err));
+        if (queue.is_stopping)
+            break;
+        late.is_waiting = true;
+        fiber_park(loop_deadline(LATE_INTERVAL_MS));
+        late.is_waiting = false;
+    }
+    late.fiber = NULL;
+    wait_queue_wake_all(&queue.ended);
+}
+
+static void wake_late(void)
+{
+    if (late.is_waiting)
+        fiber_wake(late.fiber);
+}
+
+/* What an administrator refused is late, too. */
 static void on_notice(struct bus_subscription *s)
 {
-    clocks.late_ms = 0;
     queue_wake_scheduler();
+    wake_late();
 }
 
 /* ---- accepting --------------------------------------------------------------------------------------- */
@@ -409,18 +433,22 @@ void queue_start(const struct queue_options *options)
     wait_queue_init(&queue.ended);
     commit_start();
     bus_subscribe(&subscription, OUTBOUND_TOPIC, on_notice);
+    sweep_ms = 0;
     queue.scheduler = fiber_start("queue", scheduler_run, NULL);
+    if (options->worker == 0)
+        late.fiber = fiber_start("queue_late", late_run, NULL);
 }
 
-static void stop_scheduler(void)
+/* *fiber becomes NULL when it ends, and `ended` is woken. */
+static void await_end(struct fiber **fiber)
 {
-    queue_wake_scheduler();
-    while (queue.scheduler != NULL &&
-           wait_queue_wait(&queue.ended, loop_deadline(config.drain_timeout)) == WAKE_READY)
+    int64_t deadline_ms = loop_deadline(config.drain_timeout);
+
+    while (*fiber != NULL && wait_queue_wait(&queue.ended, deadline_ms) == WAKE_READY)
         ;
-    if (queue.scheduler != NULL)
-        fiber_cancel(queue.scheduler);
-    while (queue.scheduler != NULL && wait_queue_wait(&queue.ended, NO_DEADLINE) == WAKE_READY)
+    if (*fiber != NULL)
+        fiber_cancel(*fiber);
+    while (*fiber != NULL && wait_queue_wait(&queue.ended, NO_DEADLINE) == WAKE_READY)
         ;
 }
 
@@ -445,7 +473,10 @@ void queue_stop(void)
     queue.is_stopping = true;
     bus_unsubscribe(&subscription);
     give_back_all();
-    stop_scheduler();
+    queue_wake_scheduler();
+    wake_late();
+    await_end(&queue.scheduler);
+    await_end(&late.fiber);
     await_deliveries();
     give_back_all(); /* what a claim brought in meanwhile */
     commit_stop();

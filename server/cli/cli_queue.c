@@ -297,7 +297,7 @@ static int reroute(struct cli *c, struct error *err)
 
 const struct cli_command cli_queue_commands[] = {
     {"list", "", 0, 0, FILTER, NULL, list, false, "what waits, a line for each recipient"},
-    {"show", "ID", 1, 1, 0, NULL, show, false, "all that is known of one message"},
+    {"show", "ID", 1, 1, 0, prepare, show, false, "all that is known of one message"},
     {"status", "", 0, 0, 0, NULL, status, false, "how much waits, and for how long"},
     {"hold", "[ID]", 0, 1, FILTER | TAKES(ALL) | TAKES(REASON), prepare, hold, false,
      "let it wait until it is released"},
