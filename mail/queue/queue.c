@@ -152,6 +152,7 @@ static struct outbound copy_envelope(struct arena *a, const struct outbound *fro
     o.rcpt_count = 0;
     o.arena = a;
     o.ends = NULL;
+    o.next = NULL;
     return o;
 }
 
@@ -392,25 +393,38 @@ static void wake_for(const struct outbound *o)
     }
 }
 
+static void settle(struct outbound *o, size_t size)
+{
+    for (; o != NULL; o = o->next)
+        if (o->rcpt_count > 0) {
+            outbound_settle(o);
+            o->claimed_by = is_admitted(o, size) ? queue.worker_id : 0;
+        }
+}
+
+static void send_on_its_way(const struct outbound *o, struct str raw)
+{
+    for (; o != NULL; o = o->next)
+        if (o->rcpt_count > 0 && o->claimed_by != 0)
+            deliver_from_memory(o, str_from(raw, o->blob_offset));
+        else if (o->rcpt_count > 0)
+            wake_for(o);
+}
+
 int queue_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
                   struct outbound *o, struct error *err)
 {
     struct error cause = {0};
 
-    if (o == NULL || o->rcpt_count == 0)
-        return mail_deliver(m, v, count, o, err);
-    outbound_settle(o);
-    o->claimed_by = is_admitted(o, m->raw.n) ? queue.worker_id : 0;
-    if (mail_deliver(m, v, count, o, &cause) < 0) {
-        if (o->claimed_by != 0 && cause.kind == ERR_TRY_LATER && o->queue_id != 0)
-            give_back_unsure(o);
-        return fail(err, cause.kind, "%s", cause.text);
+    settle(o, m->raw.n);
+    if (mail_deliver(m, v, count, o, &cause) == 0) {
+        send_on_its_way(o, m->raw);
+        return 0;
     }
-    if (o->claimed_by != 0)
-        deliver_from_memory(o, str_from(m->raw, o->blob_offset));
-    else
-        wake_for(o);
-    return 0;
+    for (; o != NULL && cause.kind == ERR_TRY_LATER; o = o->next)
+        if (o->rcpt_count > 0 && o->claimed_by != 0 && o->queue_id != 0)
+            give_back_unsure(o);
+    return fail(err, cause.kind, "%s", cause.text);
 }
 
 int queue_hold_account(int64_t account_id, struct str reason, int64_t *count, struct error *err)

@@ -4,6 +4,7 @@
  * end together with the report; the others' results are committed behind our back, and the fiber takes the next job. */
 #include "mail/queue/queue_internal.h"
 #include "mail/queue/queue_retry.h"
+#include "mail/queue/submit.h"
 
 #include <stdlib.h>
 #include "server/base/log.h"
@@ -253,7 +254,10 @@ static void attempt(struct job *j, struct hop *h)
         return;
     }
     answer = describe(j);
-    queue.options.deliver(j->arena, answer);
+    if (str_eq(j->claim.o.rcpts[0].route, STR(OUTBOUND_ROUTE_HERE)))
+        submit_released(j->arena, &j->claim, j->worker_id, answer);
+    else
+        queue.options.deliver(j->arena, answer);
     judge(j, answer, &judged);
     tell_hop(h, answer);
     if (judged.fate_count > 0)

@@ -5,6 +5,7 @@
  * own sender is the null path. */
 #include "mail/queue/queue_internal.h"
 
+#include "mail/mime/address_path.h"
 #include "mail/queue/dsn.h"
 #include "mail/store/trace.h"
 #include "server/base/date.h"
@@ -118,23 +119,6 @@ struct target {
     size_t rcpt_count;
 };
 
-/* Without the quotes of RFC 5321, as the directory has it. */
-static struct str local_part(struct arena *a, struct str local)
-{
-    char *out;
-    size_t n = 0;
-
-    if (local.n < 2 || local.p[0] != '"')
-        return local;
-    out = arena_alloc(a, local.n);
-    for (size_t i = 1; i + 1 < local.n; i++) {
-        if (local.p[i] == '\\' && i + 2 < local.n)
-            i++;
-        out[n++] = local.p[i];
-    }
-    return str_of(out, n);
-}
-
 static void go_elsewhere(struct arena *a, struct str address, struct target *out)
 {
     out->rcpts = ARENA_ARRAY(a, 1, struct outbound_recipient);
@@ -150,7 +134,7 @@ static void follow_routes(struct arena *a, const struct routes *routes, struct t
     out->rcpts = ARENA_ARRAY(a, routes->n, struct outbound_recipient);
     for (size_t i = 0; i < routes->n; i++) {
         if (routes->v[i].kind == ROUTE_REMOTE)
-            out->rcpts[out->rcpt_count++].address = routes->v[i].address;
+            out->rcpts[out->rcpt_count++].address = address_path(a, routes->v[i].address);
         else
             out->deliveries[out->delivery_count++] =
                 (struct delivery){.account_id = routes->v[i].account_id,
@@ -168,10 +152,11 @@ static int find_sender(struct arena *a, struct str sender, struct target *out, s
     struct str local, domain;
 
     *out = (struct target){NULL, 0, NULL, 0};
-    if (!str_rcut(sender, '@', &local, &domain))
+    address_path_split(a, sender, &local, &domain);
+    if (str_empty(domain))
         return fail(err, ERR_NOT_FOUND, "the sender's address has no domain");
     if (!str_starts(domain, STR("[")) &&
-        directory_route(a, local_part(a, local), domain, &from, &routes, &cause) == 0)
+        directory_route(a, local, domain, &from, &routes, &cause) == 0)
         follow_routes(a, &routes, out);
     else if (cause.kind == ERR_UNSUPPORTED || cause.kind == ERR_NONE)
         go_elsewhere(a, sender, out);

@@ -69,6 +69,6 @@ PARKS int submit_message(struct submit *s, struct error *err);
 struct route *submit_route_away(struct arena *a, struct str address);
 
 /* Delivers held mail of accounts here when the queue releases it, in the transaction that takes it out of the queue. What
- * cannot be delivered is told in the claim's recipients, as remote_deliver() does. */
+ * cannot be delivered is told in the job's recipients, as remote_deliver() does. */
 struct remote_job;
 PARKS void submit_released(struct arena *a, const struct outbound_claim *claim, int64_t worker_id, struct remote_job *job);

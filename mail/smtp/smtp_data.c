@@ -30,6 +30,16 @@ void smtp_message_discard(struct smtp_tx *tx)
     tx->fault = FAULT_NONE;
 }
 
+static void message_begin(struct smtp_tx *tx)
+{
+    static const char room[SMTP_ROOM_SIZE];
+
+    tx->trace_id = trace_id_new();
+    trace_id_text(tx->trace_id, tx->trace_text);
+    buf_clear(&tx->message);
+    buf_add(&tx->message, str_of(room, sizeof room));
+}
+
 /* A few clients that begin large messages and never end them must not keep everybody's letters out: the last quarter
  * of the memory is for small messages. */
 static bool has_memory(const struct smtp_tx *tx, size_t size)
@@ -54,7 +64,7 @@ static void message_add(struct smtp_tx *tx, struct str s)
 {
     if (tx->fault != FAULT_NONE && tx->fault != FAULT_LINE_END)
         return;
-    if (tx->message.n - tx->trace_size + s.n > size_max(tx))
+    if (tx->message.n - SMTP_ROOM_SIZE + s.n > size_max(tx))
         tx->fault = FAULT_TOO_BIG;
     else if (!has_memory(tx, s.n))
         tx->fault = FAULT_MEMORY;
@@ -195,7 +205,7 @@ static int check_message(struct smtp_session *s)
         .received_max = config.smtp_received_max,
         .hostname = str_c(config.hostname),
     };
-    struct str message = str_from(buf_str(&s->tx.message), s->tx.trace_size);
+    struct str message = smtp_message_of(&s->tx);
 
     switch (smtp_message_check(message, &limits, s->tx.rcpts, s->tx.rcpt_count)) {
     case SMTP_MESSAGE_LOOPS:
@@ -248,7 +258,7 @@ int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err)
         return smtp_reply(s, 554, "5.5.1", "no valid recipients");
     if (s->tx.params.body == SMTP_BODY_BINARYMIME)
         return smtp_reply(s, 503, "5.5.1", "BODY=BINARYMIME needs BDAT (RFC 3030)");
-    smtp_trace_begin(s);
+    message_begin(&s->tx);
     smtp_reply(s, 354, NULL, "send the message, end with CR LF . CR LF");
     if (read_data(s, err) < 0)
         return -1;
@@ -260,7 +270,7 @@ int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err)
 /* The byte before what comes, across chunks: the message so far tells. */
 static char last_byte(const struct smtp_tx *tx)
 {
-    return tx->message.n > 0 ? tx->message.p[tx->message.n - 1] : '\n';
+    return tx->message.n > SMTP_ROOM_SIZE ? tx->message.p[tx->message.n - 1] : '\n';
 }
 
 static bool has_bad_line_end(struct str s, char before)
@@ -360,7 +370,7 @@ int smtp_cmd_bdat(struct smtp_session *s, struct str args, struct error *err)
         return 0;
     }
     if (is_wanted && s->phase != SMTP_CHUNKS) {
-        smtp_trace_begin(s);
+        message_begin(&s->tx);
         s->tx.end_ms = loop_deadline(config.smtp_timeout * DATA_TIME_MAX_FACTOR);
     }
     if (read_chunk(s, size, is_wanted, err) < 0)

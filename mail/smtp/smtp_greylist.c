@@ -1,5 +1,6 @@
 /* smtp_greylist.c - one query for a recipient of a network that is not known, none for the others. */
 #include "mail/smtp/smtp_greylist.h"
+#include "mail/mime/address_path.h"
 
 #include "mail/store/smtp_policy_store.h"
 #include "server/base/net.h"
@@ -66,7 +67,7 @@ int smtp_greylist(struct smtp_session *s, const struct smtp_path *rcpt, struct e
 
     if (!config.smtp_greylist || s->is_allow_listed || is_known(network = network_of(s)))
         return 0;
-    recipient = arena_lower(a, smtp_mailbox_text(a, rcpt->local, rcpt->domain));
+    recipient = arena_lower(a, address_path_of(a, rcpt->local, rcpt->domain));
     if (greylist_try(network, arena_lower(a, s->tx.sender), recipient, &t, &wait_s, &was_known,
                      err) < 0)
         return -1;

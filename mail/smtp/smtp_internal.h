@@ -8,10 +8,13 @@
 #include "server/base/log.h"
 #include "server/directory/directory.h"
 #include "server/directory/login_watch.h"
+#include "server/directory/routing.h"
 #include "server/run/conn.h"
 
 #define SMTP_SESSION_MAGIC 0x536d7470u
 #define SMTP_LINE_MAX 12288             /* AUTH needs the most (RFC 4954, 4) */
+#define SMTP_ROOM_SIZE 8192             /* trace fields, verdicts and signatures of nearly every message fit */
+#define SMTP_ROUTES_MAX 100000          /* of one message: groups of groups */
 
 /*   START --EHLO--> READY --MAIL--> MAIL --RCPT--> RCPT --DATA, BDAT LAST--> READY
  *   RCPT may repeat; BDAT without LAST leads to CHUNKS. EHLO leads to READY from anywhere but START's TLS
@@ -19,10 +22,11 @@
 enum smtp_phase { SMTP_START, SMTP_READY, SMTP_MAIL, SMTP_RCPT, SMTP_CHUNKS, SMTP_CLOSING };
 #define IN(phase) (1u << SMTP_##phase)
 
-/* One accepted RCPT: the accounts it led to are accounts[first .. first + count - 1] of the transaction. */
+/* One accepted RCPT. */
 struct smtp_recipient {
     struct str path;                    /* as the client wrote it */
-    size_t first, count;
+    const struct route *routes;         /* recipients that lead to the same ones share them */
+    size_t route_count;
     unsigned notify;                    /* enum smtp_notify; 0: not said */
     struct str orcpt;                   /* as in smtp_params.h */
 };
@@ -37,11 +41,9 @@ struct smtp_tx {
     int64_t size_max;                   /* smallest limit of the recipients' domains; 0: the server's alone */
     struct smtp_recipient *rcpts;
     size_t rcpt_count, rcpt_room;
-    int64_t *accounts;                  /* recipients that lead to the same ones share them */
-    size_t account_count, account_room;
-    struct buf message;                 /* trace fields, then what the client sent */
+    size_t route_count;                 /* of all recipients, shared ones once */
+    struct buf message;                 /* SMTP_ROOM_SIZE bytes for fields in front, then what the client sent */
     size_t message_charged;             /* bytes counted in the worker's message memory */
-    size_t trace_size;
     int64_t end_ms;                     /* by when all chunks must have come */
     bool is_in_body;                    /* of a binary message in chunks */
     enum smtp_fault fault;
@@ -111,10 +113,15 @@ bool smtp_may_relay(const struct smtp_session *s);
 PARKS int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err);
 PARKS int smtp_cmd_bdat(struct smtp_session *s, struct str args, struct error *err);
 void smtp_message_discard(struct smtp_tx *tx);
+static inline struct str smtp_message_of(const struct smtp_tx *tx) { return str_from(buf_str(&tx->message), SMTP_ROOM_SIZE); }
 
 /* --- smtp_deliver.c ---------------------------------------------------------------------------- */
-PARKS void smtp_trace_begin(struct smtp_session *s);    /* Return-Path and Received into the message */
 PARKS int smtp_deliver(struct smtp_session *s, struct error *err);
+
+/* --- smtp_trace.c -------------------------------------------------------------------------------- */
+PARKS struct str smtp_received_field(struct smtp_session *s);
+void smtp_trace_received(struct smtp_session *s, struct str message);
+void smtp_trace_refused(struct smtp_session *s, struct str message, struct str why);
 
 /* --- smtp_auth.c ------------------------------------------------------------------------------- */
 bool smtp_auth_is_offered(const struct smtp_session *s);

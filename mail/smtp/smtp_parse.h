@@ -29,6 +29,3 @@ bool smtp_helo_is_valid(struct str name);
 
 /* "BDAT 1000 LAST" without the verb (RFC 3030). */
 int smtp_parse_bdat(struct str args, uint64_t *size, bool *is_last, struct error *err);
-
-/* A mailbox as it goes into a header field or path: quoted where it must be. */
-struct str smtp_mailbox_text(struct arena *a, struct str local, struct str domain);

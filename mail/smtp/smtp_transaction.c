@@ -1,6 +1,9 @@
 /* smtp_transaction.c - MAIL, RCPT and RSET: who sends, who receives, and whether we take it. */
 #include "mail/smtp/smtp_internal.h"
+#include "mail/mime/address_path.h"
 
+#include "mail/authentic/srs.h"
+#include "mail/queue/submit.h"
 #include "mail/smtp/smtp_policy.h"
 #include "server/base/date.h"
 #include "server/directory/directory.h"
@@ -103,7 +106,7 @@ int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
         return -1;
     if ((status = smtp_policy_mail(s, &path, err)) != 0)
         return status < 0 ? -1 : 0;
-    s->tx.sender = smtp_mailbox_text(s->tx_arena, path.local, path.domain);
+    s->tx.sender = address_path_of(s->tx_arena, path.local, path.domain);
     s->phase = SMTP_MAIL;
     if (s->tx.params.is_priority_lowered) /* RFC 6710, 4.1: the new one comes first */
         return smtp_reply(s, 250, "2.3.6", "0 is the priority of this message; sender ok");
@@ -125,53 +128,59 @@ static void *grown(struct arena *a, void *old, size_t count, size_t *room, size_
     return to;
 }
 
-static void add_account(struct smtp_session *s, int64_t account_id)
+static bool is_same_route(const struct route *x, const struct route *y)
 {
-    struct smtp_tx *tx = &s->tx;
-
-    tx->accounts = grown(s->tx_arena, tx->accounts, tx->account_count, &tx->account_room,
-                         sizeof *tx->accounts);
-    tx->accounts[tx->account_count++] = account_id;
+    return x->kind == y->kind && x->account_id == y->account_id && x->through_account_id == y->through_account_id &&
+           str_eq(x->address, y->address);
 }
 
-static bool leads_to(const struct smtp_tx *tx, const struct smtp_recipient *r,
-                     const struct routes *found)
+static bool leads_to(const struct smtp_recipient *r, const struct routes *found)
 {
-    if (r->count != found->n)
+    if (r->route_count != found->n)
         return false;
     for (size_t i = 0; i < found->n; i++)
-        if (tx->accounts[r->first + i] != found->v[i].account_id)
+        if (!is_same_route(&r->routes[i], &found->v[i]))
             return false;
     return true;
 }
 
-/* Where the accounts stand, in tx->accounts. A large group named a thousand times takes its place once. */
-static size_t place_accounts(struct smtp_session *s, const struct routes *found)
+static const struct route *copy_routes(struct arena *a, const struct routes *found)
+{
+    struct route *v = ARENA_ARRAY(a, found->n, struct route);
+
+    for (size_t i = 0; i < found->n; i++) {
+        v[i] = found->v[i];
+        v[i].address = arena_str(a, v[i].address);
+        v[i].detail = arena_str(a, v[i].detail);
+    }
+    return v;
+}
+
+/* A large group named a thousand times takes its place once. */
+static const struct route *place_routes(struct smtp_session *s, const struct routes *found)
 {
     struct smtp_tx *tx = &s->tx;
-    size_t first = tx->account_count;
 
     for (size_t i = 0; i < tx->rcpt_count; i++)
-        if (leads_to(tx, &tx->rcpts[i], found))
-            return tx->rcpts[i].first;
-    for (size_t i = 0; i < found->n; i++)
-        add_account(s, found->v[i].account_id);
-    return first;
+        if (leads_to(&tx->rcpts[i], found))
+            return tx->rcpts[i].routes;
+    tx->route_count += found->n;
+    return copy_routes(s->tx_arena, found);
 }
 
 static void add_recipient(struct smtp_session *s, struct str path,
                           const struct smtp_rcpt_params *params, const struct routes *found)
 {
     struct smtp_tx *tx = &s->tx;
-    size_t first = place_accounts(s, found);
+    const struct route *routes = place_routes(s, found);
 
     if (found->size_max > 0 && (tx->size_max == 0 || found->size_max < tx->size_max))
         tx->size_max = found->size_max;
     tx->rcpts = grown(s->tx_arena, tx->rcpts, tx->rcpt_count, &tx->rcpt_room, sizeof *tx->rcpts);
     tx->rcpts[tx->rcpt_count++] = (struct smtp_recipient){
         .path = path,
-        .first = first,
-        .count = found->n,
+        .routes = routes,
+        .route_count = found->n,
         .notify = params->notify,
         .orcpt = arena_str(s->tx_arena, params->orcpt),
     };
@@ -191,35 +200,68 @@ static int postmaster_domain(struct smtp_session *s, struct str *domain, struct 
     return 0;
 }
 
-static bool has_remote(const struct routes *routes)
+static void lead_away(struct smtp_session *s, struct str local, struct str domain, struct routes *found)
 {
-    for (size_t i = 0; i < routes->n; i++)
-        if (routes->v[i].kind == ROUTE_REMOTE)
-            return true;
-    return false;
+    *found = (struct routes){
+        .v = submit_route_away(s->command_arena,
+                               arena_printf(s->command_arena, "%.*s@%.*s", STR_ARG(local), STR_ARG(domain))),
+        .n = 1,
+    };
+}
+
+/* A bounce of what we forwarded comes back to the address that we made up for its sender (mail/authentic/srs.h). */
+static int lead_back(struct smtp_session *s, struct str srs_local, struct routes *found, struct error *err)
+{
+    struct str local, domain;
+
+    if (srs_restore(s->command_arena, srs_local, time_now_us() / 1000000, &local, &domain, err) < 0)
+        return -1;
+    lead_away(s, local, domain, found);
+    return 0;
+}
+
+/* Literals and names that DNS may know: it is the queue that finds out. */
+static int relay(struct smtp_session *s, const struct smtp_path *path, struct routes *found, struct error *err)
+{
+    struct str domain = path->domain;
+
+    if (!str_starts(domain, STR("[")) && domain_canonical(s->command_arena, path->domain, &domain, err) < 0)
+        return -1;
+    lead_away(s, path->local, domain, found);
+    return 0;
+}
+
+static int check_size(struct smtp_session *s, const struct routes *found, struct error *err)
+{
+    if (found->size_max > 0 && s->tx.params.size_declared > found->size_max)
+        return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes this domain takes",
+                    (long long)found->size_max);
+    if (s->tx.route_count + found->n > SMTP_ROUTES_MAX)
+        return fail(err, ERR_LIMIT, "the recipients lead to too many people; send them several messages");
+    return 0;
 }
 
 static int resolve(struct smtp_session *s, const struct smtp_path *path, struct routes *found,
                    struct error *err)
 {
     struct routing_sender from = {s->tx.sender, s->is_logged_in ? s->account_id : 0,
-                                  s->role == SMTP_LMTP};
+                                  s->is_trusted || s->role == SMTP_LMTP};
     struct str domain = path->domain;
     struct error cause = {0};
-    int status;
 
     if (str_empty(domain) && postmaster_domain(s, &domain, err) < 0)
         return -1;
-    status = directory_route(s->command_arena, path->local, domain, &from, found, &cause);
-    if (status == 0 && found->size_max > 0 && s->tx.params.size_declared > found->size_max)
-        return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes this domain takes",
-                    (long long)found->size_max);
-    if ((status < 0 && cause.kind == ERR_UNSUPPORTED && s->is_logged_in) ||
-        (status == 0 && has_remote(found)))
-        return fail(err, ERR_DENIED, "mail to other servers cannot be sent from here yet");
-    if (status < 0 && cause.kind == ERR_UNSUPPORTED)
+    if (str_starts(domain, STR("[")))
+        fail(&cause, ERR_UNSUPPORTED, "an address in brackets is not one of our domains");
+    else if (directory_route(s->command_arena, path->local, domain, &from, found, &cause) == 0)
+        return check_size(s, found, err);
+    if (cause.kind == ERR_NOT_FOUND && str_empty(s->tx.sender) && srs_is_rewritten(path->local))
+        return lead_back(s, path->local, found, err);
+    if (cause.kind == ERR_UNSUPPORTED && smtp_may_relay(s))
+        return relay(s, path, found, err);
+    if (cause.kind == ERR_UNSUPPORTED)
         return fail(err, ERR_DENIED, "relaying is not allowed: %s", cause.text);
-    return status < 0 ? fail(err, cause.kind, "%s", cause.text) : 0;
+    return fail(err, cause.kind, "%s", cause.text);
 }
 
 /* A full mailbox is refused here, while the sender can still be told whose it is. A group is not full as long as
@@ -288,7 +330,7 @@ int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
         return refuse_rcpt(s, args, err);
     if ((status = smtp_policy_rcpt(s, &path, err)) != 0)
         return status < 0 ? -1 : 0;
-    add_recipient(s, smtp_mailbox_text(s->tx_arena, path.local, path.domain), &params, &found);
+    add_recipient(s, address_path_of(s->tx_arena, path.local, path.domain), &params, &found);
     s->phase = SMTP_RCPT;
     return smtp_reply(s, 250, "2.1.5", "recipient ok");
 }

@@ -289,21 +289,48 @@ static void add_ends(struct work *w, const struct outbound_ends *ends)
     memcpy(work_add(w, query, count, ends->count * sizeof(int64_t)), args, count * sizeof args[0]);
 }
 
+static size_t count_entries(const struct outbound *o)
+{
+    size_t n = 0;
+
+    for (; o != NULL; o = o->next)
+        n += o->rcpt_count > 0;
+    return n;
+}
+
+/* Entries that have nothing to queue may still end something. */
+static size_t count_statements(const struct outbound *o)
+{
+    size_t n = 0;
+
+    for (; o != NULL; o = o->next)
+        n += (o->rcpt_count > 0) + (o->ends != NULL);
+    return n;
+}
+
 /* The blob stands first and the deliveries behind it: work_run() and take_answer() rely on it. */
 static void add_all(struct work *w, const struct message_prepared *m, struct delivery **sorted,
                     size_t count, const struct outbound *o, int64_t blob_id)
 {
-    bool is_queued = o != NULL && o->rcpt_count > 0;
-
-    add_blob(w, blob_id, count + is_queued, m->raw);
+    add_blob(w, blob_id, count + count_entries(o), m->raw);
     for (size_t i = 0; i < count; i++)
         add_delivery(w, &sql_mail_deliver, m, blob_id, sorted[i]);
     for (size_t i = 0; i < count; i++)
         add_growth(w, m, blob_id, sorted[i]->account_id);
-    if (is_queued)
-        add_outbound(w, o, blob_id, m->raw.n);
-    if (o != NULL && o->ends != NULL)
-        add_ends(w, o->ends);
+    for (; o != NULL; o = o->next) {
+        if (o->rcpt_count > 0)
+            add_outbound(w, o, blob_id, m->raw.n);
+        if (o->ends != NULL)
+            add_ends(w, o->ends);
+    }
+}
+
+static int prepare_entries(struct outbound *o, struct error *err)
+{
+    for (; o != NULL; o = o->next)
+        if (o->rcpt_count > 0 && outbound_prepare(o, err) < 0)
+            return -1;
+    return 0;
 }
 
 int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
@@ -314,12 +341,12 @@ int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t co
     int64_t blob_id;
     int rc;
 
-    if (count == 0 && (o == NULL || o->rcpt_count == 0))
+    if (count == 0 && count_entries(o) == 0)
         return 0;
     if (check_size(m, err) < 0 || blob_next_id(&blob_id, err) < 0)
         return -1;
-    w = work_new(2 * count + 3);
-    if (o != NULL && o->rcpt_count > 0 && outbound_prepare(o, err) < 0) {
+    w = work_new(2 * count + 1 + count_statements(o));
+    if (prepare_entries(o, err) < 0) {
         work_free(&w);
         return -1;
     }

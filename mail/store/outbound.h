@@ -18,6 +18,7 @@
 #include "server/run/fiber.h"
 
 #define OUTBOUND_LEASE_MS 30000
+#define OUTBOUND_ROUTE_HERE "here:"                     /* a route: to accounts of ours, once it is released (mail/queue/submit.h) */
 
 /* RFC 3461, 4.1; 0 where the sender said nothing. */
 enum { OUTBOUND_NOTIFY_NEVER = 1, OUTBOUND_NOTIFY_SUCCESS = 2, OUTBOUND_NOTIFY_FAILURE = 4, OUTBOUND_NOTIFY_DELAY = 8 };
@@ -65,6 +66,7 @@ struct outbound {
     /* What the same transaction ends: a report and the recipients it tells of come and go together. ERR_NOT_FOUND, and nothing
      * happened, when one of them is not that worker's any more. NULL: nothing. */
     const struct outbound_ends *ends;
+    struct outbound *next;                              /* of the same message, in the same transaction: under another sender */
     int64_t queue_id;                                   /* the answer */
 };
 

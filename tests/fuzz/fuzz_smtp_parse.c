@@ -5,13 +5,14 @@
 #include <stdint.h>
 
 #include "mail/smtp/smtp_internal.h"
+#include "mail/mime/address_path.h"
 #include "mail/smtp/smtp_message_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_round_trip(struct arena *a, const struct smtp_path *path)
 {
-    struct str text = smtp_mailbox_text(a, path->local, path->domain);
+    struct str text = address_path_of(a, path->local, path->domain);
     struct smtp_params params;
     struct smtp_path again;
     struct error err = {0};

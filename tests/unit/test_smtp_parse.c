@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "mail/smtp/smtp_parse.h"
+#include "mail/mime/address_path.h"
 
 struct path_case {
     const char *text;
@@ -142,7 +143,7 @@ static void a_mailbox_is_quoted_only_where_it_must_be(void **state)
     struct arena *a = arena_new();
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_true(str_eq(smtp_mailbox_text(a, str_c(cases[i].local), str_c(cases[i].domain)),
+        assert_true(str_eq(address_path_of(a, str_c(cases[i].local), str_c(cases[i].domain)),
                            str_c(cases[i].text)));
     arena_free(&a);
 }
