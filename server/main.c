@@ -9,10 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "mail/authentic/dkim_ring.h"
 #include "mail/imap/imap.h"
 #include "mail/pop3/pop3.h"
 #include "mail/queue/queue.h"
 #include "mail/queue/remote.h"
+#include "mail/queue/route_hosts.h"
 #include "mail/queue/route_hosts.h"
 #include "mail/smtp/smtp.h"
 #include "mail/smtp/smtp_policy.h"
@@ -21,6 +23,7 @@
 #include "mail/store/text_indexer.h"
 #include "mail/store/message_keys.h"
 #include "mail/store/trace.h"
+#include "mail/store/report_store.h"
 #include "mail/store/upkeep.h"
 #include "server/base/log.h"
 #include "server/cli/cli.h"
@@ -116,6 +119,7 @@ static int worker_start(unsigned index, struct error *err)
         return -1;
     bus_start();
     trace_start();
+    report_store_start();
     text_indexer_start();
     maildrop_keeper_start(index);
     login_watch_keeper_start();
@@ -124,6 +128,7 @@ static int worker_start(unsigned index, struct error *err)
     if (index == 0) {
         certificate_keeper_start();
         store_upkeep_start();
+        dkim_ring_keeper_start();
     }
     return 0;
 }
@@ -132,6 +137,7 @@ static void worker_stop(void)
 {
     queue_stop();
     remote_stop();
+    dkim_ring_keeper_stop();
     store_upkeep_stop();
     text_indexer_stop();
     maildrop_keeper_stop();
@@ -139,10 +145,12 @@ static void worker_stop(void)
     smtp_policy_stop();
     certificate_keeper_stop();
     http_stop();
+    report_store_stop();
     trace_stop();
     bus_stop();
     mailbox_index_cache_clear();
     message_keys_cache_clear();
+    dkim_ring_fini();
     bearer_jwt_fini();
     credential_fini();
     limiter_fini();

@@ -47,17 +47,23 @@ struct route *submit_route_away(struct arena *a, struct str address)
     return r;
 }
 
+/* A forward, a group or an alias of ours leads there: the sender wrote to somebody else. */
+static bool is_passed_on(const struct route *route)
+{
+    return route->through_account_id != 0 || route->needs_srs;
+}
+
 static void count_routes(struct plan *p)
 {
     for (size_t i = 0; i < p->s->rcpt_count; i++) {
         const struct submit_recipient *r = &p->s->rcpts[i];
 
         for (size_t j = 0; j < r->route_count; j++) {
-            bool is_away = r->routes[j].kind == ROUTE_REMOTE;
-            bool is_passed_on = is_away && r->routes[j].through_account_id != 0;
+            const struct route *route = &r->routes[j];
+            bool is_away = route->kind == ROUTE_REMOTE;
 
             p->copy_room += !is_away;
-            p->entry_room[is_passed_on ? PASSED_ON : DIRECT] += is_away || p->is_kept_back;
+            p->entry_room[is_away && is_passed_on(route) ? PASSED_ON : DIRECT] += is_away || p->is_kept_back;
         }
     }
     p->copies = ARENA_ARRAY(p->arena, p->copy_room + p->s->copy_count, struct delivery);
@@ -77,8 +83,7 @@ static void add_copy(struct plan *p, const struct route *route)
  * the report that it was passed on (RFC 3461, 5.2.7). */
 static void add_away(struct plan *p, const struct submit_recipient *r, const struct route *route)
 {
-    bool is_passed_on = route->through_account_id != 0;
-    struct outbound *o = &p->entries[is_passed_on ? PASSED_ON : DIRECT];
+    struct outbound *o = &p->entries[is_passed_on(route) ? PASSED_ON : DIRECT];
     bool speaks_for_sender = !r->is_group;
 
     o->rcpts[o->rcpt_count++] = (struct outbound_recipient){
@@ -100,7 +105,7 @@ static void add_kept_back(struct plan *p, const struct submit_recipient *r)
 static bool is_any_here(const struct submit_recipient *r)
 {
     for (size_t i = 0; i < r->route_count; i++)
-        if (r->routes[i].kind == ROUTE_ACCOUNT || r->routes[i].through_account_id != 0)
+        if (r->routes[i].kind == ROUTE_ACCOUNT || is_passed_on(&r->routes[i]))
             return true;
     return false;
 }
@@ -369,7 +374,7 @@ static void trace_recipient(const struct plan *p, const struct submit_recipient 
             trace_copy(p, r->address, &r->routes[i]);
         else
             trace_event(p->s->trace_id,
-                        r->routes[i].through_account_id != 0 ? TRACE_FORWARDED : TRACE_QUEUED,
+                        is_passed_on(&r->routes[i]) ? TRACE_FORWARDED : TRACE_QUEUED,
                         r->address, r->routes[i].address);
     }
 }

@@ -32,7 +32,7 @@ void smtp_message_discard(struct smtp_tx *tx)
 
 static void message_begin(struct smtp_tx *tx)
 {
-    static const char room[SMTP_ROOM_SIZE];
+    static const char room[SMTP_ROOM_SIZE] = {[SMTP_ROOM_SIZE - 2] = '\r', '\n'}; /* a line begins */
 
     tx->trace_id = trace_id_new();
     trace_id_text(tx->trace_id, tx->trace_text);
@@ -270,7 +270,7 @@ int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err)
 /* The byte before what comes, across chunks: the message so far tells. */
 static char last_byte(const struct smtp_tx *tx)
 {
-    return tx->message.n > SMTP_ROOM_SIZE ? tx->message.p[tx->message.n - 1] : '\n';
+    return tx->message.n > 0 ? tx->message.p[tx->message.n - 1] : '\n';
 }
 
 static bool has_bad_line_end(struct str s, char before)
