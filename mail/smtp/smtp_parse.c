@@ -2,6 +2,7 @@
  * read differently is an attack; forgiving about spaces, because clients are not. */
 #include "mail/smtp/smtp_parse.h"
 
+#include "mail/authentic/srs.h"
 #include "server/base/utf8.h"
 
 static bool is_atext(char c)
@@ -126,10 +127,16 @@ static int skip_source_route(struct str *s, struct error *err)
     return 0;
 }
 
+/* An address of a forwarder holds another one whole. */
+static size_t local_size_max(struct str local)
+{
+    return srs_is_rewritten(local) ? SMTP_SRS_LOCAL_SIZE_MAX : SMTP_LOCAL_SIZE_MAX;
+}
+
 static int check_path(struct smtp_path *path, struct error *err)
 {
     path->is_utf8 = !str_is_ascii(path->local) || !str_is_ascii(path->domain);
-    if (path->local.n > SMTP_LOCAL_SIZE_MAX)
+    if (path->local.n > local_size_max(path->local))
         return fail(err, ERR_SYNTAX, "the part before @ is longer than %d bytes",
                     SMTP_LOCAL_SIZE_MAX);
     if (path->is_utf8 && (!utf8_valid(path->local) || !utf8_valid(path->domain)))

@@ -6,6 +6,7 @@
 #include "server/base/str.h"
 
 #define SMTP_LOCAL_SIZE_MAX 64          /* octets, RFC 5321, 4.5.3.1.1; quotes not counted */
+#define SMTP_SRS_LOCAL_SIZE_MAX 254     /* of rewritten senders (mail/authentic/srs.h), as long as a path may be */
 #define SMTP_DOMAIN_SIZE_MAX 255
 #define SMTP_PARAMS_MAX 20
 

@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (smtp_parse_path(a, input, STR("FROM:"), &path, &params, NULL) == 0) {
         assert(params.n <= SMTP_PARAMS_MAX);
-        assert(path.local.n <= SMTP_LOCAL_SIZE_MAX);
+        assert(path.local.n <= SMTP_SRS_LOCAL_SIZE_MAX);
         check_round_trip(a, &path);
         check_params(a, &params, data[size - 1]);
     }

@@ -148,6 +148,29 @@ static void a_mailbox_is_quoted_only_where_it_must_be(void **state)
     arena_free(&a);
 }
 
+static bool takes_local_part(const char *start, size_t size)
+{
+    struct arena *a = arena_new();
+    struct str pad = str_of(memset(arena_alloc(a, size + 1), 'a', size), size - strlen(start));
+    struct str line = arena_printf(a, "FROM:<%s%.*s@example.org>", start, STR_ARG(pad));
+    struct smtp_params params;
+    struct smtp_path path;
+    bool is_taken = smtp_parse_path(a, line, STR("FROM:"), &path, &params, NULL) == 0;
+
+    arena_free(&a);
+    return is_taken;
+}
+
+static void only_a_forwarders_local_part_is_longer_than_64_bytes(void **state)
+{
+    assert_true(takes_local_part("", 64));
+    assert_false(takes_local_part("", 65));
+    assert_false(takes_local_part("SRS0", 65));
+    assert_true(takes_local_part("SRS0=", 65));
+    assert_true(takes_local_part("srs1+", 254));
+    assert_false(takes_local_part("SRS0=", 255));
+}
+
 static void bdat_needs_a_size_and_nothing_but_last(void **state)
 {
     static const struct {
@@ -196,6 +219,7 @@ int main(void)
         cmocka_unit_test(neither_kind_of_domain_is_endless),
         cmocka_unit_test(parameters_are_split_at_their_equals_sign),
         cmocka_unit_test(a_mailbox_is_quoted_only_where_it_must_be),
+        cmocka_unit_test(only_a_forwarders_local_part_is_longer_than_64_bytes),
         cmocka_unit_test(bdat_needs_a_size_and_nothing_but_last),
         cmocka_unit_test(a_helo_name_holds_no_odd_bytes),
     };
