@@ -189,6 +189,17 @@ static struct str rua_text(struct arena *a, const struct str *rua, size_t count)
     return text;
 }
 
+/* "local_policy", or "local_policy arc=pass ..." with its comment. */
+static struct str reason_text(struct arena *a, const struct dmarc_report_record *r)
+{
+    const struct dmarc_report_reason *reason = r->reasons;
+
+    if (r->reason_count == 0)
+        return STR("");
+    return arena_printf(a, "%.*s%s%.*s", STR_ARG(reason->type), reason->comment.n > 0 ? " " : "",
+                        STR_ARG(reason->comment));
+}
+
 void report_store_add_dmarc(const struct dmarc_report *policy, const struct str *rua,
                             size_t rua_count, const struct dmarc_report_record *r)
 {
@@ -205,7 +216,7 @@ void report_store_add_dmarc(const struct dmarc_report *policy, const struct str 
     add_field(a, &fields, r->spf, FIELD_SIZE_MAX);
     add_field(a, &fields, r->header_from, FIELD_SIZE_MAX);
     add_field(a, &fields, r->envelope_from, FIELD_SIZE_MAX);
-    add_field(a, &fields, r->reason_count > 0 ? r->reasons[0].type : STR(""), FIELD_SIZE_MAX);
+    add_field(a, &fields, reason_text(a, r), FIELD_SIZE_MAX);
     add_field(a, &fields, results_text(a, r), LINES_SIZE_MAX);
     collect(REPORT_DMARC, report_clean(a, policy->domain, FIELD_SIZE_MAX), policy_text(a, policy),
             rua_text(a, rua, rua_count), &fields, r->count > 0 ? (int64_t)r->count : 1);

@@ -129,7 +129,7 @@ static void fill_record(struct arena *a, const struct pg_rows *rows, size_t i,
     if (reason.n == 0)
         return;
     r->reasons = ARENA_NEW(a, struct dmarc_report_reason);
-    r->reasons[0].type = reason;
+    str_cut(reason, ' ', &r->reasons[0].type, &r->reasons[0].comment);
     r->reason_count = 1;
 }
 

@@ -31,7 +31,8 @@ static void add_message(const char *domain, const char *ip, const char *disposit
         .domain = STR("d.test"), .selector = STR("s 1"), .result = STR("fail")};
     struct dmarc_report_spf spf = {
         .domain = STR("s.test"), .scope = STR("mfrom"), .result = STR("pass")};
-    struct dmarc_report_reason reason = {.type = STR("local_policy")};
+    struct dmarc_report_reason reason = {.type = STR("local_policy"),
+                                         .comment = STR("arc=pass as[1].d=lists.test")};
     struct str rua[] = {STR("a@r.test"), STR("b@r.test")};
     struct dmarc_report_record r = {.source_ip = str_c(ip),
                                     .count = 1,
@@ -103,6 +104,7 @@ CASE(a_report_is_due_when_its_day_is_over_and_claimed_once)
     assert_int_equal(report.records[0].count, 2);
     assert_str(report.records[0].header_from, STR("h.test"));
     assert_str(report.records[0].reasons[0].type, STR("local_policy"));
+    assert_str(report.records[0].reasons[0].comment, STR("arc=pass as[1].d=lists.test"));
     assert_str(report.records[0].dkims[0].selector, STR("s_1"));
     assert_str(report.records[0].spfs[0].scope, STR("mfrom"));
 }
