@@ -7,7 +7,9 @@
 
 #include "server/base/buf.h"
 #include "server/directory/directory.h"
+#include "server/run/config.h"
 #include "server/run/dns.h"
+#include "server/run/loop.h"
 
 #define LOOKUPS_MAX     64 /* names asked for in one check */
 #define DOMAIN_SIZE_MAX 253
@@ -27,11 +29,14 @@ struct discovery {
     struct arena *arena;
     struct lookup *v;
     size_t n;
+    int64_t deadline_ms; /* no question is asked later: who mails waits for us */
 };
 
 static void discovery_init(struct discovery *d, struct arena *a)
 {
-    *d = (struct discovery){.arena = a, .v = ARENA_ARRAY(a, LOOKUPS_MAX, struct lookup)};
+    *d = (struct discovery){.arena = a,
+                            .v = ARENA_ARRAY(a, LOOKUPS_MAX, struct lookup),
+                            .deadline_ms = loop_deadline(config.dns_timeout)};
 }
 
 /* ---- one name -------------------------------------------------------------------------------- */
@@ -60,7 +65,9 @@ static void ask(struct discovery *d, struct lookup *l)
     struct error err = {0};
     size_t count;
 
-    if (dns_lookup_txt(d->arena, name, &texts, &count, &answer, &err) == 0)
+    if (loop_now_ms() > d->deadline_ms)
+        l->finding = FOUND_UNKNOWN;
+    else if (dns_lookup_txt(d->arena, name, &texts, &count, &answer, &err) == 0)
         read_records(d, texts, count, l);
     else
         l->finding = err.kind == ERR_SYNTAX ? FOUND_NONE : FOUND_UNKNOWN;

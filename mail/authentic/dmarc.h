@@ -2,7 +2,8 @@
  * when nothing does (RFC 9989, which replaced RFC 7489)?
  *
  * The organizational domain is found by walking up the DNS tree with at most 8 queries. A DNS failure is never "no
- * policy": as long as it could change the outcome, the outcome is temperror. */
+ * policy": as long as it could change the outcome, the outcome is temperror. No question
+ * is asked later than dns_timeout after the first. */
 #pragma once
 #include "mail/authentic/dkim.h"
 #include "mail/authentic/dmarc_record.h"
