@@ -15,6 +15,7 @@ struct arc_verdict {
     unsigned count;                                     /* the highest instance; 0 when the fields cannot be read */
     unsigned oldest_pass;                               /* the oldest signature that still holds; 0: all (RFC 8617, 5.2) */
     struct str *domains;                                /* d= of the seals of instance 1 to count; set when the chain passes */
+    struct str results;                                 /* of a chain that passes: what the newest sealer saw, its authserv-id first */
     struct str problem;                                 /* why it failed; a clause without a final dot */
     bool is_temporary;                                  /* it failed because DNS did not answer */
     bool is_ended;                                      /* the newest seal says cv=fail: nothing can be added */

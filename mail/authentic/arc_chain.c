@@ -49,8 +49,8 @@ static bool skip_char(struct str *s, char c)
     return skip_cfws(s);
 }
 
-/* "i=1;" in front of the results (RFC 8617, 4.1.1). */
-static bool results_instance(struct str value, unsigned *out)
+/* "i=1;" in front of the results (RFC 8617, 4.1.1), and what is behind it. */
+static bool results_instance(struct str value, unsigned *out, struct str *rest)
 {
     size_t digits = 0;
     struct str number;
@@ -61,7 +61,10 @@ static bool results_instance(struct str value, unsigned *out)
         digits++;
     number = str_head(value, digits);
     value = str_from(value, digits);
-    return dkim_instance_parse(number, out) && skip_char(&value, ';');
+    if (!dkim_instance_parse(number, out) || !skip_char(&value, ';'))
+        return false;
+    *rest = value;
+    return true;
 }
 
 static struct arc_set *set_of(struct reader *r, unsigned instance, const char *field_name)
@@ -83,10 +86,11 @@ static void note_twice(struct reader *r, unsigned instance, const char *field_na
 
 static void read_results(struct reader *r, const struct dkim_field *field)
 {
+    struct str text = STR_NULL;
     unsigned instance = 0;
     struct arc_set *set;
 
-    if (!results_instance(field->value, &instance))
+    if (!results_instance(field->value, &instance, &text))
         instance = 0;
     set = set_of(r, instance, "ARC-Authentication-Results");
     if (set == NULL)
@@ -94,6 +98,7 @@ static void read_results(struct reader *r, const struct dkim_field *field)
     if (set->results != NULL)
         note_twice(r, instance, "ARC-Authentication-Results");
     set->results = field;
+    set->results_text = text;
 }
 
 static void read_claim(struct reader *r, const struct dkim_field *field, enum dkim_kind kind,

@@ -76,6 +76,7 @@ static void judge(struct arena *a, const struct arc_chain *chain, struct arc_ver
     out->domains = ARENA_ARRAY(a, chain->count, struct str);
     for (unsigned i = 0; i < chain->count; i++)
         out->domains[i] = chain->sets[i].seal.told.domain;
+    out->results = chain->sets[chain->count - 1].results_text;
 }
 
 void arc_verify(struct arena *a, struct str message, struct arc_verdict *out)

@@ -130,6 +130,7 @@ static void check_dmarc(struct arena *a, struct str message, struct authentic *o
         if (is_stricter(&v, &out->dmarc))
             out->dmarc = v;
     }
+    out->has_too_many_authors = from.is_too_many;
     if (from.is_too_many && out->dmarc.result != DMARC_FAIL) {
         out->dmarc.result = DMARC_PERMERROR;
         out->dmarc.problem = STR("the message has authors of too many domains");

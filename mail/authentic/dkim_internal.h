@@ -187,6 +187,7 @@ int dkim_field_end(struct arena *a, const struct dkim_signing *s, struct str *fi
 
 struct arc_set {
     const struct dkim_field *results;
+    struct str results_text;                            /* behind its instance */
     struct dkim_claim message, seal;
 };
 
