@@ -97,30 +97,48 @@ static bool is_trusted_sealer(struct str domain)
     return false;
 }
 
-/* The newest seal vouches for what came before it; without trust in it the chain means nothing (RFC 8617, 9.2). */
-static struct str trusted_sealer(const struct arc_verdict *arc)
+static bool says_dmarc_failed(struct arena *a, struct str results)
 {
-    struct str newest;
+    struct auth_results seen;
 
-    if (arc->result != ARC_PASS || arc->count == 0)
-        return STR_NULL;
-    newest = arc->domains[arc->count - 1];
-    return is_trusted_sealer(newest) ? newest : STR_NULL;
+    if (auth_results_parse(a, results, &seen, NULL) < 0)
+        return false;
+    for (size_t i = 0; i < seen.n; i++)
+        if (str_eq(seen.v[i].method, STR("dmarc")) && str_eq(seen.v[i].result, STR("fail")))
+            return true;
+    return false;
 }
 
-static struct decision decide(const struct authentic *v)
+/* The newest seal vouches for what came before it; without trust in it the chain means nothing (RFC 8617, 9.2). A sealer
+ * that saw DMARC fail itself vouches only where those before it are trusted too: anybody can begin a chain. */
+static struct str trusted_sealer(struct arena *a, const struct arc_verdict *arc)
+{
+    unsigned trusted = 0;
+
+    if (arc->result != ARC_PASS)
+        return STR_NULL;
+    while (trusted < arc->count && is_trusted_sealer(arc->domains[arc->count - 1 - trusted]))
+        trusted++;
+    if (trusted == 0)
+        return STR_NULL;
+    if (says_dmarc_failed(a, arc->results) && (trusted < arc->count || arc->count == 1))
+        return STR_NULL;
+    return arc->domains[arc->count - 1];
+}
+
+static struct decision decide(struct arena *a, const struct authentic *v)
 {
     struct decision d = {.action = TAKE};
 
     if (v->dmarc.result == DMARC_TEMPERROR && config.dmarc_defer)
         d.action = DEFER;
-    else if (v->dmarc.disposition == DMARC_POLICY_QUARANTINE)
+    else if (v->dmarc.disposition == DMARC_POLICY_QUARANTINE && !v->has_too_many_authors)
         d.action = JUNK;
-    else if (v->dmarc.disposition == DMARC_POLICY_REJECT)
+    else if (v->dmarc.disposition == DMARC_POLICY_REJECT || v->has_too_many_authors)
         d.action = config.dmarc_enforce ? REFUSE : JUNK;
     if (d.action == TAKE)
         return d;
-    d.sealer = trusted_sealer(&v->arc);
+    d.sealer = trusted_sealer(a, &v->arc);
     if (!str_empty(d.sealer))
         d.action = TAKE;
     return d;
@@ -263,6 +281,11 @@ static int refuse(struct arena *a, const struct authentic *v, struct error *err)
     struct str domain = domain_told(a, v->dmarc.from_domain, DOMAIN_TOLD_SIZE);
     struct str spf = spf_evidence(a, v), dkim = dkim_evidence(a, &v->dkim);
 
+    if (v->has_too_many_authors)
+        return fail(err, ERR_DENIED,
+                    "the message has authors of more than %d domains in From, so that nobody can "
+                    "tell who wrote it; name one",
+                    AUTHENTIC_FROM_DOMAINS_MAX);
     return fail(err, ERR_DENIED,
                 "%.*s wants mail refused that is not shown to be its own (DMARC): %.*s, %.*s; "
                 "send through its servers or sign with its key",
@@ -302,7 +325,7 @@ static void check(struct smtp_session *s, struct str message, struct smtp_verdic
 static int follow(struct smtp_session *s, struct smtp_verdict *out, struct error *err)
 {
     const struct authentic *v = &out->checked;
-    struct decision d = decide(v);
+    struct decision d = decide(s->tx_arena, v);
     struct str text = summary(s->tx_arena, v, &d);
 
     count(v, &d);
