@@ -122,7 +122,7 @@ build/nsd/.unpacked: | build/.test-deps
 # Whatever brought npm here is good enough: Debian's and others' packages of it exclude each other.
 build/.node-deps: Makefile
 	$(if $(shell command -v npm),@touch $@,$(call install_packages,$@,$(NODE_PACKAGES)))
-# The one test client that npm has; what it needs is in its lock file.
+# The test clients that npm has (nodemailer comes with imapflow); what they need is in their lock file.
 build/imapflow/.installed: build/.node-deps $(wildcard tests/integration/imapflow/package*.json)
 	@mkdir -p $(@D) && cp tests/integration/imapflow/package*.json $(@D)
 	@cd $(@D) && npm ci --no-audit --no-fund --loglevel=error >npm.log 2>&1 || { cat npm.log >&2; exit 1; }

@@ -49,15 +49,28 @@ static int check_addresses(const struct addresses *v, const char *name, size_t c
     return 0;
 }
 
-static int read_addresses(struct submission *s, const char *name, size_t count_max,
-                          struct addresses *out, struct error *err)
+static int read_addresses(struct submission *s, const char *name, const struct header_field *field,
+                          size_t count_max, struct addresses *out, struct error *err)
 {
-    const struct header_field *field = header_edit_find(&s->header, str_c(name), 1);
-
     if (field == NULL)
         return 0;
     address_parse_list(s->header.arena, field->value, out);
     return check_addresses(out, name, count_max, err);
+}
+
+/* Fields of a resending stand together, the newest on top (RFC 5322, 3.6.6). A first one that comes only behind others
+ * tells of an older resending. */
+static const struct header_field *newest_resent_sender(const struct header_edit *e)
+{
+    const struct header_field *from = header_edit_find(e, STR("Resent-From"), 1);
+    const struct header_field *sender = header_edit_find(e, STR("Resent-Sender"), 1);
+
+    if (from == NULL || sender == NULL)
+        return NULL;
+    for (const struct header_field *f = from; f < sender; f++)
+        if (!str_istarts(f->name, STR("Resent-")))
+            return NULL;
+    return sender;
 }
 
 static int check_single(const struct submission *s, const char *name, struct error *err)
@@ -71,16 +84,23 @@ static int check_single(const struct submission *s, const char *name, struct err
 
 static int read_authors(struct submission *s, struct error *err)
 {
+    const struct header_edit *e = &s->header;
+    const struct header_field *from, *sender, *resent_from;
+
     if (check_single(s, "From", err) < 0 || check_single(s, "Sender", err) < 0)
         return -1;
-    if (header_edit_count(&s->header, STR("From")) == 0)
+    from = header_edit_find(e, STR("From"), 1);
+    sender = header_edit_find(e, STR("Sender"), 1);
+    resent_from = header_edit_find(e, STR("Resent-From"), 1);
+    if (from == NULL)
         return fail(err, ERR_SYNTAX,
                     "the message has no field From: add one that names its author");
-    if (read_addresses(s, "From", SUBMISSION_AUTHORS_MAX, &s->from, err) < 0 ||
-        read_addresses(s, "Sender", 1, &s->sender, err) < 0 ||
-        read_addresses(s, "Resent-From", SUBMISSION_AUTHORS_MAX, &s->resent_from, err) < 0)
+    if (read_addresses(s, "From", from, SUBMISSION_AUTHORS_MAX, &s->from, err) < 0 ||
+        read_addresses(s, "Sender", sender, 1, &s->sender, err) < 0 ||
+        read_addresses(s, "Resent-From", resent_from, SUBMISSION_AUTHORS_MAX, &s->resent_from,
+                       err) < 0)
         return -1;
-    return read_addresses(s, "Resent-Sender", 1, &s->resent_sender, err);
+    return read_addresses(s, "Resent-Sender", newest_resent_sender(e), 1, &s->resent_sender, err);
 }
 
 /* The first of a field that says something; its value trimmed. */
@@ -114,10 +134,8 @@ int submission_read(struct arena *a, struct str message, struct submission *s, s
         return fail(
             err, ERR_SYNTAX,
             "the message has no header: begin with fields such as From, then an empty line");
-    if (read_authors(s, err) < 0)
-        return -1;
     read_identity(s);
-    return 0;
+    return read_authors(s, err);
 }
 
 /* ---- completing ---------------------------------------------------------------------------------------- */
@@ -183,6 +201,16 @@ static void set_sender(struct submission *s, struct str sender)
         header_edit_append(&s->header, STR("Sender"), value);
 }
 
+static void set_resent_sender(struct submission *s, struct str sender)
+{
+    struct header_edit *e = &s->header;
+    struct str value = arena_printf(e->arena, "<%.*s>", STR_ARG(sender));
+    const struct header_field *from = header_edit_find(e, STR("Resent-From"), 1);
+
+    if (s->resent_sender.n == 0 || !header_edit_replace(e, STR("Resent-Sender"), 1, value))
+        header_edit_insert(e, (size_t)(from - e->fields), STR("Resent-Sender"), value);
+}
+
 struct str submission_fix(struct arena *a, struct submission *s, const struct submission_plan *plan)
 {
     struct header_edit *e = &s->header;
@@ -192,6 +220,8 @@ struct str submission_fix(struct arena *a, struct submission *s, const struct su
     keep_first(e, STR("Message-ID"), s->has_message_id);
     if (!str_empty(plan->sender))
         set_sender(s, plan->sender);
+    if (!str_empty(plan->resent_sender))
+        set_resent_sender(s, plan->resent_sender);
     if (!s->has_date)
         add_date(e, plan->now_us);
     if (!s->has_message_id)

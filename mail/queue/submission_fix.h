@@ -26,14 +26,17 @@ struct submission {
     struct str subject;                                 /* raw value, or empty */
 };
 
-/* ERR_SYNTAX: no header, no From, two From, no address in it; ERR_TOO_BIG. Each text says what to do. */
+/* ERR_SYNTAX: no header, no From, two From, no address in it; ERR_TOO_BIG. Each text says what to do. Who it is from is read
+ * last: after an ERR_SYNTAX with s->header.count > 0 the rest is filled in and may be fixed. */
 int submission_read(struct arena *a, struct str message, struct submission *s, struct error *err);
 
 struct submission_plan {
     int64_t now_us;
     struct str message_id_left;                         /* unique, such as the trace id */
     struct str message_id_domain;                       /* the sender's, so that no inner name gets out */
-    struct str sender;                                  /* who really sends, when not one of From; empty: Sender stays */
+    struct str sender;                                  /* who really sends, when not one of From; empty: Sender stays. As it
+                                                           goes into the field, quoted where it must be */
+    struct str resent_sender;                           /* the same of the newest resending */
 };
 
 /* The new header with its empty line; s->header.body goes behind it. The client's own bytes when there was nothing to do. */

@@ -27,20 +27,27 @@ static void read_asked(struct arena *a, const struct send_address *v, size_t cou
     }
 }
 
-static void read_rights(const struct pg_rows *rows, struct send_address *v, size_t count,
-                        bool *wants_sent_copy)
+static void read_wishes(const struct pg_rows *rows, struct send_wishes *wishes)
+{
+    *wishes = (struct send_wishes){0};
+    if (rows->count == 0)
+        return;
+    wishes->wants_sent_copy = pg_get_bool(rows, 0, "files_sent");
+    wishes->undo_ms = pg_get_i64(rows, 0, "undo_send_ms");
+}
+
+static void read_rights(const struct pg_rows *rows, struct send_address *v, size_t count)
 {
     for (size_t i = 0; i < count && i < rows->count; i++) {
         v[i].right = (enum send_right)pg_get_i32(rows, i, "send_right");
         v[i].owner_id = pg_get_i64(rows, i, "owner_id");
+        v[i].is_in_our_domain = pg_get_bool(rows, i, "is_ours");
         v[i].wants_sent_copy = pg_get_bool(rows, i, "files_sent_as");
     }
-    if (wants_sent_copy != NULL)
-        *wants_sent_copy = rows->count > 0 && pg_get_bool(rows, 0, "files_sent");
 }
 
 int directory_may_send_as(int64_t account_id, struct send_address *v, size_t count,
-                          bool *wants_sent_copy, struct error *err)
+                          struct send_wishes *wishes, struct error *err)
 {
     struct arena *a = arena_new();
     struct str *whole = ARENA_ARRAY(a, count, struct str);
@@ -56,7 +63,9 @@ int directory_may_send_as(int64_t account_id, struct send_address *v, size_t cou
                PG_ARGS(pg_i64(account_id), pg_text_array(whole, count), pg_text_array(base, count)),
                &rows, err);
     if (status == 0) {
-        read_rights(&rows, v, count, wants_sent_copy);
+        read_rights(&rows, v, count);
+        if (wishes != NULL)
+            read_wishes(&rows, wishes);
         pg_rows_free(&rows);
     }
     arena_free(&a);

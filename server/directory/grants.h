@@ -19,12 +19,19 @@ struct send_address {
     struct str address;                                 /* in: as written, any case; may have a +detail */
     enum send_right right;                              /* out */
     int64_t owner_id;                                   /* whose address it is; 0: nobody's here */
+    bool is_in_our_domain;                              /* also where nobody has it, or it leads elsewhere */
     bool wants_sent_copy;                               /* file what is sent so in the owner's Sent too */
 };
 
-/* All addresses in one query. wants_sent_copy (may be NULL): the account itself wants what it sends in its Sent. What is no address
- * is SEND_DENIED, not a failure. */
-PARKS int directory_may_send_as(int64_t account_id, struct send_address *v, size_t count, bool *wants_sent_copy, struct error *err);
+/* What the account that sends wants of its own mail. */
+struct send_wishes {
+    bool wants_sent_copy;                               /* in its Sent */
+    int64_t undo_ms;                                    /* for so long it waits, to be called back; 0: not at all */
+};
+
+/* All addresses in one query; wishes may be NULL. What is no address is SEND_DENIED, not a failure. */
+PARKS int directory_may_send_as(int64_t account_id, struct send_address *v, size_t count, struct send_wishes *wishes,
+                                struct error *err);
 
 /* --- managing -------------------------------------------------------------------------------------- */
 /* address: whose; grantee: a person or a group, both by any of their addresses. Granted already: changed to the new right. */

@@ -354,6 +354,45 @@ int account_get_sent_copy(struct str address, bool *of_own, bool *of_others, str
     return status;
 }
 
+int account_set_undo_send(struct str address, int64_t duration_ms, struct error *err)
+{
+    struct arena *a = arena_new();
+    struct str canonical;
+    bool is_changed = false;
+    int status = 0;
+
+    if (duration_ms < 0 || duration_ms > UNDO_SEND_MAX_MS)
+        status = fail(err, ERR_SYNTAX, "mail can wait to be called back for one day at most");
+    if (status == 0)
+        status = address_split(a, address, &canonical, NULL, err);
+    if (status == 0)
+        status = directory_change_one(&sql_account_set_undo_send,
+                                      PG_ARGS(pg_text(canonical), pg_i64(duration_ms)), &is_changed,
+                                      err);
+    if (status == 0 && !is_changed)
+        status = directory_no_account(canonical, err);
+    arena_free(&a);
+    return status;
+}
+
+int account_get_undo_send(struct str address, int64_t *duration_ms, struct error *err)
+{
+    struct arena *a = arena_new();
+    struct account account;
+    struct pg_rows rows;
+    int status = directory_find_account(a, address, &account, err);
+
+    if (status == 0)
+        status =
+            pg_run(pg_pool(), &sql_account_ways, PG_ARGS(pg_i64(account.account_id)), &rows, err);
+    if (status == 0) {
+        *duration_ms = pg_get_i64(&rows, 0, "undo_send_ms");
+        pg_rows_free(&rows);
+    }
+    arena_free(&a);
+    return status;
+}
+
 /* --- groups ---------------------------------------------------------------------------------------- */
 
 static const char *const posting_names[] = {

@@ -44,6 +44,11 @@ PARKS int forward_get(struct arena *a, struct str address, struct str **targets,
 PARKS int account_set_sent_copy(struct str address, bool of_own, bool of_others, struct error *err);
 PARKS int account_get_sent_copy(struct str address, bool *of_own, bool *of_others, struct error *err);
 
+/* For so long what the account sends waits and can be called back (undo send); 0: it goes at once. ERR_SYNTAX: out of range. */
+#define UNDO_SEND_MAX_MS 86400000
+PARKS int account_set_undo_send(struct str address, int64_t duration_ms, struct error *err);
+PARKS int account_get_undo_send(struct str address, int64_t *duration_ms, struct error *err);
+
 /* --- groups ---------------------------------------------------------------------------------------- */
 /* Who may post. Owners and listed senders may always; the rule says who else. */
 enum group_posting { POST_ANYONE, POST_DOMAINS, POST_MEMBERS, POST_OWNERS, POST_LISTED };

@@ -30,6 +30,7 @@ ALTER TABLE account
     ADD keeps_copy     boolean NOT NULL DEFAULT true,   -- of what it forwards
     ADD files_sent     boolean NOT NULL DEFAULT false,  -- what it sends goes to its Sent on the server
     ADD files_sent_as  boolean NOT NULL DEFAULT false,  -- and what others send as it
+    ADD undo_send_ms   bigint  NOT NULL DEFAULT 0,      -- for so long what it sends waits and can be called back
     ADD is_hidden      boolean NOT NULL DEFAULT false,  -- from address books
     ADD posting        text    NOT NULL DEFAULT 'anyone'        -- of a group: who may
         CHECK (posting IN ('anyone', 'domains', 'members', 'owners', 'listed'));

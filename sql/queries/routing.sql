@@ -120,7 +120,7 @@ SELECT house.account_id, house.posting, house.is_hidden, main.address, owner.add
 
 -- name: send_rights :many
 -- May account $1 send as the addresses $2 ($3: the same without their details)? In their order. right: 0 no, 1 on behalf, 2 as.
-SELECT owner.account_id AS owner_id, me.files_sent, owner.files_sent_as,
+SELECT owner.account_id AS owner_id, me.files_sent, me.undo_send_ms, owner.files_sent_as, home.is_ours,
        CASE WHEN owner.account_id = me.account_id THEN 2
             WHEN owner.administrators_send_as AND me.is_administrator THEN 2
             ELSE coalesce((SELECT max(CASE WHEN is_on_behalf THEN 1 ELSE 2 END)
@@ -132,14 +132,14 @@ SELECT owner.account_id AS owner_id, me.files_sent, owner.files_sent_as,
  CROSS JOIN unnest($2::text[], $3::text[]) WITH ORDINALITY AS asked (whole, base, number)
  CROSS JOIN LATERAL (                   -- address_home() once and in place: most MAILs of people ask this
         SELECT left(asked.whole, -length(address_domain(asked.whole))) || home.name AS whole,
-               left(asked.base, -length(address_domain(asked.base))) || home.name AS base
-          FROM (SELECT coalesce((SELECT home.name
-                                   FROM domain AS alias JOIN domain AS home ON home.domain_id = alias.target_domain_id
-                                  WHERE alias.name = address_domain(asked.whole)),
-                                address_domain(asked.whole)) AS name) AS home
+               left(asked.base, -length(address_domain(asked.base))) || home.name AS base, home.is_ours
+          FROM (SELECT coalesce(max(home.name), address_domain(asked.whole)) AS name, count(*) > 0 AS is_ours
+                  FROM domain AS alias
+                  JOIN domain AS home ON home.domain_id = coalesce(alias.target_domain_id, alias.domain_id)
+                 WHERE alias.name = address_domain(asked.whole)) AS home
         OFFSET 0) AS home
   LEFT JOIN LATERAL (
-        SELECT account.account_id, account.files_sent_as, domain.administrators_send_as
+        SELECT account.account_id, account.files_sent_as AND kind <> 'group' AS files_sent_as, domain.administrators_send_as
           FROM address
           JOIN domain USING (domain_id)
           JOIN account USING (account_id)
@@ -214,10 +214,15 @@ SELECT coalesce(main.address, account_target.address) AS address
  ORDER BY 1;
 
 -- name: account_ways :one
-SELECT keeps_copy, files_sent, files_sent_as, is_hidden, posting FROM account WHERE account_id = $1;
+SELECT keeps_copy, files_sent, files_sent_as, undo_send_ms, is_hidden, posting FROM account WHERE account_id = $1;
 
 -- name: account_set_files_sent :maybe
 UPDATE account SET files_sent = $2, files_sent_as = $3
+ WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
+RETURNING account_id;
+
+-- name: account_set_undo_send :maybe
+UPDATE account SET undo_send_ms = $2
  WHERE account_id = (SELECT account_id FROM address WHERE address = $1)
 RETURNING account_id;
 

@@ -838,14 +838,15 @@ CASE(one_question_for_many_addresses_tells_whose_sent_wants_a_copy)
                                {.address = STR("")},
                                {.address = STR("a@example.test")}};
     struct error err = {0};
-    bool wants_own, of_own, of_others;
+    struct send_wishes wishes;
+    bool of_own, of_others;
 
     make_person("a@example.test");
     make_account("help@example.test", ACCOUNT_SHARED, NULL);
     done(grant_add(STR("help@example.test"), STR("a@example.test"), SEND_AS, &err), &err);
     done(account_set_sent_copy(STR("help@example.test"), false, true, &err), &err);
-    done(directory_may_send_as(1, v, 4, &wants_own, &err), &err);
-    assert_false(wants_own);
+    done(directory_may_send_as(1, v, 4, &wishes, &err), &err);
+    assert_false(wishes.wants_sent_copy);
     assert_int_equal(v[0].right, SEND_DENIED);
     assert_int_equal(v[0].owner_id, 0);
     assert_int_equal(v[1].right, SEND_AS);
@@ -855,8 +856,8 @@ CASE(one_question_for_many_addresses_tells_whose_sent_wants_a_copy)
     assert_int_equal(v[3].right, SEND_AS);
     assert_false(v[3].wants_sent_copy);
     done(account_set_sent_copy(STR("a@example.test"), true, false, &err), &err);
-    done(directory_may_send_as(1, v, 4, &wants_own, &err), &err);
-    assert_true(wants_own);
+    done(directory_may_send_as(1, v, 4, &wishes, &err), &err);
+    assert_true(wishes.wants_sent_copy);
     done(account_get_sent_copy(STR("a@example.test"), &of_own, &of_others, &err), &err);
     assert_true(of_own);
     assert_false(of_others);

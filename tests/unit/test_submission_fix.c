@@ -152,6 +152,54 @@ static void fields_are_taken_out_and_replaced(void **state)
     }
 }
 
+static void of_resendings_the_newest_names_who_sends(void **state)
+{
+    static const struct {
+        const char *message, *was, *expected;
+    } cases[] = {
+        {"Resent-From: c@d.test\r\nFrom: a@b.test\r\n\r\n", "",
+         "Resent-Sender: <me@b.test>\r\nResent-From: c@d.test\r\nFrom: a@b.test\r\n"},
+        {"Resent-Date: d\r\nResent-From: c@d.test\r\nResent-To: x@y.test\r\nResent-Sender: "
+         "q@b.test\r\nFrom: a@b.test\r\n\r\n",
+         "q",
+         "Resent-Date: d\r\nResent-From: c@d.test\r\nResent-To: x@y.test\r\nResent-Sender: "
+         "<me@b.test>\r\nFrom: a@b.test\r\n"},
+        {"Resent-From: c@d.test\r\nReceived: x\r\nResent-From: o@d.test\r\nResent-Sender: "
+         "old@d.test\r\nFrom: a@b.test\r\n\r\n",
+         "",
+         "Resent-Sender: <me@b.test>\r\nResent-From: c@d.test\r\nReceived: x\r\nResent-From: "
+         "o@d.test\r\nResent-Sender: old@d.test\r\nFrom: a@b.test\r\n"},
+        {"Resent-Sender: q@b.test\r\nReceived: x\r\nResent-From: c@d.test\r\nFrom: "
+         "a@b.test\r\n\r\n",
+         "q",
+         "Resent-Sender: <me@b.test>\r\nReceived: x\r\nResent-From: c@d.test\r\nFrom: "
+         "a@b.test\r\n"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct submission s = read_message(cases[i].message);
+        struct submission_plan p = plan;
+
+        assert_str(submission_first(&s.resent_sender).local, cases[i].was);
+        p.resent_sender = STR("me@b.test");
+        submission_fix(arena, &s, &p);
+        header_edit_remove(&s.header, STR("Date"));
+        header_edit_remove(&s.header, STR("Message-ID"));
+        assert_str(header_edit_header(&s.header),
+                   arena_printf(arena, "%s\r\n", cases[i].expected).p);
+    }
+}
+
+static void without_a_readable_author_the_rest_can_be_completed(void **state)
+{
+    struct str message = STR("From: root\r\nDate: d\r\nMessage-ID: <1@b>\r\n\r\nbody\r\n");
+    struct submission s;
+
+    assert_int_equal(submission_read(arena, message, &s, NULL), -1);
+    assert_true(s.header.count == 3);
+    assert_ptr_equal(submission_fix(arena, &s, &plan).p, message.p);
+}
+
 static void repeated_dates_and_ids_are_cut_to_the_first(void **state)
 {
     struct submission s =
@@ -325,6 +373,8 @@ int main(void)
         cmocka_unit_test(a_complete_message_stays_byte_for_byte),
         cmocka_unit_test(what_is_missing_is_added),
         cmocka_unit_test(fields_are_taken_out_and_replaced),
+        cmocka_unit_test(of_resendings_the_newest_names_who_sends),
+        cmocka_unit_test(without_a_readable_author_the_rest_can_be_completed),
         cmocka_unit_test(repeated_dates_and_ids_are_cut_to_the_first),
         cmocka_unit_test(a_forgotten_empty_line_is_put_in),
         cmocka_unit_test(huge_headers_are_refused),
