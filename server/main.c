@@ -17,6 +17,7 @@
 #include "mail/queue/route_hosts.h"
 #include "mail/queue/route_hosts.h"
 #include "mail/smtp/smtp.h"
+#include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
 #include "mail/store/mailbox_index.h"
 #include "mail/store/maildrop.h"
@@ -114,7 +115,7 @@ static int prepare(struct error *err)
 static int worker_start(unsigned index, struct error *err)
 {
     pg_pool_init(pg_conninfo(), (unsigned)config.database_connections);
-    if (certificate_load(err) < 0 || bearer_jwt_start(err) < 0 || smtp_policy_start(err) < 0 ||
+    if (certificate_load(err) < 0 || bearer_jwt_start(err) < 0 || smtp_policy_start(err) < 0 || smtp_milter_start(err) < 0 ||
         http_start(http_builtin_routes, http_builtin_route_count, err) < 0)
         return -1;
     bus_start();
@@ -142,6 +143,7 @@ static void worker_stop(void)
     text_indexer_stop();
     maildrop_keeper_stop();
     login_watch_keeper_stop();
+    smtp_milter_stop();
     smtp_policy_stop();
     certificate_keeper_stop();
     http_stop();

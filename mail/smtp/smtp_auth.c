@@ -1,6 +1,8 @@
 /* smtp_auth.c - AUTH (RFC 4954): carries SASL's exchange over SMTP lines. */
 #include "mail/smtp/smtp_internal.h"
 
+#include <stdio.h>
+
 #include "server/base/encode.h"
 #include "server/directory/sasl.h"
 #include "server/run/config.h"
@@ -88,8 +90,10 @@ int smtp_cmd_auth(struct smtp_session *s, struct str args, struct error *err)
         return smtp_reply(s, 501, "5.5.4", "name a mechanism: AUTH SCRAM-SHA-256");
     has_initial = str_cut(args, ' ', &mechanism, &initial);
     initial = arena_str(s->command_arena, initial);
+    mechanism = arena_str(s->command_arena, mechanism);
     sasl = sasl_new(s->command_arena, mechanism, s->conn, STR("smtp"), err);
     if (sasl == NULL)
         return err->kind == ERR_DENIED ? smtp_reply(s, 538, "5.7.11", "%s", err->text) : -1;
+    snprintf(s->auth_mechanism, sizeof s->auth_mechanism, "%.*s", STR_ARG(mechanism));
     return exchange(s, sasl, has_initial, initial, err);
 }

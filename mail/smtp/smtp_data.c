@@ -34,8 +34,7 @@ static void message_begin(struct smtp_tx *tx)
 {
     static const char room[SMTP_ROOM_SIZE] = {[SMTP_ROOM_SIZE - 2] = '\r', '\n'}; /* a line begins */
 
-    tx->trace_id = trace_id_new();
-    trace_id_text(tx->trace_id, tx->trace_text);
+    smtp_trace_name(tx);
     buf_clear(&tx->message);
     buf_add(&tx->message, str_of(room, sizeof room));
 }
@@ -230,8 +229,8 @@ static int take_message(struct smtp_session *s, struct error *err)
         return -1;
     if ((status = check_message(s)) != 0)
         return status;
-    if (smtp_deliver(s, err) < 0)
-        return -1;
+    if ((status = smtp_deliver(s, err)) != 0)
+        return status;
     smtp_policy_accepted(s);
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "mail/queue/submit.h"
 #include "mail/smtp/smtp_author.h"
+#include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_verdict.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
@@ -141,12 +142,15 @@ static void log_accepted(struct smtp_session *s, const struct submit *m)
 int smtp_deliver(struct smtp_session *s, struct error *err)
 {
     struct submit m = describe(s);
+    int status;
 
     if (prepare(s, &m, err) < 0) {
         if (err->kind == ERR_DENIED)
             smtp_trace_refused(s, m.message, str_c(err->text));
         return -1;
     }
+    if ((status = smtp_milter_submit(s, &m, err)) != 0)
+        return status;
     smtp_trace_received(s, m.message);
     if (submit_message(&m, err) < 0)
         return -1;

@@ -52,6 +52,8 @@ struct smtp_tx {
     struct str client_name;             /* as Received has it */
 };
 
+struct smtp_milters;                    /* smtp_milter.c */
+
 struct smtp_session {
     unsigned magic;
     enum smtp_role role;
@@ -68,6 +70,7 @@ struct smtp_session {
     int64_t account_id;
     struct login_watch login;           /* for as long as they may */
     struct str account_address;
+    char auth_mechanism[24];            /* of their log-in; empty when a proxy vouches */
     unsigned error_count;
     unsigned mail_count;                /* transactions begun */
     unsigned unknown_count;             /* recipients that there are not */
@@ -81,6 +84,7 @@ struct smtp_session {
     struct str client_name;             /* as XCLIENT gave it, in client_name_text; empty: not */
     char client_name_text[SMTP_DOMAIN_SIZE_MAX];
     struct str listed;                  /* why a block list has the client, in the session's arena; empty: none has */
+    struct smtp_milters *milters;       /* NULL: none was told of the session */
     struct smtp_tx tx;
 };
 
@@ -116,9 +120,10 @@ void smtp_message_discard(struct smtp_tx *tx);
 static inline struct str smtp_message_of(const struct smtp_tx *tx) { return str_from(buf_str(&tx->message), SMTP_ROOM_SIZE); }
 
 /* --- smtp_deliver.c ---------------------------------------------------------------------------- */
-PARKS int smtp_deliver(struct smtp_session *s, struct error *err);
+PARKS int smtp_deliver(struct smtp_session *s, struct error *err);     /* 1: refused, and said so */
 
 /* --- smtp_trace.c -------------------------------------------------------------------------------- */
+void smtp_trace_name(struct smtp_tx *tx);                /* gives it its trace id, once */
 PARKS struct str smtp_received_field(struct smtp_session *s);
 void smtp_trace_received(struct smtp_session *s, struct str message);
 void smtp_trace_refused(struct smtp_session *s, struct str message, struct str why);

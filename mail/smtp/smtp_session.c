@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 
+#include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
 #include "server/base/date.h"
 #include "server/base/net.h"
@@ -83,6 +84,8 @@ static int greet_back(struct smtp_session *s, struct str name, bool is_extended)
     memcpy(s->helo_text, name.p, name.n);
     s->helo = str_of(s->helo_text, name.n);
     s->is_esmtp = is_extended;
+    if (smtp_milter_helo(s) != 0)
+        return 0;
     if (!is_extended)
         return smtp_reply(s, 250, NULL, "%s", config.hostname);
     buf_init(&b, 2048);
@@ -117,6 +120,7 @@ static int cmd_lhlo(struct smtp_session *s, struct str args, struct error *err)
 void smtp_session_forget(struct smtp_session *s)
 {
     smtp_tx_reset(s);
+    smtp_milter_forget(s);
     log_init(&s->log, conn_log(s->conn)); /* its fields lie in the arena, and so does `listed` */
     arena_reset(s->arena);
     s->helo = STR_NULL;
@@ -239,6 +243,14 @@ static int refuse_line(struct smtp_session *s, struct str line, const char *enha
     return smtp_reply(s, 500, enhanced, "%s", why);
 }
 
+static int refuse_unknown(struct smtp_session *s, struct str line)
+{
+    line = arena_str(s->command_arena, line); /* milters may wait, and the line with them */
+    if (smtp_milter_unknown(s, line) != 0)
+        return 0;
+    return refuse_line(s, line, "5.5.1", "unknown command");
+}
+
 /* Somebody made a browser talk to us, or what should be a message is not read as one. */
 static bool is_no_smtp(struct str verb)
 {
@@ -264,7 +276,7 @@ static int dispatch(struct smtp_session *s, struct str line, struct error *err)
     command = find_command(verb);
     if (command == NULL)
         return is_no_smtp(verb) ? close_with(s, "this is SMTP, and that is not")
-                                : refuse_line(s, line, "5.5.1", "unknown command");
+                                : refuse_unknown(s, line);
     if (smtp_policy_sent_ahead(s, command->ends_group) != 0)
         return 0;
     if (!(command->legal_in & (1u << s->phase)))
@@ -328,6 +340,7 @@ static void smtp_close(void *session)
 
     CHECK_OBJ(s, SMTP_SESSION_MAGIC);
     login_watch_stop(&s->login);
+    smtp_milter_close(s);
     smtp_tx_reset(s);
     buf_fini(&s->tx.message);
     arena_free(&s->command_arena);
@@ -361,7 +374,7 @@ static void *smtp_open(struct conn *c, int tag)
 
     s->may_xclient = net_list_contains(str_c(config.smtp_xclient_networks), conn_peer(c));
     smtp_policy_meet(s);
-    if (smtp_policy_connect(s) != 0) {
+    if (smtp_policy_connect(s) != 0 || smtp_milter_connect(s) != 0) {
         smtp_close(s);
         return NULL;
     }

@@ -5,6 +5,14 @@
 #include "server/run/config.h"
 #include "server/run/dns.h"
 
+void smtp_trace_name(struct smtp_tx *tx)
+{
+    if (tx->trace_id != 0)
+        return;
+    tx->trace_id = trace_id_new();
+    trace_id_text(tx->trace_id, tx->trace_text);
+}
+
 static const char *protocol_name(const struct smtp_session *s)
 {
     static const char *const names[2][2][2][2] = {

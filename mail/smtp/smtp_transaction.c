@@ -4,6 +4,7 @@
 
 #include "mail/authentic/srs.h"
 #include "mail/queue/submit.h"
+#include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
 #include "server/base/date.h"
 #include "server/directory/directory.h"
@@ -107,6 +108,8 @@ int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
     if ((status = smtp_policy_mail(s, &path, err)) != 0)
         return status < 0 ? -1 : 0;
     s->tx.sender = address_path_of(s->tx_arena, path.local, path.domain);
+    if (smtp_milter_mail(s, args) != 0)
+        return 0;
     s->phase = SMTP_MAIL;
     if (s->tx.params.is_priority_lowered) /* RFC 6710, 4.1: the new one comes first */
         return smtp_reply(s, 250, "2.3.6", "0 is the priority of this message; sender ok");
@@ -330,6 +333,8 @@ int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
         return refuse_rcpt(s, args, err);
     if ((status = smtp_policy_rcpt(s, &path, err)) != 0)
         return status < 0 ? -1 : 0;
+    if (smtp_milter_rcpt(s, args) != 0)
+        return 0;
     add_recipient(s, address_path_of(s->tx_arena, path.local, path.domain), &params, &found);
     s->phase = SMTP_RCPT;
     return smtp_reply(s, 250, "2.1.5", "recipient ok");

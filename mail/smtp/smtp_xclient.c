@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 
 #include "mail/smtp/smtp_internal.h"
+#include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
 #include "server/directory/directory.h"
 
@@ -195,6 +196,7 @@ int smtp_cmd_xclient(struct smtp_session *s, struct str args, struct error *err)
     if (read_attributes(&x, args, err) < 0 || find_login(s, &x, &account, err) < 0)
         return -1;
     smtp_session_forget(s);
+    smtp_milter_close(s);
     if (!set_peer(s, &x)) {
         smtp_reply(s, 421, "4.3.2", "too many connections from that client, come back later");
         s->phase = SMTP_CLOSING;
@@ -206,6 +208,8 @@ int smtp_cmd_xclient(struct smtp_session *s, struct str args, struct error *err)
     if (smtp_policy_connect(s) != 0)
         return 0;
     set_names(s, &x);
+    if (smtp_milter_connect(s) != 0)
+        return 0;
     smtp_greet(s);
     return 0;
 }
