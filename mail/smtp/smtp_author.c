@@ -7,6 +7,7 @@
 #include "mail/smtp/smtp_author.h"
 
 #include "mail/queue/message_language.h"
+#include "mail/mime/address_path.h"
 #include "mail/queue/submission_fix.h"
 #include "mail/smtp/smtp_parse.h"
 #include "mail/store/delivery.h"
@@ -148,7 +149,7 @@ static struct str header_address(struct author *w, struct str address)
     struct str local, domain;
 
     str_rcut(address, '@', &local, &domain);
-    return smtp_mailbox_text(w->arena, local, domain);
+    return address_path_of(w->arena, local, domain);
 }
 
 static bool is_on_behalf(const struct names *in)
