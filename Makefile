@@ -91,14 +91,14 @@ define install_packages
 	fi; touch $(1)
 endef
 
-# nsd is only unpacked, with its libraries installed: as a package it would run as a service and want port 53.
-define unpack_nsd
+# unpack_service NAME: only unpacked, with its libraries installed: as packages these would run as services, and nsd wants port 53.
+define unpack_service
 	@mkdir -p $(@D); as=; [ "$$(id -u)" = 0 ] || as=sudo; \
-	echo 'Unpacking nsd'; export DEBIAN_FRONTEND=noninteractive; \
+	echo 'Unpacking $(1)'; export DEBIAN_FRONTEND=noninteractive; \
 	{ $$as apt-get update -qq && \
-		$$as apt-get install -y -qq --no-install-recommends $$(apt-cache depends nsd | sed -n 's/^ *Depends: lib/lib/p') && \
-		(cd $(@D) && apt-get download -qq nsd && dpkg -x nsd_*.deb . && rm nsd_*.deb); } >build/apt.log 2>&1 \
-		|| { tail -n 20 build/apt.log; echo 'make: could not unpack nsd; see build/apt.log' >&2; exit 1; }
+		$$as apt-get install -y -qq --no-install-recommends $$(apt-cache depends $(1) | sed -n 's/^ *Depends: lib/lib/p') && \
+		(cd $(@D) && apt-get download -qq $(1) && dpkg -x $(1)_*.deb . && rm $(1)_*.deb); } >build/apt.log 2>&1 \
+		|| { tail -n 20 build/apt.log; echo 'make: could not unpack $(1); see build/apt.log' >&2; exit 1; }
 	@touch $@
 endef
 
@@ -111,14 +111,16 @@ define make_user
 endef
 
 deps: build/.deps
-test-deps: build/.deps build/.test-deps build/nsd/.unpacked build/imapflow/.installed
+test-deps: build/.deps build/.test-deps build/nsd/.unpacked build/opendkim/.unpacked build/imapflow/.installed
 build/.deps: Makefile
 	$(make_user)
 	$(call install_packages,$@,$(BUILD_PACKAGES))
 build/.test-deps: Makefile
 	$(call install_packages,$@,$(TEST_PACKAGES))
 build/nsd/.unpacked: | build/.test-deps
-	$(unpack_nsd)
+	$(call unpack_service,nsd)
+build/opendkim/.unpacked: | build/nsd/.unpacked
+	$(call unpack_service,opendkim)
 # Whatever brought npm here is good enough: Debian's and others' packages of it exclude each other.
 build/.node-deps: Makefile
 	$(if $(shell command -v npm),@touch $@,$(call install_packages,$@,$(NODE_PACKAGES)))

@@ -604,7 +604,8 @@ static int tell_end(struct milter *m, struct milter_mail *mail, struct milter_ve
     milter_changes_init(&changes, mail);
     status = await_end(m, mail, &changes, out, &why);
     if (status == 0 && (out->decision == MILTER_CONTINUE || out->decision == MILTER_ACCEPT))
-        milter_changes_apply(&changes, mail);
+        while (milter_changes_apply_next(&changes, mail))
+            fiber_pause();
     milter_changes_fini(&changes);
     m->must_abort = false; /* it is over for the milter, too */
     return status < 0 ? is_broken(m, &why, err) : 0;

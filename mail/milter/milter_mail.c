@@ -215,17 +215,23 @@ static void apply(struct milter_mail *m, const struct milter_answer *change)
     }
 }
 
-void milter_changes_apply(struct milter_changes *c, struct milter_mail *m)
+static void apply_body(struct milter_changes *c, struct milter_mail *m)
 {
-    for (size_t i = 0; i < c->n; i++) {
-        apply(m, &c->v[i]);
-        fiber_pause();
-    }
-    if (!c->has_body)
-        return;
     buf_fini(&m->replaced);
     m->replaced = c->body;
     buf_init(&c->body, 0);
+    c->has_body = false;
     m->header.body = buf_str(&m->replaced);
     m->is_body_changed = true;
+}
+
+bool milter_changes_apply_next(struct milter_changes *c, struct milter_mail *m)
+{
+    if (c->applied < c->n)
+        apply(m, &c->v[c->applied++]);
+    else if (c->has_body)
+        apply_body(c, m);
+    else
+        return false;
+    return true;
 }

@@ -6,7 +6,6 @@
 #include "mail/milter/milter_protocol.h"
 #include "mail/mime/header_edit.h"
 #include "server/base/arena.h"
-#include "server/run/fiber.h"
 
 #define MILTER_CHANGES_MAX      2000                    /* of one milter and message */
 #define MILTER_CHANGES_SIZE_MAX (4u << 20)              /* all names and values of these together */
@@ -32,7 +31,7 @@ struct milter_mail {
 /* What one milter asks for. */
 struct milter_changes {
     struct milter_answer *v;
-    size_t n, room, size;
+    size_t n, room, size, applied;
     size_t rcpts_added;
     struct buf body;
     bool has_body;
@@ -51,4 +50,5 @@ void milter_changes_fini(struct milter_changes *c);
 /* actions: what was negotiated. ERR_DENIED: it may not do this; ERR_TOO_BIG: too much of it. Copies into m's arena. */
 int milter_changes_add(struct milter_changes *c, struct milter_mail *m, const struct milter_answer *answer,
                        uint32_t actions, struct error *err);
-PARKS void milter_changes_apply(struct milter_changes *c, struct milter_mail *m);
+/* Does one of them; false: all are done. */
+bool milter_changes_apply_next(struct milter_changes *c, struct milter_mail *m);
