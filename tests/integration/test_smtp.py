@@ -12,6 +12,11 @@ from harness import PASSWORD, Raw, ServerTest, eventually
 MESSAGE = b"From: a@elsewhere.test\r\nTo: alice@example.test\r\nSubject: %s\r\n\r\nHello.\r\n"
 
 
+def by(author, subject):
+    """As somebody who logged in writes: in their own name."""
+    return (MESSAGE % subject).replace(b"a@elsewhere.test", author.encode() + b"@example.test")
+
+
 class SmtpTest(ServerTest):
     accounts = ("alice", "bob", "carol")
     settings = {"smtp_errors_max": "8", "smtp_timeout": "5s"}
@@ -207,12 +212,12 @@ class SmtpTest(ServerTest):
             c.starttls(context=self.server.tls_context())
             c.ehlo()
             c.login("alice@example.test", PASSWORD)
-            c.sendmail("alice@example.test", ["bob@example.test"], MESSAGE % b"submitted")
-            c.sendmail("alice+list@example.test", ["bob@example.test"], MESSAGE % b"with a detail")
+            c.sendmail("alice@example.test", ["bob@example.test"], by("alice", b"submitted"))
+            c.sendmail("alice+list@example.test", ["bob@example.test"], by("alice", b"with a detail"))
             with self.assertRaises(smtplib.SMTPSenderRefused):
                 c.sendmail("bob@example.test", ["bob@example.test"], MESSAGE % b"forged")
             c.rset()
-            c.sendmail("alice@example.test", ["x@elsewhere.test"], MESSAGE % b"out")
+            c.sendmail("alice@example.test", ["x@elsewhere.test"], by("alice", b"out"))
         waiting = self.server.cli_json("queue", "list")
         self.assertEqual([r["recipient"] for r in waiting], ["x@elsewhere.test"])
         (got,) = self.fetch("bob", "submitted")
@@ -228,7 +233,7 @@ class SmtpTest(ServerTest):
     def test_submission_by_tls_from_the_start(self):
         with self.server.smtp("submissions") as c:
             c.login("bob@example.test", PASSWORD)
-            c.sendmail("bob@example.test", ["alice@example.test"], MESSAGE % b"implicit")
+            c.sendmail("bob@example.test", ["alice@example.test"], by("bob", b"implicit"))
         self.assertEqual(len(self.fetch("alice", "implicit")), 1)
 
     def test_wrong_password_and_broken_exchanges(self):
