@@ -175,7 +175,11 @@ static struct outbound_ends ends_of(struct arena *a, int64_t worker_id,
 
     for (size_t i = 0; i < count; i++)
         nos[i] = v[i].rcpt->no;
-    return (struct outbound_ends){worker_id, c->o.queue_id, nos, count, v[0].kind == FATE_DELAYED};
+    return (struct outbound_ends){.worker_id = worker_id,
+                                  .queue_id = c->o.queue_id,
+                                  .nos = nos,
+                                  .count = count,
+                                  .is_warning = v[0].kind == FATE_DELAYED};
 }
 
 static int end_untold(const struct outbound_ends *ends, struct arena *a, struct error *err)

@@ -477,7 +477,8 @@ static int release_one(struct arena *a, const struct outbound_claim *c, int64_t 
                        const struct outbound_recipient *rcpt, struct str message, struct error *err)
 {
     struct routing_sender from = {.address = c->o.sender, .account_id = c->o.account_id};
-    struct outbound_ends ends = {worker_id, c->o.queue_id, &rcpt->no, 1, false};
+    struct outbound_ends ends = {
+        .worker_id = worker_id, .queue_id = c->o.queue_id, .nos = &rcpt->no, .count = 1};
     struct submit_recipient r = {.address = rcpt->address, .orcpt = rcpt->orcpt, .notify = rcpt->notify};
     struct submit s = {
         .trace_id = c->o.trace_id,

@@ -283,7 +283,7 @@ static void add_outbound(struct work *w, const struct outbound *o, int64_t blob_
 static void add_ends(struct work *w, const struct outbound_ends *ends)
 {
     const struct sql_query *query;
-    struct pg_arg args[4];
+    struct pg_arg args[OUTBOUND_ENDS_PARAMS];
     size_t count = outbound_ends_args(w->arena, ends, &query, args);
 
     memcpy(work_add(w, query, count, ends->count * sizeof(int64_t)), args, count * sizeof args[0]);

@@ -4,6 +4,7 @@
  * it. Here are its arguments and answers. */
 #include "mail/store/outbound.h"
 #include "mail/store/outbound_internal.h"
+#include "mail/store/report_store.h"
 
 #include "server/base/log.h"
 #include "server/base/utf8.h"
@@ -134,10 +135,12 @@ void outbound_insert_args(struct arena *a, const struct outbound *o, int64_t blo
 }
 
 size_t outbound_ends_args(struct arena *a, const struct outbound_ends *ends,
-                          const struct sql_query **query, struct pg_arg args[4])
+                          const struct sql_query **query, struct pg_arg args[OUTBOUND_ENDS_PARAMS])
 {
     int64_t *ids;
 
+    if (ends->report != NULL)
+        return report_end_args(ends->report, query, args);
     if (ends->is_warning) {
         *query = &sql_queue_warned;
         args[0] = pg_i64(ends->queue_id);

@@ -44,7 +44,9 @@ struct outbound_ends {
     const int32_t *nos;
     size_t count;
     bool is_warning;                                    /* they do not end: their sender was warned, and is no more */
+    const struct report_claim *report;                  /* not NULL: this ends instead, with ERR_CONFLICT (report_store.h) */
 };
+#define OUTBOUND_ENDS_PARAMS 5
 
 struct outbound {
     int64_t trace_id;                                   /* 0: none */
@@ -85,9 +87,9 @@ static inline struct str outbound_hop(const struct outbound_recipient *r)
 PARKS int outbound_prepare(struct outbound *o, struct error *err);
 void outbound_insert_args(struct arena *a, const struct outbound *o, int64_t blob_id, size_t blob_size,
                           struct pg_arg args[OUTBOUND_INSERT_PARAMS]);
-/* The statement for o->ends and its arguments (at most 4); their count. */
+/* The statement for o->ends and its arguments; their count. */
 size_t outbound_ends_args(struct arena *a, const struct outbound_ends *ends, const struct sql_query **query,
-                          struct pg_arg args[4]);
+                          struct pg_arg args[OUTBOUND_ENDS_PARAMS]);
 
 /* --- workers ----------------------------------------------------------------------------------- */
 /* host: a number of the data directory's own; what a dead worker of the same slot held is released. */

@@ -206,7 +206,7 @@ void report_store_add_dmarc(const struct dmarc_report *policy, const struct str 
     struct arena *a;
     struct buf fields;
 
-    if (rua_count == 0 || policy->domain.n == 0)
+    if (!config.report_dmarc || rua_count == 0 || policy->domain.n == 0)
         return;
     a = arena_new();
     buf_init(&fields, ENTRY_SIZE_MAX);
@@ -226,9 +226,12 @@ void report_store_add_dmarc(const struct dmarc_report *policy, const struct str 
 
 void report_store_add_tls(const struct report_tls_session *s)
 {
-    struct arena *a = arena_new();
+    struct arena *a;
     struct buf fields;
 
+    if (!config.report_tls)
+        return;
+    a = arena_new();
     buf_init(&fields, ENTRY_SIZE_MAX);
     add_field(a, &fields, s->policy_type, FIELD_SIZE_MAX);
     add_field(a, &fields, s->policy_domain, FIELD_SIZE_MAX);

@@ -13,6 +13,7 @@
 #include "server/base/arena.h"
 #include "server/base/error.h"
 #include "server/base/str.h"
+#include "server/pg/pg.h"
 #include "server/run/fiber.h"
 
 void report_store_start(void);        /* a fiber that writes what was collected, and forgets what is old */
@@ -45,17 +46,37 @@ struct report_claim {
     struct str policy;                /* as it was collected; report_store_fill_dmarc reads it */
     struct str *rua; size_t rua_count;          /* of DMARC; TLS reports go where _smtp._tls says */
     int64_t claim;
+    struct str note;                  /* what became of it, for the administrator: yours to set */
 };
 
-/* The next report of a day that is over. 1: claimed, 0: none is due, -1: error. A claim lasts an hour: who did not
+/* The next report of a day that is over, when its time has come (report_spread). 1: claimed, 0: none is due, -1: error. A claim lasts an hour: who did not
  * finish until then has lost it. After some attempts, or days, a report is given up. */
 PARKS int report_store_claim(struct arena *a, struct report_claim *out, struct error *err);
 /* What was collected, ready to be written as XML or JSON but for who reports. */
 PARKS int report_store_fill_dmarc(struct arena *a, const struct report_claim *c, struct dmarc_report *out, struct error *err);
 PARKS int report_store_fill_tls(struct arena *a, const struct report_claim *c, struct tls_report *out, struct error *err);
-/* To be called just before the report is handed to the queue, or when nobody wants it: from here on nobody sends it
- * (again). ERR_CONFLICT: the claim was lost, do not send. */
-PARKS int report_store_mark_sent(const struct report_claim *c, struct error *err);
+/* From here on nobody sends it (again). A report that goes by mail ends with the mail's own transaction instead:
+ * outbound_ends.report. ERR_CONFLICT: the claim was lost, do not send. */
+PARKS int report_store_end(const struct report_claim *c, struct error *err);
+#define REPORT_END_PARAMS 5
+size_t report_end_args(const struct report_claim *c, const struct sql_query **query, struct pg_arg args[REPORT_END_PARAMS]);
+/* Nobody has it yet: it is claimed again when the claim is over, with the note for who asks. */
+PARKS int report_store_put_back(const struct report_claim *c, struct error *err);
+
+/* An administrator wants those of days that are over to be sent at once; an empty domain is any. Senders subscribe to the
+ * topic (server/pg/notify.h). */
+#define REPORT_TOPIC UINT64_C(0x7265706f7274)
+PARKS int report_store_ask(struct str domain, int64_t *count, struct error *err);
+
+struct report_due {
+    struct str kind, domain, note;
+    struct str *rua; size_t rua_count;
+    int64_t day_us, due_us, sent_us;  /* its day begins; it is sent from; 0: it was not sent */
+    int32_t attempts;
+};
+/* What is to be sent, and then what was sent lately; the newest first. kind and domain: empty is any. */
+PARKS int report_store_list_due(struct arena *a, struct str kind, struct str domain, struct report_due **out, size_t *count,
+                                struct error *err);
 
 /* --- received --------------------------------------------------------------------------------- */
 

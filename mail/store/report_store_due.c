@@ -1,10 +1,13 @@
-/* report_store_due.c - reports of days that are over: claimed, filled from what was collected, and marked.
+/* report_store_due.c - reports of days that are over: claimed, filled from what was collected, and ended.
  *
- * The mark is set before the mail is handed over, in a transaction of its own. A host that dies between the two
- * loses that report; a report that goes out twice would be worse, for it would be counted twice. */
+ * A report that goes by mail ends in the transaction that queues the mail (outbound_ends): nobody gets it twice, and
+ * none is lost. What goes elsewhere is ended before it is sent: a report that arrives twice would be worse than one
+ * that is lost, for it might be counted twice. */
 #include "mail/store/report_store_internal.h"
 #include "server/base/encode.h"
+#include "server/pg/notify.h"
 #include "server/pg/pg.h"
+#include "server/run/config.h"
 #include "sql_queries.h"
 
 #define CLAIM_S         3600
@@ -32,6 +35,16 @@ static void read_claim(struct arena *a, const struct pg_rows *rows, struct repor
         out->rua[i] = arena_str(a, out->rua[i]);
 }
 
+static struct str seed(void)
+{
+    return str_c(config.hostname);
+}
+
+static int32_t spread_s(void)
+{
+    return (int32_t)(config.report_spread / 1000);
+}
+
 PARKS int report_store_claim(struct arena *a, struct report_claim *out, struct error *err)
 {
     int64_t claim = (int64_t)(random_u64() >> 1);
@@ -39,10 +52,10 @@ PARKS int report_store_claim(struct arena *a, struct report_claim *out, struct e
     int rc;
 
     *out = (struct report_claim){.claim = claim};
-    if (pg_run(
-            pg_pool(), &sql_report_claim,
-            PG_ARGS(pg_i32(report_today()), pg_i64(claim), pg_i32(CLAIM_S), pg_i32(ATTEMPTS_MAX)),
-            &rows, err) < 0)
+    if (pg_run(pg_pool(), &sql_report_claim,
+               PG_ARGS(pg_i32(report_today()), pg_i64(claim), pg_i32(CLAIM_S), pg_i32(ATTEMPTS_MAX),
+                       pg_text(seed()), pg_i32(spread_s())),
+               &rows, err) < 0)
         return -1;
     rc = rows.count > 0;
     if (rc == 1)
@@ -51,19 +64,80 @@ PARKS int report_store_claim(struct arena *a, struct report_claim *out, struct e
     return rc;
 }
 
-PARKS int report_store_mark_sent(const struct report_claim *c, struct error *err)
+size_t report_end_args(const struct report_claim *c, const struct sql_query **query,
+                       struct pg_arg args[REPORT_END_PARAMS])
+{
+    *query = &sql_report_end;
+    args[0] = pg_text(report_kind_name(c->kind));
+    args[1] = pg_i32(c->day);
+    args[2] = pg_text(c->domain);
+    args[3] = pg_i64(c->claim);
+    args[4] = pg_text(c->note);
+    return REPORT_END_PARAMS;
+}
+
+PARKS int report_store_end(const struct report_claim *c, struct error *err)
+{
+    const struct sql_query *query;
+    struct pg_arg args[REPORT_END_PARAMS];
+    size_t count = report_end_args(c, &query, args);
+
+    return pg_run(pg_pool(), query, (struct pg_args){args, count}, NULL, err);
+}
+
+PARKS int report_store_put_back(const struct report_claim *c, struct error *err)
+{
+    return pg_run(pg_pool(), &sql_report_put_back,
+                  PG_ARGS(pg_text(report_kind_name(c->kind)), pg_i32(c->day), pg_text(c->domain),
+                          pg_i64(c->claim), pg_text(c->note)),
+                  NULL, err);
+}
+
+/* ---- for the administrator -------------------------------------------------------------------- */
+
+PARKS int report_store_ask(struct str domain, int64_t *count, struct error *err)
 {
     struct pg_rows rows = {0};
-    size_t count;
 
-    if (pg_run(pg_pool(), &sql_report_mark_sent,
-               PG_ARGS(pg_text(report_kind_name(c->kind)), pg_i32(c->day), pg_text(c->domain),
-                       pg_i64(c->claim)),
+    if (pg_run(pg_pool(), &sql_report_ask, PG_ARGS(pg_i32(report_today()), pg_text(domain)), &rows,
+               err) < 0)
+        return -1;
+    *count = (int64_t)rows.count;
+    pg_rows_free(&rows);
+    bus_publish(REPORT_TOPIC);
+    return 0;
+}
+
+static void read_due(struct arena *a, const struct pg_rows *rows, size_t i, struct report_due *out)
+{
+    out->kind = arena_str(a, pg_get_str(rows, i, "kind"));
+    out->domain = arena_str(a, pg_get_str(rows, i, "domain"));
+    out->note = arena_str(a, pg_get_str(rows, i, "note"));
+    out->day_us = (int64_t)pg_get_i32(rows, i, "day") * 86400 * 1000000;
+    out->due_us = pg_get_time_us(rows, i, "due_at");
+    out->sent_us = pg_is_null(rows, i, "sent_at") ? 0 : pg_get_time_us(rows, i, "sent_at");
+    out->attempts = pg_get_i32(rows, i, "attempts");
+    out->rua_count = pg_text_array_at(a, rows, i, pg_column(rows, "rua"), &out->rua);
+    for (size_t k = 0; k < out->rua_count; k++)
+        out->rua[k] = arena_str(a, out->rua[k]);
+}
+
+PARKS int report_store_list_due(struct arena *a, struct str kind, struct str domain,
+                                struct report_due **out, size_t *count, struct error *err)
+{
+    struct pg_rows rows = {0};
+
+    if (pg_run(pg_pool(), &sql_report_due_list,
+               PG_ARGS(pg_text(seed()), pg_i32(spread_s()), pg_text(kind), pg_text(domain),
+                       pg_i32(REPORT_LIST_MAX)),
                &rows, err) < 0)
         return -1;
-    count = rows.count;
+    *count = rows.count;
+    *out = ARENA_ARRAY(a, rows.count + 1, struct report_due);
+    for (size_t i = 0; i < rows.count; i++)
+        read_due(a, &rows, i, &(*out)[i]);
     pg_rows_free(&rows);
-    return count > 0 ? 0 : fail(err, ERR_CONFLICT, "another host took the report over");
+    return 0;
 }
 
 /* ---- DMARC ----------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 -- Reports about mail: those that we owe to others (DMARC aggregate reports, TLS reports), collected through a day and
 -- sent once, and those that others sent to us, kept for the administrator.
 
--- What there is to be sent. Claimed with SKIP LOCKED by any host; sent_at is set before the mail goes to the queue, so
--- that a crash loses one report at most and sends none twice.
+-- What there is to be sent. Claimed with SKIP LOCKED by any host; sent_at is set in the transaction that puts the mail
+-- into the queue, so that none is lost and none is sent twice.
 CREATE TABLE report_due (
     kind       text        NOT NULL,                  -- dmarc, tls
     day        integer     NOT NULL,                  -- UTC, days since 1970-01-01
@@ -12,11 +12,32 @@ CREATE TABLE report_due (
     attempts   integer     NOT NULL DEFAULT 0,
     claim      bigint      NOT NULL DEFAULT 0,        -- drawn by who works on it
     claimed_at timestamptz NOT NULL DEFAULT '-infinity',
-    sent_at    timestamptz,
+    is_asked   boolean     NOT NULL DEFAULT false,    -- an administrator wants it now, not at its time
+    sent_at    timestamptz,                           -- or when it was found that nobody wants it: see note
+    note       text        NOT NULL DEFAULT '',       -- to whom it went, or why not yet
     PRIMARY KEY (kind, day, domain)
 );
 CREATE INDEX report_due_unsent ON report_due (day, claimed_at) WHERE sent_at IS NULL;
 COMMENT ON TABLE report_due IS 'host: reports to be sent to other domains';
+
+-- Reports of a day are spread over p_spread_s seconds behind its end; each has its own time, which differs between
+-- servers (p_seed), so that nobody is sent everybody's at midnight.
+CREATE FUNCTION report_time(p_day integer, p_domain text, p_seed text, p_spread_s integer) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT to_timestamp((p_day + 1) * 86400::bigint
+                        + (hashtextextended(p_domain || ' ' || p_seed, 0) & 1048575) * p_spread_s / 1048576)
+$$;
+
+-- In the transaction that queues the mail, which fails when the claim was lost.
+CREATE FUNCTION report_end(p_kind text, p_day integer, p_domain text, p_claim bigint, p_note text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE report_due SET sent_at = now(), note = p_note
+     WHERE kind = p_kind AND day = p_day AND domain = p_domain AND claim = p_claim AND sent_at IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'another worker took the report over' USING ERRCODE = 'MP005';
+    END IF;
+END $$;
 
 -- Messages with the same fate are one row. `key` is a digest of everything but the count.
 CREATE TABLE report_dmarc_row (

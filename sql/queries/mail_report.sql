@@ -30,20 +30,36 @@ SELECT day, domain, md5(fields)::uuid, f[1], f[2], f[3], f[4], f[5], f[6], f[7],
     ON CONFLICT (day, domain, key) DO UPDATE SET count = r.count + excluded.count;
 
 -- name: report_claim :maybe
--- The oldest report of a day before $1 that nobody works on. A claim is lost after $3 seconds; $4: how often it is tried.
+-- The oldest report of a day before $1 whose time has come and that nobody works on. A claim is lost after $3 seconds; $4:
+-- how often it is tried; $5 and $6: see report_time().
 UPDATE report_due SET claim = $2::bigint, claimed_at = now(), attempts = attempts + 1
  WHERE (kind, day, domain) = (
        SELECT kind, day, domain FROM report_due
         WHERE sent_at IS NULL AND day < $1::integer AND claimed_at < now() - $3::integer * interval '1 second'
-          AND attempts < $4::integer
+          AND attempts < $4::integer AND (is_asked OR now() >= report_time(day, domain, $5, $6))
         ORDER BY day, claimed_at LIMIT 1
           FOR UPDATE SKIP LOCKED)
 RETURNING kind, day, domain, policy, rua;
 
--- name: report_mark_sent :maybe
-UPDATE report_due SET sent_at = now()
- WHERE kind = $1 AND day = $2 AND domain = $3 AND claim = $4 AND sent_at IS NULL
-RETURNING day;
+-- name: report_end :maybe
+SELECT report_end($1, $2, $3, $4, $5);
+
+-- name: report_put_back :exec
+-- Nobody has it after all: it is tried again when the claim is over.
+UPDATE report_due SET sent_at = NULL, note = $5
+ WHERE kind = $1 AND day = $2 AND domain = $3 AND claim = $4;
+
+-- name: report_ask :exec
+-- An empty domain is any. Whoever has a claim loses it, unless the report is ended before the next one claims it.
+UPDATE report_due SET is_asked = true, attempts = 0, claimed_at = '-infinity'
+ WHERE sent_at IS NULL AND day < $1::integer AND ($2::text = '' OR domain = $2);
+
+-- name: report_due_list :many
+SELECT d.kind, d.day, d.domain, d.rua, d.attempts, d.sent_at, d.note, report_time(d.day, d.domain, $1, $2) AS due_at
+  FROM report_due d
+ WHERE ($3::text = '' OR kind = $3) AND ($4::text = '' OR domain = $4)
+ ORDER BY d.sent_at IS NOT NULL, d.day DESC, d.domain, d.kind
+ LIMIT $5::integer;
 
 -- name: report_dmarc_rows :many
 SELECT source_ip, disposition, dkim, spf, header_from, envelope_from, reason, results, count

@@ -7,6 +7,7 @@
 
 static void truncate_reports(void)
 {
+    config.report_spread = 0; /* due as soon as the day is over */
     fixture_sql("SET client_min_messages = warning; TRUNCATE report_due, report_dmarc_row, "
                 "report_tls_row, report_received CASCADE");
 }
@@ -109,6 +110,91 @@ CASE(a_report_is_due_when_its_day_is_over_and_claimed_once)
     assert_str(report.records[0].spfs[0].scope, STR("mfrom"));
 }
 
+CASE(reports_of_a_day_are_spread_until_an_administrator_wants_them_now)
+{
+    int64_t day_us = INT64_C(86400) * 1000000, asked;
+    struct report_claim claim;
+    struct report_due *due;
+    size_t count;
+    char domain[32];
+
+    truncate_reports();
+    for (int i = 0; i < 40; i++) {
+        snprintf(domain, sizeof domain, "d%d.test", i);
+        add_message(domain, "192.0.2.1", "none");
+    }
+    assert_done(report_store_flush(&err));
+    let_a_day_pass();
+    config.report_spread = INT64_C(10000) * 86400 * 1000;
+    assert_done(report_store_list_due(store_arena, STR("dmarc"), STR(""), &due, &count, &err));
+    assert_int_equal(count, 40);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(due[i].due_us >= due[i].day_us + day_us);
+        assert_true(due[i].due_us <= due[i].day_us + 10001 * day_us);
+        assert_true(i == 0 || due[i].due_us != due[i - 1].due_us);
+    }
+    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 0);
+    assert_done(report_store_ask(STR("d9.test"), &asked, &err));
+    assert_int_equal(asked, 1);
+    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 1);
+    assert_str(claim.domain, STR("d9.test"));
+    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 0);
+}
+
+CASE(a_report_ends_with_the_mail_that_carries_it_or_not_at_all)
+{
+    struct report_claim first, second;
+    struct outbound_recipient rcpt = {.address = STR("a@r.test")};
+    struct outbound_ends ends = {.report = &first};
+    struct outbound o = {.sender = STR("postmaster@us.test"),
+                         .rcpts = &rcpt,
+                         .rcpt_count = 1,
+                         .arena = store_arena,
+                         .ends = &ends};
+    struct message_prepared m = store_message("Subject: report\r\n\r\n");
+    struct report_due *due;
+    size_t count;
+
+    truncate_reports();
+    fixture_sql("TRUNCATE queue_message, queue_recipient CASCADE");
+    add_message("example.test", "192.0.2.1", "none");
+    assert_done(report_store_flush(&err));
+    let_a_day_pass();
+    assert_int_equal(report_store_claim(store_arena, &first, NULL), 1);
+    fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
+    assert_int_equal(report_store_claim(store_arena, &second, NULL), 1);
+    assert_refused(mail_deliver(&m, NULL, 0, &o, &err), ERR_CONFLICT);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM queue_message"), 0);
+    second.note = STR("sent to a@r.test");
+    ends.report = &second;
+    assert_done(mail_deliver(&m, NULL, 0, &o, &err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM queue_message"), 1);
+    assert_refused(mail_deliver(&m, NULL, 0, &o, &err), ERR_CONFLICT);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM queue_message"), 1);
+    assert_done(report_store_list_due(store_arena, STR(""), STR(""), &due, &count, &err));
+    assert_int_equal(count, 1);
+    assert_str(due[0].note, STR("sent to a@r.test"));
+    assert_true(due[0].sent_us > 0);
+    fixture_sql("TRUNCATE queue_message, queue_recipient CASCADE");
+}
+
+CASE(a_report_that_was_put_back_is_tried_again_when_the_claim_is_over)
+{
+    struct report_claim claim;
+
+    truncate_reports();
+    add_message("example.test", "192.0.2.1", "none");
+    assert_done(report_store_flush(&err));
+    let_a_day_pass();
+    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 1);
+    assert_done(report_store_end(&claim, &err));
+    claim.note = STR("the web server was away");
+    assert_done(report_store_put_back(&claim, &err));
+    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 0);
+    fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
+    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 1);
+}
+
 CASE(a_report_is_sent_once_even_when_a_claim_was_lost)
 {
     struct report_claim first, second;
@@ -120,9 +206,9 @@ CASE(a_report_is_sent_once_even_when_a_claim_was_lost)
     assert_int_equal(report_store_claim(store_arena, &first, NULL), 1);
     fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
     assert_int_equal(report_store_claim(store_arena, &second, NULL), 1);
-    assert_refused(report_store_mark_sent(&first, &err), ERR_CONFLICT);
-    assert_done(report_store_mark_sent(&second, &err));
-    assert_refused(report_store_mark_sent(&second, &err), ERR_CONFLICT);
+    assert_refused(report_store_end(&first, &err), ERR_CONFLICT);
+    assert_done(report_store_end(&second, &err));
+    assert_refused(report_store_end(&second, &err), ERR_CONFLICT);
     fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
     assert_int_equal(report_store_claim(store_arena, &first, NULL), 0);
 }
@@ -279,6 +365,9 @@ int main(void)
         cmocka_unit_test(messages_of_the_same_fate_are_one_row_with_a_count),
         cmocka_unit_test(nothing_is_collected_for_domains_that_want_no_report),
         cmocka_unit_test(a_report_is_due_when_its_day_is_over_and_claimed_once),
+        cmocka_unit_test(reports_of_a_day_are_spread_until_an_administrator_wants_them_now),
+        cmocka_unit_test(a_report_ends_with_the_mail_that_carries_it_or_not_at_all),
+        cmocka_unit_test(a_report_that_was_put_back_is_tried_again_when_the_claim_is_over),
         cmocka_unit_test(a_report_is_sent_once_even_when_a_claim_was_lost),
         cmocka_unit_test(tls_sessions_are_counted_by_policy_and_failure),
         cmocka_unit_test(texts_that_are_not_clean_are_stored_repaired),
