@@ -14,7 +14,7 @@
 #include "mail/pop3/pop3.h"
 #include "mail/queue/queue.h"
 #include "mail/queue/remote.h"
-#include "mail/queue/route_hosts.h"
+#include "mail/queue/report_sender.h"
 #include "mail/queue/route_hosts.h"
 #include "mail/smtp/smtp.h"
 #include "mail/smtp/smtp_milter.h"
@@ -125,17 +125,20 @@ static int worker_start(unsigned index, struct error *err)
     maildrop_keeper_start(index);
     login_watch_keeper_start();
     remote_start();
+    remote_set_tls_observer(report_sender_note_session);
     queue_start(&(struct queue_options){.worker = index, .deliver = remote_deliver});
     if (index == 0) {
         certificate_keeper_start();
         store_upkeep_start();
         dkim_ring_keeper_start();
+        report_sender_start();
     }
     return 0;
 }
 
 static void worker_stop(void)
 {
+    report_sender_stop();
     queue_stop();
     remote_stop();
     dkim_ring_keeper_stop();

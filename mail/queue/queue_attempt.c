@@ -2,6 +2,7 @@
  *
  * What goes wrong on our side (the database is away, memory is short) is no attempt. Recipients whose sender is to be told
  * end together with the report; the others' results are committed behind our back, and the fiber takes the next job. */
+#include "mail/mime/header.h"
 #include "mail/queue/queue_internal.h"
 #include "mail/queue/queue_retry.h"
 #include "mail/queue/submit.h"
@@ -117,6 +118,15 @@ static void describe_rcpts(const struct outbound_claim *c, struct remote_recipie
                                          .notify = c->o.rcpts[i].notify};
 }
 
+/* RFC 8689, 5: its sender prefers arrival to secrecy. */
+static bool says_tls_is_optional(struct arena *a, struct str message)
+{
+    struct header_field field;
+
+    return header_find(message, STR("TLS-Required"), &field) &&
+           str_ieq(header_unfold(a, field.value), STR("No"));
+}
+
 static struct remote_job *describe(struct job *j)
 {
     const struct outbound *o = &j->claim.o;
@@ -132,6 +142,7 @@ static struct remote_job *describe(struct job *j)
         .body = o->body,
         .is_utf8 = o->is_utf8,
         .requires_tls = o->requires_tls,
+        .tls_optional = !o->requires_tls && says_tls_is_optional(j->arena, j->message->text),
         .priority = o->priority,
         .deliver_by_us = o->deliver_by_us,
         .deliver_by_notify = o->deliver_by_notify,

@@ -91,6 +91,8 @@ void remote_report(struct arena *a, const struct tls_domain *domain,
 static void report(const struct remote_target *t, struct dial *d, const char *result,
                    struct str reason)
 {
+    if (t->job->tls_optional)
+        return; /* TLS reports are sent so, and are not reported (RFC 8460, 5.3) */
     remote_report(t->arena, t->domain, t->hosts, t->host, t->tls, d, result, reason);
 }
 

@@ -367,7 +367,10 @@ struct str tls_report_message(struct arena *a, const struct tls_report *r,
                          STR_ARG(m->domain), STR_ARG(m->submitter), STR_ARG(r->report_id)),
         .message_id = m->message_id,
         .date_s = m->date_s,
-        .extra_fields = arena_printf(a, "TLS-Report-Domain: %.*s\r\nTLS-Report-Submitter: %.*s\r\n",
+        /* It must arrive where TLS is what is broken (RFC 8460, 5.3; RFC 8689, 5). */
+        .extra_fields = arena_printf(a,
+                                     "TLS-Report-Domain: %.*s\r\nTLS-Report-Submitter: %.*s\r\n"
+                                     "TLS-Required: No\r\n",
                                      STR_ARG(m->domain), STR_ARG(m->submitter)),
         .report_type = "tlsrpt",
         .text = arena_printf(a,

@@ -180,7 +180,7 @@ CASE(a_report_ends_with_the_mail_that_carries_it_or_not_at_all)
 
 CASE(a_report_that_was_put_back_is_tried_again_when_the_claim_is_over)
 {
-    struct report_claim claim;
+    struct report_claim claim, again;
 
     truncate_reports();
     add_message("example.test", "192.0.2.1", "none");
@@ -189,10 +189,14 @@ CASE(a_report_that_was_put_back_is_tried_again_when_the_claim_is_over)
     assert_int_equal(report_store_claim(store_arena, &claim, NULL), 1);
     assert_done(report_store_end(&claim, &err));
     claim.note = STR("the web server was away");
-    assert_done(report_store_put_back(&claim, &err));
-    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 0);
+    assert_done(report_store_put_back(&claim, false, &err));
     fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
-    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 1);
+    assert_int_equal(report_store_claim(store_arena, &again, NULL), 0);
+    fixture_sql("UPDATE report_due SET claimed_at = now()");
+    assert_done(report_store_put_back(&claim, true, &err));
+    assert_int_equal(report_store_claim(store_arena, &again, NULL), 0);
+    fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
+    assert_int_equal(report_store_claim(store_arena, &again, NULL), 1);
 }
 
 CASE(a_report_is_sent_once_even_when_a_claim_was_lost)

@@ -1,0 +1,16 @@
+/* report_address.h - addresses of ours to which other servers send their reports.
+ *
+ * The local parts in report_addresses take reports in each domain of ours without an account; postmaster and abuse, which
+ * lead to people anyway, take them too (RFC 5965 feedback is often sent there). */
+#pragma once
+#include <stdbool.h>
+#include "server/base/error.h"
+#include "server/base/str.h"
+#include "server/run/fiber.h"
+
+/* local: without quotes; a +detail does not matter. */
+bool report_address_is(struct str local);
+/* Keeps the report in a message that came to such an address, for "merpati report"; a message without one, or with a broken
+ * one, is let pass. -1 with ERR_TRY_LATER when it could not be kept now: the sender should come again. The same report is kept
+ * once. */
+PARKS int report_address_keep(struct str message, struct error *err);
