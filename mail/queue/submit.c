@@ -334,7 +334,7 @@ static const struct delivery *find_copy(const struct plan *p, int64_t account_id
 /* A recipient is served when anyone it led to was: a group's one full member is not its failure. */
 static enum submit_status status_of(const struct plan *p, const struct submit_recipient *r)
 {
-    enum submit_status status = SUBMIT_GONE;
+    enum submit_status status = r->route_count > 0 ? SUBMIT_GONE : SUBMIT_TAKEN;
 
     for (size_t i = 0; i < r->route_count; i++) {
         const struct delivery *d;
@@ -369,6 +369,8 @@ static void trace_recipient(const struct plan *p, const struct submit_recipient 
                     str_empty(p->s->held) ? STR("until the time its sender chose") : p->s->held);
         return;
     }
+    if (r->route_count == 0)
+        trace_event(p->s->trace_id, TRACE_DELIVERED, r->address, STR("reports of other servers"));
     for (size_t i = 0; i < r->route_count; i++) {
         if (r->routes[i].kind == ROUTE_ACCOUNT)
             trace_copy(p, r->address, &r->routes[i]);

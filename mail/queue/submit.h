@@ -22,7 +22,7 @@ struct submit_recipient {
     struct str address;                                 /* of the envelope, as it goes into RCPT */
     struct str orcpt;                                   /* as it was given (xtext); may be empty */
     unsigned notify;                                    /* OUTBOUND_NOTIFY_*; 0: nothing was said */
-    const struct route *routes;                         /* where it leads: directory_route, or submit_route_away */
+    const struct route *routes;                         /* where it leads: directory_route, or submit_route_away; none: nothing is left to do */
     size_t route_count;
     bool is_group;                                      /* it was expanded (RFC 3461, 5.2.7) */
     enum submit_status status;                          /* the answer */

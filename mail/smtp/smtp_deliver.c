@@ -4,10 +4,12 @@
  * mail/queue/submit.h like everything else: copies and queue entries in one transaction, behind which the answer follows. */
 #include "mail/smtp/smtp_internal.h"
 
+#include "mail/mime/address_path.h"
 #include "mail/queue/submit.h"
 #include "mail/smtp/smtp_author.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_verdict.h"
+#include "mail/store/report_address.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
 
@@ -92,6 +94,28 @@ static int prepare(struct smtp_session *s, struct submit *m, struct error *err)
     return 0;
 }
 
+/* ---- reports ------------------------------------------------------------------------------------------ */
+
+/* Of our domains: an address elsewhere is somebody else's. */
+static bool is_for_reports(struct smtp_session *s, const struct smtp_recipient *r)
+{
+    struct str local, domain;
+
+    address_path_split(s->tx_arena, r->path, &local, &domain);
+    return report_address_is(local) &&
+           (r->route_count == 0 || r->routes[0].kind == ROUTE_ACCOUNT ||
+            r->routes[0].through_account_id != 0);
+}
+
+/* Ahead of the copies: who is told to come again has served nobody yet, and the same report is kept once. */
+static int keep_report(struct smtp_session *s, const struct submit *m, struct error *err)
+{
+    for (size_t i = 0; i < s->tx.rcpt_count; i++)
+        if (is_for_reports(s, &s->tx.rcpts[i]))
+            return report_address_keep(m->message, err);
+    return 0;
+}
+
 /* ---- answers ------------------------------------------------------------------------------------------ */
 
 static void answer_recipient(struct smtp_session *s, const struct submit_recipient *r)
@@ -152,7 +176,7 @@ int smtp_deliver(struct smtp_session *s, struct error *err)
     if ((status = smtp_milter_submit(s, &m, err)) != 0)
         return status;
     smtp_trace_received(s, m.message);
-    if (submit_message(&m, err) < 0)
+    if (keep_report(s, &m, err) < 0 || submit_message(&m, err) < 0)
         return -1;
     log_accepted(s, &m);
     return answer(s, &m);

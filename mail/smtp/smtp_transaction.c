@@ -6,6 +6,7 @@
 #include "mail/queue/submit.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
+#include "mail/store/report_address.h"
 #include "server/base/date.h"
 #include "server/directory/directory.h"
 #include "server/directory/grants.h"
@@ -260,6 +261,8 @@ static int resolve(struct smtp_session *s, const struct smtp_path *path, struct 
         return check_size(s, found, err);
     if (cause.kind == ERR_NOT_FOUND && str_empty(s->tx.sender) && srs_is_rewritten(path->local))
         return lead_back(s, path->local, found, err);
+    if (cause.kind == ERR_NOT_FOUND && report_address_is(path->local))
+        return 0; /* it leads to nobody: reports are kept without an account */
     if (cause.kind == ERR_UNSUPPORTED && smtp_may_relay(s))
         return relay(s, path, found, err);
     if (cause.kind == ERR_UNSUPPORTED)
@@ -273,6 +276,8 @@ static int check_room(struct smtp_session *s, const struct routes *found, struct
 {
     int64_t wanted = s->tx.params.size_declared > 0 ? s->tx.params.size_declared : 1;
 
+    if (found->n == 0)
+        return 0;
     for (size_t i = 0; i < found->n; i++)
         if (found->v[i].bytes_free >= wanted)
             return 0;
