@@ -103,8 +103,18 @@ struct report_received_row {
 };
 #define REPORT_LIST_MAX 10000
 
+/* What all reports together say of one source of mail, or of one of our servers (TLS). */
+struct report_source {
+    struct str kind, domain, source, subject, outcome, detail;          /* the last three: of its largest failing line */
+    int64_t passed, failed, reporters, last_us;
+};
+/* The one with most failures first, of reports received since then. kind and domain: empty is any. */
+PARKS int report_store_sources(struct arena *a, struct str kind, struct str domain, int64_t since_us,
+                               struct report_source **out, size_t *count, struct error *err);
+
 /* The newest first. kind and domain: empty is any. */
 PARKS int report_store_list(struct arena *a, struct str kind, struct str domain, struct report_received **out, size_t *count,
                             struct error *err);
+/* Failing lines first, the largest before the others. */
 PARKS int report_store_show(struct arena *a, int64_t report_id, struct report_received *out,
                             struct report_received_row **rows, size_t *row_count, struct error *err);

@@ -407,3 +407,37 @@ PARKS int report_store_show(struct arena *a, int64_t report_id, struct report_re
     pg_rows_free(&rows[1]);
     return 0;
 }
+
+static void read_source(struct arena *a, const struct pg_rows *rows, size_t i,
+                        struct report_source *out)
+{
+    out->kind = arena_str(a, pg_get_str(rows, i, "kind"));
+    out->domain = arena_str(a, pg_get_str(rows, i, "domain"));
+    out->source = arena_str(a, pg_get_str(rows, i, "source"));
+    out->subject = arena_str(a, pg_get_str(rows, i, "subject"));
+    out->outcome = arena_str(a, pg_get_str(rows, i, "outcome"));
+    out->detail = arena_str(a, pg_get_str(rows, i, "detail"));
+    out->passed = pg_get_i64(rows, i, "passed");
+    out->failed = pg_get_i64(rows, i, "failed");
+    out->reporters = pg_get_i64(rows, i, "reporters");
+    out->last_us = pg_get_time_us(rows, i, "last_at");
+}
+
+PARKS int report_store_sources(struct arena *a, struct str kind, struct str domain,
+                               int64_t since_us, struct report_source **out, size_t *count,
+                               struct error *err)
+{
+    struct pg_rows rows = {0};
+
+    if (pg_run(
+            pg_pool(), &sql_report_sources,
+            PG_ARGS(pg_text(kind), pg_text(domain), pg_time_us(since_us), pg_i32(REPORT_LIST_MAX)),
+            &rows, err) < 0)
+        return -1;
+    *count = rows.count;
+    *out = ARENA_ARRAY(a, rows.count + 1, struct report_source);
+    for (size_t i = 0; i < rows.count; i++)
+        read_source(a, &rows, i, &(*out)[i]);
+    pg_rows_free(&rows);
+    return 0;
+}

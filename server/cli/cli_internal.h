@@ -66,6 +66,11 @@ static inline struct str cli_value(const struct cli *c, enum cli_option option) 
 /* "5G", "none" or "default" as a QUOTA_ value. ERR_SYNTAX is a usage error: the exit status is 2. */
 int cli_parse_quota(struct str text, int64_t *out, struct error *err);
 
+/* Of --since and the like: an age, a day ("2026-11-23") or a moment ("2026-11-23T10:00:00Z"); left alone when it was not given. */
+int cli_parse_time(struct cli *c, enum cli_option option, int64_t *unix_us, struct error *err);
+/* cli_report_sources.c: report sources. */
+PARKS int cli_report_sources(struct cli *c, struct error *err);
+
 /* cli_share.c: account share, unshare. */
 int cli_prepare_share(struct cli *c, struct error *err);
 int cli_prepare_unshare(struct cli *c, struct error *err);

@@ -1,8 +1,10 @@
-/* cli_report.c - merpati report: what other servers tell of mail in the name of our domains, and of sessions with us. */
+/* cli_report.c - merpati report: what other servers tell of mail in the name of our domains and of sessions with us, and what
+ * we tell them. */
 #include <stdio.h>
 
 #include "mail/store/report_store.h"
 #include "server/cli/cli_internal.h"
+#include "server/pg/notify.h"
 
 /* ---- list ------------------------------------------------------------------------------------ */
 
@@ -14,6 +16,13 @@ static int check_kind(struct cli *c, struct error *err)
         str_eq(kind, STR("feedback")))
         return 0;
     return fail(err, ERR_SYNTAX, "--kind is dmarc, tls or feedback");
+}
+
+static int check_sources(struct cli *c, struct error *err)
+{
+    int64_t since_us;
+
+    return check_kind(c, err) < 0 ? -1 : cli_parse_time(c, OPTION_SINCE, &since_us, err);
 }
 
 static void add_head(struct cli_output *out, const struct report_received *r)
@@ -97,9 +106,66 @@ static int show(struct cli *c, struct error *err)
     return 0;
 }
 
+/* ---- those that we send ------------------------------------------------------------------------ */
+
+static void add_due(struct cli_output *out, const struct report_due *r)
+{
+    cli_row(out);
+    cli_text(out, "kind", r->kind);
+    cli_text(out, "domain", r->domain);
+    cli_time(out, "day", r->day_us);
+    cli_time(out, "due", r->due_us);
+    cli_time(out, "sent", r->sent_us);
+    cli_number(out, "attempts", r->attempts);
+    cli_text(out, "note", r->note);
+}
+
+static int due(struct cli *c, struct error *err)
+{
+    struct cli_output *out = cli_output_new(c->arena, c->is_json);
+    struct str domain = arena_lower(c->arena, cli_value(c, OPTION_DOMAIN));
+    struct report_due *v;
+    size_t count;
+
+    if (report_store_list_due(c->arena, cli_value(c, OPTION_KIND), domain, &v, &count, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count; i++)
+        add_due(out, &v[i]);
+    cli_print_list(out);
+    return 0;
+}
+
+static int send(struct cli *c, struct error *err)
+{
+    struct cli_output *out = cli_output_new(c->arena, c->is_json);
+    struct str domain = arena_lower(c->arena, cli_value(c, OPTION_DOMAIN));
+    int64_t count;
+    int rc;
+
+    bus_start();
+    rc = report_store_ask(domain, &count, err);
+    bus_stop();
+    if (rc < 0)
+        return -1;
+    cli_row(out);
+    cli_number(out, "reports", count);
+    cli_print_done(out,
+                   "%lld reports of days that are over are sent now: see \"merpati report due\"",
+                   (long long)count);
+    return 0;
+}
+
 const struct cli_command cli_report_commands[] = {
     {"list", "", 0, 0, TAKES(KIND) | TAKES(DOMAIN), check_kind, list, false,
      "received DMARC, TLS and feedback reports, the newest first; --kind dmarc, tls or feedback"},
     {"show", "ID", 1, 1, 0, read_id, show, false, "one report, line by line"},
+    {"sources", "", 0, 0, TAKES(KIND) | TAKES(DOMAIN) | TAKES(SINCE), check_sources,
+     cli_report_sources, false,
+     "what the reports of the last 30 days say of each sender and server, failures first, and what "
+     "to do"},
+    {"due", "", 0, 0, TAKES(KIND) | TAKES(DOMAIN), check_kind, due, false,
+     "reports to other domains: when they are sent, and what became of them"},
+    {"send", "", 0, 0, TAKES(DOMAIN), NULL, send, false,
+     "send those of days that are over now, not at their time"},
     {0},
 };

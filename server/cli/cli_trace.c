@@ -31,8 +31,7 @@ static bool parse_age(struct str text, int64_t *unix_us)
     return false;
 }
 
-/* An age, a day ("2026-11-23") or a moment ("2026-11-23T10:00:00Z"). */
-static int parse_time(struct cli *c, enum cli_option option, int64_t *unix_us, struct error *err)
+int cli_parse_time(struct cli *c, enum cli_option option, int64_t *unix_us, struct error *err)
 {
     struct str text = cli_value(c, option);
 
@@ -81,8 +80,8 @@ static int prepare(struct cli *c, struct error *err)
         return -1;
     if (cli_has(c, OPTION_BEFORE) && parse_id(cli_value(c, OPTION_BEFORE), &q->before_id, err) < 0)
         return -1;
-    if (parse_limit(c, q, err) < 0 || parse_time(c, OPTION_SINCE, &q->since_us, err) < 0 ||
-        parse_time(c, OPTION_UNTIL, &q->until_us, err) < 0)
+    if (parse_limit(c, q, err) < 0 || cli_parse_time(c, OPTION_SINCE, &q->since_us, err) < 0 ||
+        cli_parse_time(c, OPTION_UNTIL, &q->until_us, err) < 0)
         return -1;
     if (c->arg_count == 0 && !cli_has(c, OPTION_ID) && !cli_has(c, OPTION_ACCOUNT) &&
         q->sender.n + q->recipient.n + q->subject.n + q->message_id.n == 0 && q->since_us == 0 &&

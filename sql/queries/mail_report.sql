@@ -120,8 +120,25 @@ SELECT report_id, kind, received_at, organization, external_id, domain, begin_at
 -- name: report_received_rows :many
 SELECT n, source, subject, outcome, is_pass, count, detail
   FROM report_received_row WHERE report_id = $1
- ORDER BY n
+ ORDER BY is_pass, count DESC, n
  LIMIT $2::integer;
+
+-- name: report_sources :many
+-- What all reports since $3 together say of each source; the one with most failures first. Outcome and detail are those of its
+-- largest failing line, or else of its largest.
+SELECT r.kind, r.domain, w.source,
+       least(coalesce(sum(w.count) FILTER (WHERE w.is_pass), 0), 9223372036854775807)::bigint AS passed,
+       least(coalesce(sum(w.count) FILTER (WHERE NOT w.is_pass), 0), 9223372036854775807)::bigint AS failed,
+       count(DISTINCT r.organization) AS reporters, max(r.end_at) AS last_at,
+       (array_agg(w.subject ORDER BY w.is_pass, w.count DESC, w.n))[1] AS subject,
+       (array_agg(w.outcome ORDER BY w.is_pass, w.count DESC, w.n))[1] AS outcome,
+       (array_agg(w.detail ORDER BY w.is_pass, w.count DESC, w.n))[1] AS detail
+  FROM report_received r JOIN report_received_row w USING (report_id)
+ WHERE ($1::text = '' OR r.kind = $1) AND ($2::text = '' OR r.domain = $2) AND r.received_at >= $3::timestamptz
+   AND w.source <> ''
+ GROUP BY r.kind, r.domain, w.source
+ ORDER BY failed DESC, passed DESC, r.kind, r.domain, w.source
+ LIMIT $4::integer;
 
 -- name: report_received_forget :exec
 DELETE FROM report_received

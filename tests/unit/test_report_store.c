@@ -1,6 +1,7 @@
 /* test_report_store.c - reports in the store: collected, claimed once, filled; received ones kept and shown. */
 #include "tests/unit/store_fixture.h"
 
+#include "mail/store/report_address.h"
 #include "mail/store/report_store.h"
 
 #define TODAY ((int32_t)(time_now_us() / 1000000 / 86400))
@@ -354,6 +355,95 @@ CASE(tls_and_feedback_reports_are_told_apart)
     assert_int_equal(list[1].failed, 2);
 }
 
+static void keep(const char *id, const char *ip, const char *dkim, int count)
+{
+    struct dmarc_report_record record = {.source_ip = str_c(ip),
+                                         .count = (uint64_t)count,
+                                         .disposition = STR("none"),
+                                         .dkim = str_c(dkim),
+                                         .spf = STR("fail"),
+                                         .header_from = STR("us.test")};
+    struct dmarc_report r = {.org_name = arena_printf(store_arena, "org %s", id),
+                             .report_id = str_c(id),
+                             .domain = STR("us.test"),
+                             .records = &record,
+                             .record_count = 1};
+
+    assert_int_equal(report_store_keep_dmarc(&r, NULL), 1);
+}
+
+CASE(sources_are_summed_over_reports_with_failures_first)
+{
+    struct report_source *v;
+    size_t count;
+
+    truncate_reports();
+    keep("1", "192.0.2.1", "pass", 900);
+    keep("2", "192.0.2.1", "fail", 2);
+    keep("3", "192.0.2.2", "fail", 50);
+    keep("4", "192.0.2.2", "fail", 7);
+    keep("5", "192.0.2.3", "pass", 1000);
+    assert_done(
+        report_store_sources(store_arena, STR("dmarc"), STR("us.test"), 0, &v, &count, &err));
+    assert_int_equal(count, 3);
+    assert_str(v[0].source, STR("192.0.2.2"));
+    assert_int_equal(v[0].failed, 57);
+    assert_int_equal(v[0].reporters, 2);
+    assert_str(v[1].source, STR("192.0.2.1"));
+    assert_int_equal(v[1].passed, 900);
+    assert_int_equal(v[1].failed, 2);
+    assert_str(v[2].source, STR("192.0.2.3"));
+    assert_done(report_store_sources(store_arena, STR("tls"), STR(""), 0, &v, &count, &err));
+    assert_int_equal(count, 0);
+}
+
+CASE(counts_that_no_number_holds_are_the_largest_one)
+{
+    struct report_source *v;
+    size_t count;
+
+    truncate_reports();
+    for (int i = 0; i < 3; i++) {
+        char id[2] = {(char)('a' + i), '\0'};
+        struct dmarc_report_record record = {.source_ip = STR("192.0.2.1"),
+                                             .count = INT64_MAX,
+                                             .dkim = STR("fail"),
+                                             .spf = STR("fail")};
+        struct dmarc_report r = {.org_name = str_c(id),
+                                 .report_id = str_c(id),
+                                 .domain = STR("us.test"),
+                                 .records = &record,
+                                 .record_count = 1};
+
+        assert_int_equal(report_store_keep_dmarc(&r, NULL), 1);
+    }
+    assert_done(report_store_sources(store_arena, STR(""), STR(""), 0, &v, &count, &err));
+    assert_int_equal(count, 1);
+    assert_true(v[0].failed == INT64_MAX);
+}
+
+CASE(addresses_for_reports_are_known_in_any_spelling_and_with_details)
+{
+    config.recipient_delimiter = "+";
+    config.report_addresses = "dmarc-reports, tls-reports";
+    assert_true(report_address_is(STR("dmarc-reports")));
+    assert_true(report_address_is(STR("TLS-Reports+us.test")));
+    assert_true(report_address_is(STR("postmaster")));
+    assert_true(report_address_is(STR("Abuse")));
+    assert_false(report_address_is(STR("reports")));
+    assert_false(report_address_is(STR("")));
+    config.report_addresses = "";
+    assert_false(report_address_is(STR("dmarc-reports")));
+    assert_false(report_address_is(STR("")));
+}
+
+CASE(mail_without_a_report_passes_a_report_address)
+{
+    truncate_reports();
+    assert_done(report_address_keep(STR("From: a@b.test\r\n\r\nhello\r\n"), &err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM report_received"), 0);
+}
+
 CASE(the_fiber_writes_what_was_collected_when_it_stops)
 {
     truncate_reports();
@@ -378,6 +468,10 @@ int main(void)
         cmocka_unit_test(what_is_too_much_is_left_out),
         cmocka_unit_test(a_received_report_is_kept_once_and_shown),
         cmocka_unit_test(tls_and_feedback_reports_are_told_apart),
+        cmocka_unit_test(sources_are_summed_over_reports_with_failures_first),
+        cmocka_unit_test(counts_that_no_number_holds_are_the_largest_one),
+        cmocka_unit_test(addresses_for_reports_are_known_in_any_spelling_and_with_details),
+        cmocka_unit_test(mail_without_a_report_passes_a_report_address),
         cmocka_unit_test(the_fiber_writes_what_was_collected_when_it_stops),
     };
 
