@@ -17,16 +17,19 @@
 #include "server/run/dns.h"
 #include "server/run/loop.h"
 
-#define RING_AGE_MS        (60 * 1000)
-#define RINGS_MAX          4096
-#define KEYS_PER_RING_MAX  4
-#define ROUND_INTERVAL_MS  (3600 * 1000)
-#define ROUND_ROWS         500
-#define RETIRED_KEEP_US    (INT64_C(21) * 86400 * 1000000) /* longer than any queue holds mail */
+#define RING_AGE_MS       (60 * 1000)
+#define RINGS_MAX         4096
+#define KEYS_PER_RING_MAX 4
+#define ROUND_INTERVAL_MS (3600 * 1000)
+#define ROUND_ROWS        500
+#define RETIRED_KEEP_US                                                                            \
+    (INT64_C(16) * 86400 * 1000000) /* beyond the time that our queue holds mail */
 #define SELECTOR_TRIES_MAX 100
+#define SELECTOR_SIZE_MAX  100
+#define LABEL_SIZE_MAX     63
 
 struct dkim_ring {
-    unsigned uses;                     /* the map's is one of them */
+    unsigned uses; /* the map's is one of them */
     int64_t loaded_ms;
     struct str domain;
     struct {
@@ -34,10 +37,10 @@ struct dkim_ring {
         struct str selector;
     } v[KEYS_PER_RING_MAX];
     size_t n;
-    char text[];                       /* domain and selectors */
+    char text[]; /* domain and selectors */
 };
 
-static struct map *rings;              /* by domain */
+static struct map *rings; /* by domain */
 static struct {
     struct fiber *fiber;
     struct wait_queue ended;
@@ -80,7 +83,8 @@ static void ring_add(struct dkim_ring *r, size_t *used, const struct dkim_key_ro
     struct dkim_key *key = dkim_key_new(row->pem, &err);
 
     if (key == NULL) {
-        log_warn(NULL, "dkim_key_unusable", KV("domain", row->domain), KV("selector", row->selector), KV_ERR(&err));
+        log_warn(NULL, "dkim_key_unusable", KV("domain", row->domain),
+                 KV("selector", row->selector), KV_ERR(&err));
         return;
     }
     r->v[r->n].selector = ring_keep(r, used, row->selector);
@@ -105,14 +109,17 @@ static struct dkim_ring *ring_new(struct str domain, const struct dkim_key_row *
 }
 
 /* A domain that is not ours has an empty ring, so that it is not asked for each time. */
-static int read_rows(struct arena *a, struct str domain, struct dkim_key_row **rows, size_t *count, struct error *err)
+static int read_rows(struct arena *a, struct str domain, struct dkim_key_row **rows, size_t *count,
+                     struct error *err)
 {
     struct error cause = {0};
 
     if (dkim_key_store_of(a, domain, rows, count, &cause) == 0) {
         if (*count > 0 || !config.dkim_make_keys)
             return 0;
-        return dkim_ring_make_first(domain, err) < 0 ? -1 : dkim_key_store_of(a, domain, rows, count, err);
+        return dkim_ring_make_first(domain, err) < 0
+                   ? -1
+                   : dkim_key_store_of(a, domain, rows, count, err);
     }
     *count = 0;
     return cause.kind == ERR_NOT_FOUND ? 0 : fail(err, cause.kind, "%s", cause.text);
@@ -167,98 +174,13 @@ void dkim_ring_release(struct dkim_signers *signers)
     *signers = (struct dkim_signers){0};
 }
 
-/* ---- new keys --------------------------------------------------------------------------------------- */
+/* ---- records in DNS --------------------------------------------------------------------------------- */
 
-/* "r20261123", and "r20261123a", ... when that day had one already. */
-static struct str selector_name(struct arena *a, enum dkim_algorithm algorithm, int attempt)
+int dkim_ring_look(struct arena *a, const struct dkim_key_row *row, bool *is_published,
+                   struct error *err)
 {
-    int year, month, day;
-
-    civil_from_days(time_now_us() / 1000000 / 86400, &year, &month, &day);
-    return attempt == 0 ? arena_printf(a, "%c%04d%02d%02d", algorithm == DKIM_RSA_SHA256 ? 'r' : 'e', year, month, day)
-                        : arena_printf(a, "%c%04d%02d%02d-%d", algorithm == DKIM_RSA_SHA256 ? 'r' : 'e', year, month,
-                                       day, attempt + 1);
-}
-
-static bool has_selector(const struct dkim_key_row *rows, size_t count, struct str selector)
-{
-    for (size_t i = 0; i < count; i++)
-        if (str_eq(rows[i].selector, selector))
-            return true;
-    return false;
-}
-
-static int make_key(struct arena *a, struct str domain, enum dkim_algorithm algorithm, enum dkim_key_state state,
-                    struct str *selector, struct error *err)
-{
-    struct dkim_key_row row = {.domain = domain, .state = state}, *rows;
-    struct dkim_key *key;
-    size_t count;
-
-    if (dkim_key_store_of(a, domain, &rows, &count, err) < 0)
-        return -1;
-    row.algorithm = str_c(dkim_algorithm_name(algorithm));
-    row.selector = selector_name(a, algorithm, 0);
-    for (int i = 1; i < SELECTOR_TRIES_MAX && has_selector(rows, count, row.selector); i++)
-        row.selector = selector_name(a, algorithm, i);
-    key = dkim_key_make(algorithm, err);
-    if (key == NULL)
-        return -1;
-    row.pem = dkim_key_pem(a, key);
-    dkim_key_free(&key);
-    if (dkim_key_store_add(&row, err) < 0)
-        return -1;
-    log_info(NULL, "dkim_key_made", KV("domain", domain), KV("selector", row.selector),
-             KV("state", dkim_key_state_name(state)));
-    if (selector != NULL)
-        *selector = row.selector;
-    return 0;
-}
-
-static bool has_active(const struct dkim_key_row *rows, size_t count, enum dkim_algorithm algorithm)
-{
-    for (size_t i = 0; i < count; i++)
-        if (rows[i].state == DKIM_KEY_ACTIVE && str_eq(rows[i].algorithm, str_c(dkim_algorithm_name(algorithm))))
-            return true;
-    return false;
-}
-
-/* Another host may have made the same key meanwhile: then it is there, which is all that was wanted. */
-static int make_first_of(struct arena *a, struct str domain, enum dkim_algorithm algorithm, struct error *err)
-{
-    struct error cause = {0};
-
-    if (make_key(a, domain, algorithm, DKIM_KEY_ACTIVE, NULL, &cause) == 0 || cause.kind == ERR_EXISTS)
-        return 0;
-    return fail(err, cause.kind, "%s", cause.text);
-}
-
-int dkim_ring_make_first(struct str domain, struct error *err)
-{
-    static const enum dkim_algorithm wanted[] = {DKIM_RSA_SHA256, DKIM_ED25519_SHA256};
-    struct arena *a = arena_new();
-    struct dkim_key_row *rows;
-    size_t count;
-    int rc = dkim_key_store_of(a, domain, &rows, &count, err);
-
-    for (size_t i = 0; rc == 0 && i < sizeof wanted / sizeof *wanted; i++)
-        if (!has_active(rows, count, wanted[i]))
-            rc = make_first_of(a, domain, wanted[i], err);
-    arena_free(&a);
-    return rc;
-}
-
-int dkim_ring_make_next(struct arena *a, struct str domain, enum dkim_algorithm algorithm, struct str *selector,
-                        struct error *err)
-{
-    return make_key(a, domain, algorithm, DKIM_KEY_NEW, selector, err);
-}
-
-/* ---- the round --------------------------------------------------------------------------------------- */
-
-int dkim_ring_look(struct arena *a, const struct dkim_key_row *row, bool *is_published, struct error *err)
-{
-    struct str name = arena_printf(a, "%.*s._domainkey.%.*s", STR_ARG(row->selector), STR_ARG(row->domain));
+    struct str name =
+        arena_printf(a, "%.*s._domainkey.%.*s", STR_ARG(row->selector), STR_ARG(row->domain));
     struct dkim_key *key = dkim_key_new(row->pem, err);
     struct dns_answer answer;
     struct str *texts;
@@ -275,22 +197,200 @@ int dkim_ring_look(struct arena *a, const struct dkim_key_row *row, bool *is_pub
     return rc < 0 ? -1 : dkim_key_store_set_seen(row->domain, row->selector, *is_published, err);
 }
 
-static void look_and_activate(struct arena *a, const struct dkim_key_row *row)
+/* True when it signs now. */
+static bool look_and_activate(struct arena *a, const struct dkim_key_row *row)
 {
     struct error err = {0};
     bool is_published;
 
     if (dkim_ring_look(a, row, &is_published, &err) < 0 || !is_published)
-        return;
-    if (dkim_key_store_activate(row->domain, row->selector, &err) == 0)
-        log_info(NULL, "dkim_key_active", KV("domain", row->domain), KV("selector", row->selector));
-    else
+        return false;
+    if (dkim_key_store_activate(row->domain, row->selector, &err) < 0) {
         log_warn(NULL, "dkim_key_not_activated", KV("domain", row->domain), KV_ERR(&err));
+        return false;
+    }
+    log_info(NULL, "dkim_key_active", KV("domain", row->domain), KV("selector", row->selector));
+    return true;
 }
+
+/* ---- new keys --------------------------------------------------------------------------------------- */
+
+/* "r20261123", and "r20261123-2", ... when that day had one already. */
+static struct str selector_name(struct arena *a, enum dkim_algorithm algorithm, int attempt)
+{
+    int year, month, day;
+
+    civil_from_days(time_now_us() / 1000000 / 86400, &year, &month, &day);
+    return attempt == 0
+               ? arena_printf(a, "%c%04d%02d%02d", algorithm == DKIM_RSA_SHA256 ? 'r' : 'e', year,
+                              month, day)
+               : arena_printf(a, "%c%04d%02d%02d-%d", algorithm == DKIM_RSA_SHA256 ? 'r' : 'e',
+                              year, month, day, attempt + 1);
+}
+
+static bool has_selector(const struct dkim_key_row *rows, size_t count, struct str selector)
+{
+    for (size_t i = 0; i < count; i++)
+        if (str_eq(rows[i].selector, selector))
+            return true;
+    return false;
+}
+
+static int draw_key(struct arena *a, enum dkim_algorithm algorithm, struct dkim_key_row *row,
+                    struct error *err)
+{
+    struct dkim_key *key = dkim_key_make(algorithm, err);
+
+    if (key == NULL)
+        return -1;
+    row->algorithm = str_c(dkim_algorithm_name(algorithm));
+    row->pem = dkim_key_pem(a, key);
+    dkim_key_free(&key);
+    return 0;
+}
+
+static void log_made(const struct dkim_key_row *row)
+{
+    log_info(NULL, "dkim_key_made", KV("domain", row->domain), KV("selector", row->selector),
+             KV("state", dkim_key_state_name(row->state)));
+}
+
+/* Another host may have made keys meanwhile: then they are there, which is all that was wanted. */
+static int make_both(struct arena *a, struct str domain, struct error *err)
+{
+    struct dkim_key_row rows[2];
+
+    for (int i = 0; i < 2; i++) {
+        enum dkim_algorithm algorithm = i == 0 ? DKIM_RSA_SHA256 : DKIM_ED25519_SHA256;
+
+        rows[i] = (struct dkim_key_row){
+            .domain = domain, .selector = selector_name(a, algorithm, 0), .state = DKIM_KEY_ACTIVE};
+        if (draw_key(a, algorithm, &rows[i], err) < 0)
+            return -1;
+    }
+    if (dkim_key_store_add_first(rows, err) < 0)
+        return -1;
+    log_made(&rows[0]);
+    log_made(&rows[1]);
+    return 0;
+}
+
+/* A domain with keys of any state is left alone: who imported one, or retired one, has a reason. */
+int dkim_ring_make_first(struct str domain, struct error *err)
+{
+    struct arena *a = arena_new();
+    struct dkim_key_row *rows;
+    size_t count;
+    int rc = dkim_key_store_of(a, domain, &rows, &count, err);
+
+    if (rc == 0 && count == 0)
+        rc = make_both(a, domain, err);
+    arena_free(&a);
+    return rc;
+}
+
+static int refuse_second_new(const struct dkim_key_row *rows, size_t count, struct str algorithm,
+                             struct error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].state == DKIM_KEY_NEW && str_eq(rows[i].algorithm, algorithm))
+            return fail(err, ERR_EXISTS,
+                        "%.*s has a new %.*s key, %.*s, already: publish it, or remove it first",
+                        STR_ARG(rows[i].domain), STR_ARG(algorithm), STR_ARG(rows[i].selector));
+    return 0;
+}
+
+int dkim_ring_make_next(struct arena *a, struct str domain, enum dkim_algorithm algorithm,
+                        struct str *selector, struct error *err)
+{
+    struct dkim_key_row row = {.domain = domain, .state = DKIM_KEY_NEW}, *rows;
+    size_t count;
+
+    if (dkim_key_store_of(a, domain, &rows, &count, err) < 0 ||
+        refuse_second_new(rows, count, str_c(dkim_algorithm_name(algorithm)), err) < 0)
+        return -1;
+    row.selector = selector_name(a, algorithm, 0);
+    for (int i = 1; i < SELECTOR_TRIES_MAX && has_selector(rows, count, row.selector); i++)
+        row.selector = selector_name(a, algorithm, i);
+    if (draw_key(a, algorithm, &row, err) < 0 || dkim_key_store_add(&row, err) < 0)
+        return -1;
+    log_made(&row);
+    if (selector != NULL)
+        *selector = row.selector;
+    return 0;
+}
+
+static bool is_selector_label(struct str label)
+{
+    for (size_t i = 0; i < label.n; i++) {
+        char c = ascii_lower(label.p[i]);
+
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_')
+            return false;
+    }
+    return label.n > 0 && label.n <= LABEL_SIZE_MAX;
+}
+
+static int check_selector(struct str selector, struct error *err)
+{
+    struct str rest = selector, label;
+    bool more = true;
+
+    if (selector.n > SELECTOR_SIZE_MAX)
+        return fail(err, ERR_SYNTAX, "the selector is longer than %d characters",
+                    SELECTOR_SIZE_MAX);
+    while (more) {
+        more = str_cut(rest, '.', &label, &rest);
+        if (!is_selector_label(label))
+            return fail(
+                err, ERR_SYNTAX,
+                "\"%.*s\" is no selector: write letters, digits and hyphens, as \"mail2026\"",
+                STR_ARG(str_head(selector, 80)));
+    }
+    return 0;
+}
+
+static int refuse_taken(const struct dkim_key_row *rows, size_t count,
+                        const struct dkim_key_row *row, struct error *err)
+{
+    if (has_selector(rows, count, row->selector))
+        return fail(err, ERR_EXISTS, "%.*s has a key %.*s already", STR_ARG(row->domain),
+                    STR_ARG(row->selector));
+    return refuse_second_new(rows, count, row->algorithm, err);
+}
+
+int dkim_ring_import(struct arena *a, struct str domain, struct str selector, struct str pem,
+                     bool *is_active, struct error *err)
+{
+    struct dkim_key_row row = {.domain = domain,
+                               .selector = arena_lower(a, selector),
+                               .state = DKIM_KEY_NEW},
+                        *rows;
+    struct dkim_key *key;
+    size_t count;
+
+    *is_active = false;
+    if (check_selector(selector, err) < 0 || dkim_key_store_of(a, domain, &rows, &count, err) < 0)
+        return -1;
+    key = dkim_key_new(pem, err);
+    if (key == NULL)
+        return -1;
+    row.algorithm = str_c(dkim_algorithm_name(dkim_key_algorithm(key)));
+    row.pem = dkim_key_pem(a, key);
+    dkim_key_free(&key);
+    if (refuse_taken(rows, count, &row, err) < 0 || dkim_key_store_add(&row, err) < 0)
+        return -1;
+    log_made(&row);
+    *is_active = look_and_activate(a, &row);
+    return 0;
+}
+
+/* ---- the round --------------------------------------------------------------------------------------- */
 
 static bool is_due(const struct dkim_key_row *row, const struct dkim_key_row *rows, size_t count)
 {
-    if (config.dkim_rotate_interval == 0 || time_now_us() - row->changed_us < config.dkim_rotate_interval * 1000)
+    if (config.dkim_rotate_interval == 0 ||
+        time_now_us() - row->changed_us < config.dkim_rotate_interval * 1000)
         return false;
     for (size_t i = 0; i < count; i++)
         if (rows[i].state == DKIM_KEY_NEW && str_eq(rows[i].algorithm, row->algorithm) &&
@@ -314,13 +414,14 @@ static void renew(struct arena *a, const struct dkim_key_row *row)
         log_warn(NULL, "dkim_key_not_made", KV("domain", row->domain), KV_ERR(&err));
 }
 
-static void tend(struct arena *a, const struct dkim_key_row *row, const struct dkim_key_row *rows, size_t count)
+static void tend(struct arena *a, const struct dkim_key_row *row, const struct dkim_key_row *rows,
+                 size_t count)
 {
     struct error err = {0};
 
     if (str_empty(row->selector)) {
-        if (config.dkim_make_keys)
-            dkim_ring_make_first(row->domain, &err);
+        if (config.dkim_make_keys && dkim_ring_make_first(row->domain, &err) < 0)
+            log_warn(NULL, "dkim_key_not_made", KV("domain", row->domain), KV_ERR(&err));
         return;
     }
     switch (row->state) {
@@ -332,7 +433,7 @@ static void tend(struct arena *a, const struct dkim_key_row *row, const struct d
             renew(a, row);
         break;
     case DKIM_KEY_RETIRED:
-        if (time_now_us() - row->changed_us > RETIRED_KEEP_US)
+        if (time_now_us() - row->changed_us > RETIRED_KEEP_US + config.queue_lifetime * 1000)
             dkim_key_store_remove(row->domain, row->selector, &err);
         break;
     }
@@ -365,7 +466,7 @@ int dkim_ring_rotate(struct error *err)
         if (rc < 0 || count == 0)
             break;
         whole = whole_domains(rows, count);
-        for (size_t i = 0; i < whole; i++)
+        for (size_t i = 0; i < whole && !fiber_cancelled(); i++)
             tend(a, &rows[i], rows, count);
         snprintf(after, sizeof after, "%.*s", STR_ARG(rows[whole - 1].domain));
         arena_reset(a);

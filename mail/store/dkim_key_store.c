@@ -19,7 +19,8 @@ static enum dkim_key_state state_of(struct str name)
     return DKIM_KEY_RETIRED;
 }
 
-static void read_row(struct arena *a, const struct pg_rows *rows, size_t i, struct dkim_key_row *out)
+static void read_row(struct arena *a, const struct pg_rows *rows, size_t i,
+                     struct dkim_key_row *out)
 {
     *out = (struct dkim_key_row){
         .domain = arena_str(a, pg_get_str(rows, i, "name")),
@@ -36,7 +37,8 @@ static void read_row(struct arena *a, const struct pg_rows *rows, size_t i, stru
         out->seen_us = pg_get_time_us(rows, i, "seen_at");
 }
 
-static void read_rows(struct arena *a, struct pg_rows *rows, struct dkim_key_row **out, size_t *count)
+static void read_rows(struct arena *a, struct pg_rows *rows, struct dkim_key_row **out,
+                      size_t *count)
 {
     *count = rows->count;
     *out = ARENA_ARRAY(a, rows->count, struct dkim_key_row);
@@ -62,12 +64,13 @@ int dkim_key_store_of(struct arena *a, struct str domain, struct dkim_key_row **
     return 0;
 }
 
-int dkim_key_store_list(struct arena *a, struct str after, size_t count_max, struct dkim_key_row **out,
-                        size_t *count, struct error *err)
+int dkim_key_store_list(struct arena *a, struct str after, size_t count_max,
+                        struct dkim_key_row **out, size_t *count, struct error *err)
 {
     struct pg_rows rows;
 
-    if (pg_run(pg_pool(), &sql_dkim_keys_all, PG_ARGS(pg_text(after), pg_i64((int64_t)count_max)), &rows, err) < 0)
+    if (pg_run(pg_pool(), &sql_dkim_keys_all, PG_ARGS(pg_text(after), pg_i64((int64_t)count_max)),
+               &rows, err) < 0)
         return -1;
     read_rows(a, &rows, out, count);
     return 0;
@@ -95,10 +98,27 @@ int dkim_key_store_add(const struct dkim_key_row *row, struct error *err)
                   ERR_EXISTS, "there is such a key already", err);
 }
 
+int dkim_key_store_add_first(const struct dkim_key_row rows[2], struct error *err)
+{
+    struct str active = str_c(dkim_key_state_name(DKIM_KEY_ACTIVE));
+
+    return pg_run_batch(
+        pg_pool(),
+        (struct pg_call[]){
+            {&sql_dkim_key_insert,
+             PG_ARGS(pg_text(rows[0].domain), pg_text(rows[0].selector), pg_text(rows[0].algorithm),
+                     pg_text(active), pg_text(rows[0].pem))},
+            {&sql_dkim_key_insert,
+             PG_ARGS(pg_text(rows[1].domain), pg_text(rows[1].selector), pg_text(rows[1].algorithm),
+                     pg_text(active), pg_text(rows[1].pem))},
+        },
+        2, NULL, err);
+}
+
 int dkim_key_store_set_seen(struct str domain, struct str selector, bool is_seen, struct error *err)
 {
-    return pg_run(pg_pool(), &sql_dkim_key_seen, PG_ARGS(pg_text(domain), pg_text(selector), pg_bool(is_seen)),
-                  NULL, err);
+    return pg_run(pg_pool(), &sql_dkim_key_seen,
+                  PG_ARGS(pg_text(domain), pg_text(selector), pg_bool(is_seen)), NULL, err);
 }
 
 int dkim_key_store_activate(struct str domain, struct str selector, struct error *err)

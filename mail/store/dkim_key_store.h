@@ -27,9 +27,11 @@ PARKS int dkim_key_store_of(struct arena *a, struct str domain, struct dkim_key_
 /* Of the domains after `after` by name, so many rows at most; a domain without keys is a row with an empty selector. */
 PARKS int dkim_key_store_list(struct arena *a, struct str after, size_t count_max, struct dkim_key_row **out, size_t *count,
                               struct error *err);
-/* ERR_EXISTS when the selector is taken, or another key of its algorithm is in this state. */
+/* ERR_EXISTS when the selector is taken, another key of its algorithm is in this state, or the domain is not ours. */
 PARKS int dkim_key_store_add(const struct dkim_key_row *row, struct error *err);
 PARKS int dkim_key_store_set_seen(struct str domain, struct str selector, bool is_seen, struct error *err);
+/* Both or neither are there afterwards: a domain's first keys, of two algorithms. What another host has made meanwhile stays. */
+PARKS int dkim_key_store_add_first(const struct dkim_key_row rows[2], struct error *err);
 /* The active one of its algorithm becomes retired. ERR_NOT_FOUND. */
 PARKS int dkim_key_store_activate(struct str domain, struct str selector, struct error *err);
 PARKS int dkim_key_store_retire(struct str domain, struct str selector, struct error *err);

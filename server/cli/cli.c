@@ -83,8 +83,7 @@ static const struct {
     {"alias", cli_alias_commands},   {"group", cli_group_commands},
     {"room", cli_room_commands},     {"config", cli_config_commands},
     {"trace", cli_trace_commands},   {"dkim", cli_dkim_commands},
-    {"report", cli_report_commands},
-    {"queue", cli_queue_commands},   {"trace", cli_trace_commands},
+    {"report", cli_report_commands}, {"queue", cli_queue_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 

@@ -19,7 +19,9 @@ static int read_keys(struct cli *c, struct dkim_key_row **rows, size_t *count, s
 
     if (c->arg_count == 0)
         return dkim_key_store_list(c->arena, STR(""), ROWS_MAX, rows, count, err);
-    return domain_argument(c, &domain, err) < 0 ? -1 : dkim_key_store_of(c->arena, domain, rows, count, err);
+    return domain_argument(c, &domain, err) < 0
+               ? -1
+               : dkim_key_store_of(c->arena, domain, rows, count, err);
 }
 
 static void print_key(struct cli_output *out, const struct dkim_key_row *row)
@@ -50,7 +52,8 @@ static int list(struct cli *c, struct error *err)
 
 /* ---- records ---------------------------------------------------------------------------------------- */
 
-static int print_record(struct cli *c, struct cli_output *out, const struct dkim_key_row *row, struct error *err)
+static int print_record(struct cli *c, struct cli_output *out, const struct dkim_key_row *row,
+                        struct error *err)
 {
     struct dkim_key *key = dkim_key_new(row->pem, err);
 
@@ -58,17 +61,20 @@ static int print_record(struct cli *c, struct cli_output *out, const struct dkim
         return -1;
     if (c->is_json) {
         print_key(out, row);
-        cli_text(out, "name", arena_printf(c->arena, "%.*s._domainkey.%.*s", STR_ARG(row->selector), STR_ARG(row->domain)));
+        cli_text(out, "name",
+                 arena_printf(c->arena, "%.*s._domainkey.%.*s", STR_ARG(row->selector),
+                              STR_ARG(row->domain)));
         cli_text(out, "record", dkim_key_record(c->arena, key));
     } else {
         struct str line = dkim_key_zone_line(c->arena, key, row->selector, row->domain);
-        printf("; %s, %.*s\n%.*s\n", dkim_key_state_name(row->state), STR_ARG(row->algorithm), STR_ARG(line));
+        printf("; %s, %.*s\n%.*s\n", dkim_key_state_name(row->state), STR_ARG(row->algorithm),
+               STR_ARG(line));
     }
     dkim_key_free(&key);
     return 0;
 }
 
-/* What is to be published: all but what has served its time. */
+/* What is to be published: retired keys too, as long as mail that they signed may be under way. */
 static int show(struct cli *c, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
@@ -130,8 +136,10 @@ static int make_next(struct cli *c, struct error *err)
     cli_row(out);
     cli_text(out, "domain", domain);
     cli_text(out, "selector", selector);
-    cli_print_done(out, "Made the key %.*s. Publish its record (merpati dkim show %.*s); it signs as soon as DNS has it.",
-                   STR_ARG(selector), STR_ARG(domain));
+    cli_print_done(
+        out,
+        "Made the key %.*s. Publish its record (merpati dkim show %.*s); it signs when DNS has it.",
+        STR_ARG(selector), STR_ARG(domain));
     return 0;
 }
 
@@ -148,40 +156,43 @@ static int prepare_import(struct cli *c, struct error *err)
 static int import(struct cli *c, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
-    struct dkim_key_row row = {.selector = arena_lower(c->arena, c->args[1]), .state = DKIM_KEY_NEW};
-    struct dkim_key *key = dkim_key_new(*(struct str *)c->prepared, err);
+    struct str domain, selector = arena_lower(c->arena, c->args[1]);
+    bool is_active;
 
-    if (key == NULL)
-        return -1;
-    row.algorithm = str_c(dkim_algorithm_name(dkim_key_algorithm(key)));
-    row.pem = dkim_key_pem(c->arena, key);
-    dkim_key_free(&key);
-    if (domain_argument(c, &row.domain, err) < 0 || dkim_key_store_add(&row, err) < 0)
+    if (domain_argument(c, &domain, err) < 0 ||
+        dkim_ring_import(c->arena, domain, selector, *(struct str *)c->prepared, &is_active, err) <
+            0)
         return -1;
     cli_row(out);
-    cli_text(out, "selector", row.selector);
-    cli_print_done(out, "Took over the key %.*s. It signs as soon as DNS has its record.", STR_ARG(row.selector));
+    cli_text(out, "selector", selector);
+    cli_flag(out, "active", is_active);
+    cli_print_done(out,
+                   is_active ? "Took over the key %.*s. It signs from now on (within a minute)."
+                             : "Took over the key %.*s. It signs when DNS has its record.",
+                   STR_ARG(selector));
     return 0;
 }
 
 /* One of the changes of state: a verb and what came of it. */
-static int change(struct cli *c, int (*run)(struct str domain, struct str selector, struct error *err),
+static int change(struct cli *c,
+                  int (*run)(struct str domain, struct str selector, struct error *err),
                   const char *done, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
-    struct str domain;
+    struct str domain, selector = arena_lower(c->arena, c->args[1]);
 
-    if (domain_argument(c, &domain, err) < 0 || run(domain, c->args[1], err) < 0)
+    if (domain_argument(c, &domain, err) < 0 || run(domain, selector, err) < 0)
         return -1;
     cli_row(out);
-    cli_text(out, "selector", c->args[1]);
-    cli_print_done(out, "%s %.*s.", done, STR_ARG(c->args[1]));
+    cli_text(out, "selector", selector);
+    cli_print_done(out, "%s %.*s.", done, STR_ARG(selector));
     return 0;
 }
 
 static int activate(struct cli *c, struct error *err)
 {
-    return change(c, dkim_key_store_activate, "From now on (within a minute) mail is signed with", err);
+    return change(c, dkim_key_store_activate, "From now on (within a minute) mail is signed with",
+                  err);
 }
 
 static int retire(struct cli *c, struct error *err)
@@ -195,14 +206,18 @@ static int remove_key(struct cli *c, struct error *err)
 }
 
 const struct cli_command cli_dkim_commands[] = {
-    {"show", "DOMAIN", 1, 1, 0, NULL, show, false, "the records to publish in DNS; makes the first keys"},
+    {"show", "DOMAIN", 1, 1, 0, NULL, show, false,
+     "the records to publish in DNS; makes the first keys"},
     {"list", "[DOMAIN]", 0, 1, 0, NULL, list, false, "keys and their states"},
     {"check", "[DOMAIN]", 0, 1, 0, NULL, check, false, "which of their records DNS has"},
     {"new", "DOMAIN [rsa|ed25519]", 1, 2, 0, NULL, make_next, false,
      "make the next key; it takes over when its record is published"},
-    {"import", "DOMAIN SELECTOR FILE", 3, 3, 0, prepare_import, import, false, "take over a key (PEM; - is standard input)"},
-    {"activate", "DOMAIN SELECTOR", 2, 2, 0, NULL, activate, false, "sign with this key now, published or not"},
+    {"import", "DOMAIN SELECTOR FILE", 3, 3, 0, prepare_import, import, false,
+     "take over a key (PEM; - is standard input)"},
+    {"activate", "DOMAIN SELECTOR", 2, 2, 0, NULL, activate, false,
+     "sign with this key now, published or not"},
     {"retire", "DOMAIN SELECTOR", 2, 2, 0, NULL, retire, false, "sign with it no more"},
-    {"remove", "DOMAIN SELECTOR", 2, 2, 0, NULL, remove_key, false, "delete a key that does not sign"},
+    {"remove", "DOMAIN SELECTOR", 2, 2, 0, NULL, remove_key, false,
+     "delete a key that does not sign"},
     {0},
 };

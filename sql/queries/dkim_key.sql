@@ -31,12 +31,13 @@ UPDATE dkim_key SET state = 'retired', changed_at = now()
    AND algorithm = (SELECT algorithm FROM dkim_key JOIN domain USING (domain_id) WHERE name = $1 AND selector = $2);
 
 -- name: dkim_key_activate :maybe
-UPDATE dkim_key SET state = 'active', changed_at = now()
+-- One that signs already stays as old as it is: its age decides when the next one is made.
+UPDATE dkim_key SET state = 'active', changed_at = CASE state WHEN 'active' THEN changed_at ELSE now() END
  WHERE domain_id = (SELECT domain_id FROM domain WHERE name = $1) AND selector = $2
 RETURNING selector;
 
 -- name: dkim_key_retire :maybe
-UPDATE dkim_key SET state = 'retired', changed_at = now()
+UPDATE dkim_key SET state = 'retired', changed_at = CASE state WHEN 'retired' THEN changed_at ELSE now() END
  WHERE domain_id = (SELECT domain_id FROM domain WHERE name = $1) AND selector = $2
 RETURNING selector;
 
