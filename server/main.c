@@ -1,6 +1,7 @@
 /* main.c - the roof: wires the protocols to the runtime and starts `merpati serve`.
  *
  * The only file that includes everything. Other commands live in server/cli/. */
+#include <assert.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "mail/queue/remote.h"
 #include "mail/queue/report_sender.h"
 #include "mail/queue/route_hosts.h"
+#include "mail/queue/sts_host.h"
 #include "mail/smtp/smtp.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
@@ -45,6 +47,8 @@
 #include "server/run/loop.h"
 #include "server/run/supervisor.h"
 #include "server/run/tls.h"
+
+#define HTTP_ROUTES_MAX 100
 
 static const struct endpoint *endpoints(size_t *count)
 {
@@ -112,11 +116,36 @@ static int prepare(struct error *err)
     return wants_first_account ? first_account(err) : 0;
 }
 
+/* Of every room that answers by HTTP. */
+static const struct http_route *http_routes(size_t *count)
+{
+    static const struct {
+        const struct http_route *v;
+        const size_t *n;
+    } rooms[] = {
+        {http_builtin_routes, &http_builtin_route_count},
+        {sts_host_routes, &sts_host_route_count},
+    };
+    static struct http_route v[HTTP_ROUTES_MAX];
+    size_t n = 0;
+
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++)
+        for (size_t k = 0; k < *rooms[i].n; k++) {
+            assert(n < HTTP_ROUTES_MAX);
+            v[n++] = rooms[i].v[k];
+        }
+    *count = n;
+    return v;
+}
+
 static int worker_start(unsigned index, struct error *err)
 {
+    size_t route_count;
+    const struct http_route *routes = http_routes(&route_count);
+
     pg_pool_init(pg_conninfo(), (unsigned)config.database_connections);
     if (certificate_load(err) < 0 || bearer_jwt_start(err) < 0 || smtp_policy_start(err) < 0 || smtp_milter_start(err) < 0 ||
-        http_start(http_builtin_routes, http_builtin_route_count, err) < 0)
+        http_start(routes, route_count, err) < 0)
         return -1;
     bus_start();
     trace_start();
@@ -327,7 +356,8 @@ static int serve(int argc, char **argv)
         return status;
     if (log_parse_level(str_c(config.log_level), &level))
         log_set_level(level);
-    if (dns_check_settings(&err) < 0 || route_check_settings(&err) < 0) {
+    if (dns_check_settings(&err) < 0 || route_check_settings(&err) < 0 ||
+        sts_host_check_settings(&err) < 0) {
         fprintf(stderr, "merpati: %s\n", err.text);
         return 1;
     }
