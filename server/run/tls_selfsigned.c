@@ -1,8 +1,9 @@
 /* tls_selfsigned.c - a certificate for servers that were given none: our own CA and one leaf.
  *
  * The CA lives as long as the data directory, so that people import it once. The leaf is made
- * again whenever it would not do any more. Both are ECDSA P-256. Files are written beside
- * their final name and moved there, keys before certificates. */
+ * again whenever it would not do any more, with the key it had, so that TLSA records of it stay
+ * right. Both are ECDSA P-256. Files are written beside their final name and moved there, keys
+ * before certificates. */
 #include "server/run/tls.h"
 
 #include <arpa/inet.h>
@@ -190,10 +191,12 @@ static bool set_name(X509_NAME *name, const char *common_name)
                                       -1, -1, 0) == 1;
 }
 
-/* A certificate with everything but extensions and signature. It begins an hour ago, for clocks differ. */
+/* A certificate with everything but extensions and signature, for the key that is there or a new one. It begins an
+ * hour ago, for clocks differ. */
 static bool pair_begin(struct pair *pair, const char *common_name, long days)
 {
-    pair->key = EVP_EC_gen("P-256");
+    if (pair->key == NULL)
+        pair->key = EVP_EC_gen("P-256");
     pair->certificate = X509_new();
     return pair->key != NULL && pair->certificate != NULL &&
            X509_set_version(pair->certificate, X509_VERSION_3) == 1 &&
@@ -347,7 +350,8 @@ static int prepare_leaf(const struct tls_paths *paths, const struct pair *ca,
     int status = 0;
 
     if (!read_pair(paths->cert, paths->key, &leaf) || !leaf_will_do(&leaf, ca, names, count)) {
-        pair_free(&leaf);
+        X509_free(leaf.certificate);
+        leaf.certificate = NULL;
         status = make_leaf(ca, names, count, &leaf, err);
         if (status == 0)
             status = write_pair(paths->cert, paths->key, &leaf, err);

@@ -128,7 +128,7 @@ static void the_pair_verifies_for_every_name_and_no_other(void **state)
     X509_STORE_free(store);
 }
 
-static void the_leaf_is_made_again_for_a_new_name_and_the_ca_is_kept(void **state)
+static void the_leaf_is_made_again_for_a_new_name_and_the_ca_and_the_key_are_kept(void **state)
 {
     X509 *ca, *leaf, *same, *other, *kept;
 
@@ -142,6 +142,7 @@ static void the_leaf_is_made_again_for_a_new_name_and_the_ca_is_kept(void **stat
     other = read_certificate(cert_path);
     kept = read_certificate(ca_path);
     assert_int_not_equal(X509_cmp(leaf, other), 0);
+    assert_int_equal(EVP_PKEY_eq(X509_get0_pubkey(leaf), X509_get0_pubkey(other)), 1);
     assert_int_equal(X509_cmp(ca, kept), 0);
     X509_free(ca);
     X509_free(leaf);
@@ -697,7 +698,7 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(the_pair_verifies_for_every_name_and_no_other),
-        CASE(the_leaf_is_made_again_for_a_new_name_and_the_ca_is_kept),
+        CASE(the_leaf_is_made_again_for_a_new_name_and_the_ca_and_the_key_are_kept),
         CASE(a_damaged_key_is_replaced),
         CASE(a_certificate_that_cannot_be_used_says_which_and_why),
         CASE(a_change_on_disk_is_loaded_and_a_broken_one_is_not),
