@@ -27,7 +27,9 @@ static const struct {
     [OPTION_CONFIG] = {"config", "FILE", "the settings"},
     [OPTION_SET] = {"set", "NAME=VALUE", "one setting, over those of the file"},
     [OPTION_NAME] = {"name", "TEXT", "the name that people see"},
-    [OPTION_KIND] = {"kind", "KIND", "person, shared, group, room or equipment; of reports: dmarc, tls or feedback"},
+    [OPTION_KIND] =
+        {"kind", "KIND",
+         "person, shared, group, room or equipment; of reports: dmarc, tls or feedback"},
     [OPTION_PASSWORD_STDIN] = {"password-stdin", NULL, "read the password from standard input"},
     [OPTION_PASSWORD_HASH] = {"password-hash", "HASH", "a crypt(3) string from another server"},
     [OPTION_QUOTA] = {"quota", "SIZE", "as 500M or 5G; none, or default"},
@@ -72,6 +74,10 @@ static const struct {
     [OPTION_REASON] = {"reason", "TEXT", "why, for who looks later"},
     [OPTION_TO] = {"to", "HOST:PORT", "a smarthost, or mx for the domains' own servers"},
     [OPTION_BOUNCE] = {"bounce", NULL, "tell the sender"},
+    [OPTION_ZONE] = {"zone", NULL, "only the lines for the zone files"},
+    [OPTION_ADDRESS] = {"address", "ADDRESSES",
+                        "from which this host's mail leaves, as the world sees them (behind NAT)"},
+    [OPTION_BLOCK_LISTS] = {"block-lists", NULL, "ask some well-known block lists too"},
 };
 #define COMMON_OPTIONS (TAKES(JSON) | TAKES(DATA) | TAKES(CONFIG) | TAKES(SET))
 
@@ -84,6 +90,7 @@ static const struct {
     {"room", cli_room_commands},     {"config", cli_config_commands},
     {"trace", cli_trace_commands},   {"dkim", cli_dkim_commands},
     {"report", cli_report_commands}, {"queue", cli_queue_commands},
+    {"doctor", cli_doctor_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 
@@ -319,7 +326,7 @@ static int run(struct cli *c)
         fprintf(stderr, "merpati: the answer could not be written\n");
         return EXIT_REFUSED;
     }
-    return status < 0 ? EXIT_REFUSED : EXIT_DONE;
+    return status == 0 ? EXIT_DONE : EXIT_REFUSED;
 }
 
 static void fill(struct cli *c, const struct line *line, const struct cli_command *command,

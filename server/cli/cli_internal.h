@@ -21,6 +21,7 @@ enum cli_option {
     OPTION_ALIAS_OF, OPTION_CATCH_ALL, OPTION_POSTMASTER, OPTION_SUBADDRESS, OPTION_SIZE_MAX, OPTION_ADMINS_SEND_AS,
     OPTION_NO_COPY, OPTION_ON_BEHALF,
     OPTION_DESTINATION, OPTION_HELD, OPTION_ALL, OPTION_REASON, OPTION_TO, OPTION_BOUNCE,
+    OPTION_ZONE, OPTION_ADDRESS, OPTION_BLOCK_LISTS,
     OPTION_COUNT
 };
 
@@ -43,6 +44,7 @@ struct cli_command {
     unsigned args_min, args_max;
     uint64_t options;                                   /* TAKES() of what it takes beside the common ones */
     int (*prepare)(struct cli *c, struct error *err);   /* may be NULL */
+    /* -1: refused, with an error. 1: done, and what was found is not well: the exit status is 1, and run has said why. */
     PARKS int (*run)(struct cli *c, struct error *err);
     bool needs_no_database;
     const char *meaning;
@@ -59,6 +61,7 @@ extern const struct cli_command cli_config_commands[];
 extern const struct cli_command cli_trace_commands[];
 extern const struct cli_command cli_dkim_commands[];
 extern const struct cli_command cli_report_commands[];
+extern const struct cli_command cli_doctor_commands[];
 
 static inline bool cli_has(const struct cli *c, enum cli_option option) { return c->options[option] != NULL; }
 static inline struct str cli_value(const struct cli *c, enum cli_option option) { return str_c(c->options[option]); }
