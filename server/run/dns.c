@@ -21,6 +21,7 @@
 #include "server/base/net.h"
 #include "server/run/channel.h"
 #include "server/run/config.h"
+#include "server/run/dns_cache.h"
 #include "server/run/loop.h"
 #include "server/run/offload.h"
 
@@ -41,6 +42,7 @@ static struct {
 struct query {
     struct fiber *waiter;
     int id;
+    bool is_known; /* nobody needs to be asked */
     bool is_done;
     int status; /* libunbound's; 0: there is a result */
     struct ub_result *result;
@@ -278,6 +280,7 @@ int dns_check_settings(struct error *err)
 
 void dns_fini(void)
 {
+    dns_cache_clear();
     if (dns.context == NULL)
         return;
     loop_fd_set(&dns.io, 0);
@@ -402,16 +405,34 @@ static int query_finish(struct arena *a, struct query *q, struct dns_answer *out
     return status;
 }
 
+static bool find_known(struct arena *a, struct str name, enum dns_type type, struct dns_answer *out)
+{
+    return config.dns_cache && dns_cache_find(a, name, type, out);
+}
+
+/* The answer, which is remembered. */
+static int query_take(struct arena *a, struct query *q, struct str name, enum dns_type type,
+                      struct dns_answer *out, struct error *err)
+{
+    if (query_finish(a, q, out, err) < 0)
+        return -1;
+    if (config.dns_cache)
+        dns_cache_add(name, type, out);
+    return 0;
+}
+
 PARKS int dns_lookup(struct arena *a, struct str name, enum dns_type type, struct dns_answer *out,
                      struct error *err)
 {
     int64_t deadline_ms = loop_deadline(config.dns_timeout);
     struct query q;
 
+    if (find_known(a, name, type, out))
+        return 0;
     *out = (struct dns_answer){.status = DNS_NO_DATA};
     if (query_start(&q, name, type, deadline_ms, err) < 0 || query_wait(&q, deadline_ms, err) < 0)
         return -1;
-    return query_finish(a, &q, out, err);
+    return query_take(a, &q, name, type, out, err);
 }
 
 PARKS void dns_lookup_all(struct arena *a, struct dns_question *v, size_t count, int64_t timeout_ms)
@@ -420,17 +441,20 @@ PARKS void dns_lookup_all(struct arena *a, struct dns_question *v, size_t count,
     struct query *queries = ARENA_ARRAY(a, count, struct query);
 
     for (size_t i = 0; i < count; i++) {
-        v[i].answer = (struct dns_answer){.status = DNS_NO_DATA};
         v[i].err.kind = ERR_NONE;
+        queries[i].is_known = find_known(a, v[i].name, v[i].type, &v[i].answer);
+        if (queries[i].is_known)
+            continue;
+        v[i].answer = (struct dns_answer){.status = DNS_NO_DATA};
         query_start(&queries[i], v[i].name, v[i].type, deadline_ms, &v[i].err);
     }
     /* Each is waited for or cancelled, whatever became of the others: libunbound knows where they are. */
     for (size_t i = 0; i < count; i++)
-        if (v[i].err.kind == ERR_NONE)
+        if (v[i].err.kind == ERR_NONE && !queries[i].is_known)
             query_wait(&queries[i], deadline_ms, &v[i].err);
     for (size_t i = 0; i < count; i++)
-        if (v[i].err.kind == ERR_NONE)
-            query_finish(a, &queries[i], &v[i].answer, &v[i].err);
+        if (v[i].err.kind == ERR_NONE && !queries[i].is_known)
+            query_take(a, &queries[i], v[i].name, v[i].type, &v[i].answer, &v[i].err);
 }
 
 struct str dns_escape_name(struct arena *a, struct str raw)
