@@ -339,11 +339,22 @@ static void keep_claimed(struct outbound_claim *c, const struct pg_rows *rows)
     c->o.rcpt_count = kept;
 }
 
+static int32_t *numbers_of(struct arena *a, const struct outbound_claim *c)
+{
+    int32_t *nos = ARENA_ARRAY(a, c->o.rcpt_count, int32_t);
+
+    for (size_t i = 0; i < c->o.rcpt_count; i++)
+        nos[i] = c->o.rcpts[i].no;
+    return nos;
+}
+
 int outbound_read(struct arena *a, int64_t worker_id, struct outbound_claim *c, struct buf *message,
                   struct error *err)
 {
+    int32_t *nos = numbers_of(a, c);
     struct pg_call calls[] = {
-        {&sql_queue_still_claimed, PG_ARGS(pg_i64(c->o.queue_id), pg_i64(worker_id))},
+        {&sql_queue_still_claimed,
+         PG_ARGS(pg_i64(c->o.queue_id), pg_i64(worker_id), pg_i32_array(nos, c->o.rcpt_count))},
         {&sql_queue_read_message, PG_ARGS(pg_i64(c->o.queue_id))},
     };
     struct pg_rows rows[2] = {{0}};

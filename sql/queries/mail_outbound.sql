@@ -49,8 +49,12 @@ SELECT substring(b.data FROM m.blob_offset + 1) AS data
  WHERE m.queue_id = $1;
 
 -- name: queue_still_claimed :many
+-- Of the recipients $3; those that are held by now are given back.
+WITH given_back AS (
+    UPDATE queue_recipient SET claimed_by = NULL
+     WHERE queue_id = $1 AND claimed_by = $2 AND recipient_no = ANY ($3::integer[]) AND held IS NOT NULL)
 SELECT recipient_no FROM queue_recipient
- WHERE queue_id = $1 AND claimed_by = $2 AND held IS NULL
+ WHERE queue_id = $1 AND claimed_by = $2 AND recipient_no = ANY ($3::integer[]) AND held IS NULL
  ORDER BY recipient_no;
 
 -- name: queue_remove :maybe
