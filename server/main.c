@@ -13,6 +13,7 @@
 #include "mail/authentic/dkim_ring.h"
 #include "mail/imap/imap.h"
 #include "mail/pop3/pop3.h"
+#include "mail/queue/guard.h"
 #include "mail/queue/queue.h"
 #include "mail/queue/remote.h"
 #include "mail/queue/report_sender.h"
@@ -43,6 +44,7 @@
 #include "server/pg/pg.h"
 #include "server/run/config.h"
 #include "server/run/dns.h"
+#include "server/run/geoip.h"
 #include "server/run/listener.h"
 #include "server/run/loop.h"
 #include "server/run/supervisor.h"
@@ -155,6 +157,7 @@ static int worker_start(unsigned index, struct error *err)
     login_watch_keeper_start();
     remote_start();
     remote_set_tls_observer(report_sender_note_session);
+    guard_start(index);
     queue_start(&(struct queue_options){.worker = index, .deliver = remote_deliver});
     if (index == 0) {
         certificate_keeper_start();
@@ -169,6 +172,7 @@ static void worker_stop(void)
 {
     report_sender_stop();
     queue_stop();
+    guard_stop();
     remote_stop();
     dkim_ring_keeper_stop();
     store_upkeep_stop();
@@ -358,6 +362,7 @@ static int serve(int argc, char **argv)
         log_set_level(level);
     if (dns_check_settings(&err) < 0 || route_check_settings(&err) < 0 ||
         sts_host_check_settings(&err) < 0) {
+        geoip_check_settings(&err) < 0) {
         fprintf(stderr, "merpati: %s\n", err.text);
         return 1;
     }

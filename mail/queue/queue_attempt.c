@@ -3,6 +3,7 @@
  * What goes wrong on our side (the database is away, memory is short) is no attempt. Recipients whose sender is to be told
  * end together with the report; the others' results are committed behind our back, and the fiber takes the next job. */
 #include "mail/mime/header.h"
+#include "mail/queue/guard.h"
 #include "mail/queue/queue_internal.h"
 #include "mail/queue/queue_retry.h"
 #include "mail/queue/submit.h"
@@ -95,6 +96,8 @@ static int read_message(struct job *j, struct error *err)
 {
     struct buf text;
 
+    if (guard_is_held(j->claim.o.account_id))
+        queue_message_unref(&j->message); /* it may be held since: reading tells */
     if (j->message != NULL)
         return 0;
     if (await_room(j->claim.size, err) < 0)
@@ -212,9 +215,10 @@ static void judge(struct job *j, const struct remote_job *answer, struct judged 
             judge_deferred(j, &f, answer);
             continue;
         }
-        if (f.kind == FATE_FAILED)
+        if (f.kind == FATE_FAILED) {
             event_failed(&j->claim, &f);
-        else
+            guard_note_bounce(j->claim.o.account_id);
+        } else
             event_delivered(&j->claim, &f, answer->tls);
         if (!r->was_dsn_relayed && report_is_wanted(&j->claim, &f))
             out->fates[out->fate_count++] = f;

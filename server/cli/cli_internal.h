@@ -95,6 +95,13 @@ PARKS int cli_grants_add(struct cli *c, struct error *err);
 PARKS int cli_grants_remove(struct cli *c, struct error *err);
 PARKS int cli_grants_list(struct cli *c, struct error *err);
 
+/* cli_guard.c: account held, release, purge, guard. */
+int cli_prepare_guard_switch(struct cli *c, struct error *err);
+PARKS int cli_guard_held(struct cli *c, struct error *err);
+PARKS int cli_guard_release(struct cli *c, struct error *err);
+PARKS int cli_guard_purge(struct cli *c, struct error *err);
+PARKS int cli_guard_switch(struct cli *c, struct error *err);
+
 /* The password of --password-stdin, or one typed twice at the terminal; empty when there is neither. */
 int cli_read_password(struct cli *c, struct str *out, struct error *err);
 

@@ -93,6 +93,21 @@ int directory_find_login(struct arena *a, struct str typed, struct account *out,
     return read_one_account(a, &rows, out, err);
 }
 
+int directory_list_administrators(struct arena *a, int64_t **account_ids, size_t *count,
+                                  struct error *err)
+{
+    struct pg_rows rows;
+
+    if (pg_run(pg_pool(), &sql_account_administrators, PG_NO_ARGS, &rows, err) < 0)
+        return -1;
+    *count = rows.count;
+    *account_ids = ARENA_ARRAY(a, rows.count, int64_t);
+    for (size_t i = 0; i < rows.count; i++)
+        (*account_ids)[i] = pg_get_i64(&rows, i, "account_id");
+    pg_rows_free(&rows);
+    return 0;
+}
+
 int directory_get_account(struct arena *a, int64_t account_id, struct account *out,
                           struct error *err)
 {

@@ -65,6 +65,8 @@ PARKS int account_add(const struct account_new *n, int64_t *account_id, struct e
 /* Many at once, for imports: hashes on the helper threads, transactions of 100. Stops at the first refusal, whose index is *done. */
 PARKS int account_add_many(const struct account_new *v, size_t count, size_t *done, struct error *err);
 PARKS int account_remove(struct str address, struct error *err);            /* its data stays restorable under account_id */
+/* Accounts that are administrators, at most 1000. */
+PARKS int directory_list_administrators(struct arena *a, int64_t **account_ids, size_t *count, struct error *err);
 /* address empty: the one it had. Its aliases are not made again. ERR_EXISTS when the address leads elsewhere by now. */
 PARKS int account_restore(int64_t account_id, struct str address, struct error *err);
 struct account_removed { int64_t account_id; enum account_kind kind; struct str address, name; int64_t removed_us; };

@@ -57,6 +57,10 @@ SELECT account.account_id, account.kind, account.name, account.is_active, accoun
   JOIN account_state ON account_state.account_id = account.account_id
  WHERE account.account_id = $1;
 
+-- name: account_administrators :many
+SELECT account_id FROM account
+ WHERE is_administrator AND is_active AND removed_at IS NULL ORDER BY account_id LIMIT 1000;
+
 -- name: account_insert :one
 -- No row: the domain is not ours, or another's alias.
 WITH home AS (
