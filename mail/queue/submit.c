@@ -304,6 +304,14 @@ static int added_fields(struct plan *p, struct str *fields, struct error *err)
     return 0;
 }
 
+/* What is empty may have no place at all, which memcpy() must not be given. */
+static char *put(char *at, struct str s)
+{
+    if (s.n > 0)
+        memcpy(at, s.p, s.n);
+    return at + s.n;
+}
+
 static void put_together(struct plan *p, struct str fields)
 {
     const struct submit *s = p->s;
@@ -317,9 +325,7 @@ static void put_together(struct plan *p, struct str fields)
         memcpy(at + head_size, s->message.p, s->message.n);
     }
     p->raw = str_of(at, head_size + s->message.n);
-    memcpy(at, s->return_path.p, s->return_path.n);
-    memcpy(at + s->return_path.n, s->head.p, s->head.n);
-    memcpy(at + s->return_path.n + s->head.n, fields.p, fields.n);
+    put(put(put(at, s->return_path), s->head), fields);
 }
 
 /* ---- what became of it ----------------------------------------------------------------------------- */
