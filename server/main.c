@@ -361,8 +361,7 @@ static int serve(int argc, char **argv)
     if (log_parse_level(str_c(config.log_level), &level))
         log_set_level(level);
     if (dns_check_settings(&err) < 0 || route_check_settings(&err) < 0 ||
-        sts_host_check_settings(&err) < 0) {
-        geoip_check_settings(&err) < 0) {
+        sts_host_check_settings(&err) < 0 || geoip_check_settings(&err) < 0) {
         fprintf(stderr, "merpati: %s\n", err.text);
         return 1;
     }
