@@ -32,15 +32,16 @@ struct milter {
     bool must_abort; /* before MAIL or HELO */
 };
 
+#define USUAL_AT_CONNECT                                                                           \
+    "j {daemon_name} {daemon_addr} {daemon_port} v _ {client_addr} "                               \
+    "{client_name} {client_port} {client_ptr}"
+
 /* As Postfix gives them; a milter may choose otherwise. */
 static const char *const usual_macros[MILTER_STAGE_COUNT] = {
-    [MILTER_AT_CONNECT] =
-        "j {daemon_name} {daemon_addr} {daemon_port} v _ {client_addr} {client_name} "
-        "{client_port} {client_ptr}",
+    [MILTER_AT_CONNECT] = USUAL_AT_CONNECT,
     [MILTER_AT_HELO] = "{tls_version} {cipher} {cipher_bits}",
-    [MILTER_AT_MAIL] =
-        "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host} {mail_mailer}",
-    [MILTER_AT_RCPT] = "i {rcpt_addr} {rcpt_host} {rcpt_mailer}",
+    [MILTER_AT_MAIL] = "i {auth_type} {auth_authen} {auth_author} {mail_addr} {mail_host}",
+    [MILTER_AT_RCPT] = "i {rcpt_addr} {rcpt_host}",
     [MILTER_AT_DATA] = "i",
     [MILTER_AT_EOH] = "i",
     [MILTER_AT_END] = "i",
@@ -190,9 +191,9 @@ static int exchange(struct milter *m, bool is_mute, int64_t timeout_ms, struct m
     *out = (struct milter_verdict){.decision = MILTER_CONTINUE};
     dial_set_deadline(m->dial, timeout_ms);
     send_out(m);
-    if (is_mute || await_verdict(m, false, &ignored, out, &why) == 0)
-        return 0;
-    return is_broken(m, &why, err);
+    if ((is_mute ? dial_flush(m->dial, &why) : await_verdict(m, false, &ignored, out, &why)) < 0)
+        return is_broken(m, &why, err);
+    return 0;
 }
 
 /* ---- opening -------------------------------------------------------------------------------------- */
@@ -437,10 +438,8 @@ PARKS int milter_mail(struct milter *m, const struct str *args, size_t count,
     *out = (struct milter_verdict){.decision = MILTER_CONTINUE};
     begin_anew(m);
     m->must_abort = true;
-    if (m->steps & MILTER_NO_MAIL) {
-        send_out(m);
-        return 0;
-    }
+    if (m->steps & MILTER_NO_MAIL)
+        return exchange(m, true, config.milter_command_timeout, out, err);
     add_macros(m, MILTER_AT_MAIL, MILTER_MAIL);
     add_command(m, MILTER_MAIL, args, count);
     return exchange(m, m->steps & MILTER_MUTE_MAIL, config.milter_command_timeout, out, err);

@@ -2,7 +2,7 @@
 
 `answers` maps a command letter to what is said to it: bytes are packets ready to send, a function gets the
 Conversation and the packet's data. What was not named is continued. Everything that came is kept in
-`milter.heard` as (letter, data), with macros under ("D", {...}); each connection is a Conversation."""
+`milter.heard` as (letter, data), with macros under ("D", {...}), of the Conversations since the last script()."""
 
 import socket
 import struct
@@ -67,7 +67,6 @@ class Conversation:
             self.macros.update(values)
             data = (chr(data[0]), values)
         self.heard.append((letter, data))
-        self.milter.heard.append((letter, data))
 
     def answer(self, letter, data):
         """False: the conversation is over."""
@@ -102,7 +101,7 @@ class Milter:
     def __init__(self, answers=None, actions=ALL_ACTIONS, steps=0, version=6, macros=None, mute="", path=None):
         self.answers, self.actions, self.steps, self.version = answers or {}, actions, steps, version
         self.macros, self.mute, self.path = macros or {}, mute, path
-        self.heard, self.conversations = [], []
+        self.conversations = []
         self.listener, self.threads = None, []
         self.port = 0
         self.open()
@@ -144,8 +143,12 @@ class Milter:
         self.answers, self.actions, self.steps, self.version, self.macros, self.mute = {}, ALL_ACTIONS, 0, 6, {}, ""
         for name, value in kw.items():
             setattr(self, name, value)
-        self.heard, self.conversations = [], []
+        self.conversations = []
         return self
+
+    @property
+    def heard(self):
+        return [item for conversation in list(self.conversations) for item in conversation.heard]
 
     def letters(self):
         return "".join(letter for letter, _ in self.heard if letter != "D")

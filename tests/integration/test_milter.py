@@ -292,8 +292,8 @@ class ChangesTest(MilterTest):
         for address in ("nobody-here@example.test", "no address", "a@b@c", "<>"):
             with self.subTest(address):
                 self.at_end(packet("+", text(f"<{address}>")))
-                self.assertTrue(self.send("misled").startswith("250" if address == "<>" else "451 "))
-        self.assertEqual(len(self.fetch("alice", "misled")), 1)
+                self.assertTrue(self.send("misled").startswith("451 "))
+        self.assertEqual(self.fetch("alice", "misled"), [])
 
     def test_the_sender_is_changed(self):
         self.at_end(packet("e", text("<other@elsewhere.test>")))
@@ -402,7 +402,7 @@ class RefusalTest(MilterTest):
         self.assertIn("this is a virus", self.server.log())
 
         def traced():
-            return "this is a virus" in self.server.cli("trace", "--from", "a@elsewhere.test", check=False).stdout
+            return "this is a virus" in self.server.cli("trace", "--subject", "virus", check=False).stdout
         self.assertTrue(eventually(traced))
 
 
