@@ -4,6 +4,7 @@
  * end a line or a field gets through. */
 #include "mail/smtp/smtp_params.h"
 
+#include "mail/mime/xtext.h"
 #include "server/base/buf.h"
 #include "server/base/date.h"
 #include "server/base/encode.h"
@@ -11,62 +12,6 @@
 
 #define SECONDS_DIGITS_MAX 9 /* RFC 2852, 4; RFC 4865, 4 */
 #define US_PER_S           1000000
-
-/* ---- xtext ------------------------------------------------------------------------------------- */
-
-static bool is_xchar(char c)
-{
-    return c > 32 && c < 127 && c != '+' && c != '=';
-}
-
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-bool smtp_xtext_decode(struct arena *a, struct str xtext, struct str *out)
-{
-    char *to = arena_alloc(a, xtext.n + 1);
-    size_t n = 0;
-
-    for (size_t i = 0; i < xtext.n; i++) {
-        int c = xtext.p[i];
-
-        if (c == '+') {
-            int high = i + 2 < xtext.n ? hex_value(xtext.p[i + 1]) : -1;
-            int low = i + 2 < xtext.n ? hex_value(xtext.p[i + 2]) : -1;
-
-            c = high < 0 || low < 0 ? -1 : high * 16 + low;
-            i += 2;
-        } else if (!is_xchar((char)c))
-            return false;
-        if (c < 32 || c > 126)
-            return false;
-        to[n++] = (char)c;
-    }
-    *out = str_of(to, n);
-    return true;
-}
-
-struct str smtp_xtext_encode(struct arena *a, struct str text)
-{
-    static const char digits[] = "0123456789ABCDEF";
-    char *to = arena_alloc(a, 3 * text.n + 1);
-    size_t n = 0;
-
-    for (size_t i = 0; i < text.n; i++) {
-        unsigned char c = (unsigned char)text.p[i];
-
-        if (is_xchar((char)c))
-            to[n++] = (char)c;
-        else {
-            to[n++] = '+';
-            to[n++] = digits[c >> 4];
-            to[n++] = digits[c & 15];
-        }
-    }
-    return str_of(to, n);
-}
 
 /* ---- helpers ------------------------------------------------------------------------------------ */
 
@@ -134,7 +79,7 @@ static int read_auth(struct mail_reader *r, struct str value, struct error *err)
 
     if (str_eq(value, STR("<>")))
         text = value;
-    else if (str_empty(value) || !smtp_xtext_decode(r->a, value, &text) ||
+    else if (str_empty(value) || !xtext_decode(r->a, value, &text) ||
              smtp_parse_path(r->a, arena_printf(r->a, "<%.*s>", STR_ARG(text)), STR(""), &path,
                              &none, NULL) < 0 ||
              path.is_null || none.n > 0)
@@ -158,8 +103,7 @@ static int read_envid(struct mail_reader *r, struct str value, struct error *err
 {
     struct str decoded;
 
-    if (str_empty(value) || value.n > SMTP_ENVID_SIZE_MAX ||
-        !smtp_xtext_decode(r->a, value, &decoded))
+    if (str_empty(value) || value.n > SMTP_ENVID_SIZE_MAX || !xtext_decode(r->a, value, &decoded))
         return fail(err, ERR_SYNTAX, "ENVID needs printable xtext of at most %d bytes",
                     SMTP_ENVID_SIZE_MAX);
     r->out->envid = value;
@@ -349,7 +293,7 @@ static bool is_hexpoint(struct str s)
     uint32_t point = 0;
 
     for (size_t i = 0; i < s.n; i++) {
-        int digit = hex_value(s.p[i]);
+        int digit = xtext_digit(s.p[i]);
         if (digit < 0 || s.n > 6)
             return false;
         point = point * 16 + (uint32_t)digit;
@@ -377,7 +321,7 @@ static bool is_utf8_address(struct str s, bool may_be_raw)
                 !is_hexpoint(str_of(s.p + i + 3, (size_t)end - 3)))
                 return false;
             i += (size_t)end;
-        } else if (c < 128 && !is_xchar((char)c))
+        } else if (c < 128 && !xtext_is_plain((char)c))
             return false;
     }
     return s.n > 0;
@@ -388,13 +332,13 @@ static bool is_printable_xtext(struct str s)
 {
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] == '+') {
-            int high = i + 2 < s.n ? hex_value(s.p[i + 1]) : -1;
-            int low = i + 2 < s.n ? hex_value(s.p[i + 2]) : -1;
+            int high = i + 2 < s.n ? xtext_digit(s.p[i + 1]) : -1;
+            int low = i + 2 < s.n ? xtext_digit(s.p[i + 2]) : -1;
 
             if (high < 2 || low < 0 || high > 7 || (high == 7 && low == 15))
                 return false;
             i += 2;
-        } else if (!is_xchar(s.p[i]))
+        } else if (!xtext_is_plain(s.p[i]))
             return false;
     }
     return s.n > 0;

@@ -54,7 +54,3 @@ struct smtp_rcpt_params {
 int smtp_read_mail_params(struct arena *a, const struct smtp_params *params, const struct smtp_offer *offer,
                           struct smtp_mail_params *out, struct error *err);
 int smtp_read_rcpt_params(const struct smtp_params *params, bool is_utf8, struct smtp_rcpt_params *out, struct error *err);
-
-/* xtext (RFC 3461, 4). Decoding gives printable ASCII, or fails. */
-bool smtp_xtext_decode(struct arena *a, struct str xtext, struct str *out);
-struct str smtp_xtext_encode(struct arena *a, struct str text);

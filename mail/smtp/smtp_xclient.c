@@ -6,6 +6,8 @@
 #include <arpa/inet.h>
 
 #include "mail/smtp/smtp_internal.h"
+
+#include "mail/mime/xtext.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
 #include "server/directory/directory.h"
@@ -131,7 +133,7 @@ static int read_attribute(struct xclient *x, struct str token, struct error *err
     struct str name, value, decoded;
 
     if (!str_cut(token, '=', &name, &value) || str_empty(value) ||
-        !smtp_xtext_decode(x->a, value, &decoded))
+        !xtext_decode(x->a, value, &decoded))
         return fail(err, ERR_SYNTAX, "XCLIENT: write NAME=value, with the value in xtext");
     for (size_t i = 0; i < ATTRIBUTE_COUNT; i++)
         if (str_ieq(name, str_c(attributes[i].name)))

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mail/mime/xtext.h"
 #include "mail/smtp/smtp_internal.h"
 #include "mail/mime/address_path.h"
 #include "mail/smtp/smtp_message_check.h"
@@ -51,8 +52,8 @@ static void check_params(struct arena *a, const struct smtp_params *params, uint
         assert(mail.priority >= -SMTP_PRIORITY_MAX && mail.priority <= SMTP_PRIORITY_MAX);
         assert(mail.hold_until_us <= offer.now_us + offer.hold_max_s * 1000000);
         assert(memchr(arena_c(a, mail.submitter), '\n', mail.submitter.n + 1) == NULL);
-        assert(smtp_xtext_decode(a, mail.envid, &decoded));
-        assert(smtp_xtext_decode(a, smtp_xtext_encode(a, decoded), &decoded));
+        assert(xtext_decode(a, mail.envid, &decoded));
+        assert(xtext_decode(a, xtext_encode(a, decoded), &decoded));
     }
     if (smtp_read_rcpt_params(params, session & 8, &rcpt, NULL) == 0) {
         check_printable(rcpt.orcpt);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "mail/mime/xtext.h"
 #include "mail/smtp/smtp_params.h"
 
 #define NOW_US INT64_C(1800000000000000)
@@ -162,9 +163,9 @@ static void values_arrive(void **state)
     assert_int_equal(out.priority, -3);
     assert_true(str_eq(out.submitter, STR("ani+x@b.test")));
     assert_true(str_eq(out.envid, STR("a+20b")));
-    assert_true(smtp_xtext_decode(a, out.envid, &text));
+    assert_true(xtext_decode(a, out.envid, &text));
     assert_true(str_eq(text, STR("a b")));
-    assert_true(str_eq(smtp_xtext_encode(a, text), out.envid));
+    assert_true(str_eq(xtext_encode(a, text), out.envid));
     arena_free(&a);
 }
 
