@@ -48,6 +48,7 @@ struct submit {
     int64_t hold_until_us;                              /* nobody gets it before; 0: at once */
     struct str held;                                    /* nobody gets it until an administrator releases it; empty: no */
     bool may_exceed_quota;                              /* room was promised already */
+    bool answers_each;                                  /* LMTP: the client hears of each recipient, and needs no report of it */
     bool is_junk;                                       /* copies here go to Junk */
     bool is_ours;                                       /* written here: signed with the keys of its author's domain */
     const struct arc_verdict *arc;                      /* of a message from outside, with what we say of it: passing it */

@@ -58,6 +58,7 @@ static struct submit describe(struct smtp_session *s)
         .deliver_by_notify = p->by_mode == SMTP_BY_NOTIFY,
         .hold_until_us = p->hold_until_us,
         .may_exceed_quota = s->role != SMTP_LMTP,
+        .answers_each = s->role == SMTP_LMTP,
         .return_path = arena_printf(s->tx_arena, "Return-Path: <%.*s>\r\n", STR_ARG(s->tx.sender)),
         .message = smtp_message_of(&s->tx),
         .room_size = SMTP_ROOM_SIZE,
