@@ -607,6 +607,8 @@ CASE(what_is_held_while_it_is_claimed_is_not_read)
     buf_init(&text, 1000);
     assert_refused(outbound_read(store_arena, worker, &c.v[0], &text, &err), ERR_NOT_FOUND);
     buf_fini(&text);
+    assert_done(outbound_release(&(struct outbound_filter){.is_held = true}, &count, &err));
+    assert_int_equal(claim_all(worker).count, 1); /* it was given back */
 }
 
 CASE(mail_that_comes_held_or_for_later_is_not_due)

@@ -2,6 +2,7 @@
  * senders are told. */
 #include "tests/unit/store_fixture.h"
 
+#include "mail/queue/guard.h"
 #include "mail/queue/queue_internal.h"
 #include "mail/queue/queue_retry.h"
 
@@ -345,6 +346,39 @@ CASE(a_message_that_is_late_brings_a_warning_and_then_the_end)
     queue_stop();
 }
 
+CASE(mail_in_memory_of_an_account_that_was_held_is_not_sent)
+{
+    int64_t count;
+
+    start_clean();
+    fixture_sql("TRUNCATE sending_guard");
+    config.guard = true;
+    world.is_waiting = true;
+    for (int i = 0; i < 10; i++) {
+        struct outbound o = OUTBOUND("ani@ours.test", "a@one.test");
+        o.account_id = 1;
+        send_out(&o);
+    }
+    while (world.running == 0)
+        fiber_sleep(1);
+    fixture_sql("INSERT INTO sending_guard (account_id, held_at, told_at, cause) VALUES (1, now(), "
+                "now(), 'messages')");
+    assert_done(queue_hold_account(1, STR("misused"), &count, &err));
+    assert_int_equal(count, 10);
+    assert_done(guard_reconcile(&err));
+    world.is_waiting = false;
+    await_sql("given back", "SELECT count(*) FROM queue_recipient WHERE claimed_by IS NOT NULL", 0);
+    assert_true(world.delivered >= 1 && world.delivered < 10);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM queue_recipient WHERE held IS NOT NULL"),
+                     10 - world.delivered);
+    fixture_sql("DELETE FROM sending_guard");
+    assert_done(outbound_release(&(struct outbound_filter){.account_id = 1}, &count, &err));
+    await_empty();
+    assert_int_equal(world.delivered, 10);
+    queue_stop();
+    guard_stop();
+}
+
 /* ---- life ------------------------------------------------------------------------------------------------ */
 
 CASE(a_worker_that_stops_gives_back_what_waits)
@@ -421,6 +455,7 @@ int main(void)
             another_sender_gets_the_report_through_the_queue_and_nobody_hears_of_its_failure),
         cmocka_unit_test(senders_hear_what_they_asked_for),
         cmocka_unit_test(a_message_that_is_late_brings_a_warning_and_then_the_end),
+        cmocka_unit_test(mail_in_memory_of_an_account_that_was_held_is_not_sent),
         cmocka_unit_test(a_worker_that_stops_gives_back_what_waits),
         cmocka_unit_test(a_worker_whose_lease_ended_begins_anew_and_leaves_what_is_others),
     };
