@@ -355,16 +355,19 @@ static void put_account(struct cli_output *out, const struct account *account,
 static int put_ways(struct cli *c, struct cli_output *out, struct error *err)
 {
     bool keeps_copy, of_own, of_others;
+    int64_t undo_send_ms;
     struct str *targets;
     size_t count;
 
     if (forward_get(c->arena, c->args[0], &targets, &count, &keeps_copy, err) < 0 ||
-        account_get_sent_copy(c->args[0], &of_own, &of_others, err) < 0)
+        account_get_sent_copy(c->args[0], &of_own, &of_others, err) < 0 ||
+        account_get_undo_send(c->args[0], &undo_send_ms, err) < 0)
         return -1;
     cli_texts(out, "forward", targets, count);
     cli_flag(out, "keeps_copy", keeps_copy);
     cli_flag(out, "sent_copy", of_own);
     cli_flag(out, "sent_copy_of_others", of_others);
+    cli_number(out, "undo_send_ms", undo_send_ms);
     return 0;
 }
 
@@ -651,6 +654,8 @@ const struct cli_command cli_account_commands[] = {
      "where its mail goes on to"},
     {"sent-copy", "ADDRESS none|own|others|both", 2, 2, 0, cli_prepare_sent_copy, cli_sent_copy,
      false, "whose mail the server puts into its Sent: its own, what others send as it"},
+    {"undo-send", "ADDRESS TIME|off", 2, 2, 0, cli_prepare_undo_send, cli_undo_send, false,
+     "how long what it sends waits and can be called back, such as 30s"},
     {"grants add", "ADDRESS WHO...", 2, CLI_ARGS_MAX, TAKES(ON_BEHALF), NULL, cli_grants_add, false,
      "let people, or members of a group, send as it"},
     {"grants remove", "ADDRESS WHO...", 2, CLI_ARGS_MAX, 0, NULL, cli_grants_remove, false,

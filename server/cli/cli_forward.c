@@ -2,6 +2,7 @@
 #include "server/cli/cli_internal.h"
 #include "server/directory/grants.h"
 #include "server/directory/routing_admin.h"
+#include "server/run/config.h"
 
 /* --- forwards -------------------------------------------------------------------------------------- */
 
@@ -87,6 +88,40 @@ int cli_sent_copy(struct cli *c, struct error *err)
     cli_flag(out, "sent_copy", copy->of_own);
     cli_flag(out, "sent_copy_of_others", copy->of_others);
     cli_print_done(out, "%.*s: changed what is put into Sent.", STR_ARG(c->args[0]));
+    return 0;
+}
+
+/* --- undo send ------------------------------------------------------------------------------------- */
+
+int cli_prepare_undo_send(struct cli *c, struct error *err)
+{
+    int64_t *duration_ms = ARENA_NEW(c->arena, int64_t);
+
+    c->prepared = duration_ms;
+    if (str_ieq(c->args[1], STR("off")))
+        return 0;
+    if (!config_parse_duration(c->args[1], duration_ms) || *duration_ms <= 0 ||
+        *duration_ms > UNDO_SEND_MAX_MS)
+        return fail(err, ERR_SYNTAX,
+                    "write: merpati account undo-send ADDRESS off, or a time up to 1d such as 30s");
+    return 0;
+}
+
+int cli_undo_send(struct cli *c, struct error *err)
+{
+    struct cli_output *out = cli_output_new(c->arena, c->is_json);
+    const int64_t *duration_ms = c->prepared;
+
+    if (account_set_undo_send(c->args[0], *duration_ms, err) < 0)
+        return -1;
+    cli_row(out);
+    cli_text(out, "address", c->args[0]);
+    cli_number(out, "undo_send_ms", *duration_ms);
+    if (*duration_ms == 0)
+        cli_print_done(out, "%.*s: what it sends goes at once.", STR_ARG(c->args[0]));
+    else
+        cli_print_done(out, "%.*s: what it sends waits for %.*s.", STR_ARG(c->args[0]),
+                       STR_ARG(c->args[1]));
     return 0;
 }
 

@@ -85,12 +85,14 @@ int cli_parse_yes_no(struct str text, const char *name, bool *out, struct error 
 /* "none" as an empty text. */
 static inline struct str cli_none(struct str text) { return str_ieq(text, STR("none")) ? STR_NULL : text; }
 
-/* cli_forward.c: account forward, sent-copy, grants. */
+/* cli_forward.c: account forward, sent-copy, undo-send, grants. */
 int cli_prepare_sent_copy(struct cli *c, struct error *err);
+int cli_prepare_undo_send(struct cli *c, struct error *err);
 PARKS int cli_forward_set(struct cli *c, struct error *err);
 PARKS int cli_forward_off(struct cli *c, struct error *err);
 PARKS int cli_forward_show(struct cli *c, struct error *err);
 PARKS int cli_sent_copy(struct cli *c, struct error *err);
+PARKS int cli_undo_send(struct cli *c, struct error *err);
 PARKS int cli_grants_add(struct cli *c, struct error *err);
 PARKS int cli_grants_remove(struct cli *c, struct error *err);
 PARKS int cli_grants_list(struct cli *c, struct error *err);

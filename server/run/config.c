@@ -102,6 +102,11 @@ static bool parse_number(struct str text, const struct unit *unit, int64_t *out)
     return !__builtin_mul_overflow((int64_t)number, unit->suffix != NULL ? unit->factor : 1, out);
 }
 
+bool config_parse_duration(struct str text, int64_t *ms)
+{
+    return parse_number(text, duration_units, ms);
+}
+
 /* In the largest unit that divides it. */
 static void print_number(FILE *to, const struct unit *units, int64_t value)
 {

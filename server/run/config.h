@@ -40,6 +40,8 @@ void config_defaults(void);
 int config_read(const char *path, struct buf *errors);
 /* Sets one by name: `--set name=value`. The value is taken as it is, without quotes and comments. */
 int config_set(struct str name, struct str value, struct error *err);
+/* "500ms", "30s", "10m", "4h", "7d"; false when it is none. */
+bool config_parse_duration(struct str text, int64_t *ms);
 void config_print(FILE *to, bool with_meanings);        /* every setting with its value, as a file that can be read back */
 void config_print_json(FILE *to);                       /* BYTES in bytes, DURATION in milliseconds */
 void config_print_docs(FILE *to);                       /* docs/configuration.md */

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import PASSWORD, ROOT, ServerTest
+from harness import PASSWORD, ROOT, ServerTest, eventually
 
 MODULES = ROOT / "build/imapflow/node_modules"
 
@@ -218,6 +218,41 @@ class SentCopyTest(AuthorTest):
     def test_what_is_refused_is_not_filed(self):
         self.refused("From: ani@example.test\nSubject: refused.\n\nx\n", user="eka")
         self.assertEqual(self.messages("eka", "refused.", "Sent"), [])
+
+
+class UndoTest(AuthorTest):
+    def waiting(self, user):
+        return [e for e in self.server.cli_json("queue", "list") if e["sender"] == f"{user}@example.test"]
+
+    def test_what_is_sent_waits_and_can_be_called_back(self):
+        self.server.cli("account", "undo-send", "ani@example.test", "1h")
+        self.server.cli("account", "sent-copy", "ani@example.test", "own")
+        self.submit("From: ani@example.test\nSubject: called back.\n\nx\n")
+        self.assertEqual(self.messages("citra", "called back."), [])
+        self.assertEqual(len(self.messages("ani", "called back.", "Sent")), 1)
+        self.assertEqual(len(self.waiting("ani")), 1)
+        self.server.cli("queue", "delete", "--sender", "ani@example.test")
+        self.assertEqual(self.waiting("ani"), [])
+        self.assertEqual(self.messages("citra", "called back."), [])
+
+    def test_what_is_not_called_back_goes_when_its_time_has_come(self):
+        self.server.cli("account", "undo-send", "budi@example.test", "1s")
+        self.submit("From: budi@example.test\nSubject: goes.\n\nx\n", user="budi")
+        self.assertTrue(eventually(lambda: self.messages("citra", "goes.")))
+        self.server.cli("account", "undo-send", "budi@example.test", "off")
+        self.submit("From: budi@example.test\nSubject: at once.\n\nx\n", user="budi")
+        self.assertEqual(len(self.messages("citra", "at once.")), 1)
+
+    def test_a_time_that_the_client_gave_wins(self):
+        self.server.cli("account", "undo-send", "dewi@example.test", "1h")
+        self.submit("From: dewi@example.test\nSubject: own time.\n\nx\n", user="dewi", options=["HOLDFOR=1"])
+        self.assertTrue(eventually(lambda: self.messages("citra", "own time.")))
+
+    def test_only_times_that_make_sense_are_taken(self):
+        for time in ("soon", "0s", "2d", "-5s"):
+            self.assertEqual(self.server.cli("account", "undo-send", "citra@example.test", time, check=False).returncode, 2)
+        self.assertEqual(self.server.cli("account", "undo-send", "nobody@example.test", "5s", check=False).returncode, 1)
+        self.assertEqual(self.server.cli_json("account", "show", "citra@example.test")["undo_send_ms"], 0)
 
 
 class UncheckedTest(AuthorTest):

@@ -858,9 +858,57 @@ CASE(one_question_for_many_addresses_tells_whose_sent_wants_a_copy)
     done(account_set_sent_copy(STR("a@example.test"), true, false, &err), &err);
     done(directory_may_send_as(1, v, 4, &wishes, &err), &err);
     assert_true(wishes.wants_sent_copy);
+    assert_int_equal(wishes.undo_ms, 0);
     done(account_get_sent_copy(STR("a@example.test"), &of_own, &of_others, &err), &err);
     assert_true(of_own);
     assert_false(of_others);
+}
+
+CASE(of_an_address_that_nobody_has_its_domain_is_known)
+{
+    struct send_address v[] = {{.address = STR("nobody@example.test")},
+                               {.address = STR("nobody@far.test")},
+                               {.address = STR("nobody@alias.test")},
+                               {.address = STR("nonsense")},
+                               {.address = STR("a@alias.test")}};
+    struct error err = {0};
+
+    make_person("a@example.test");
+    done(domain_add(STR("alias.test"), &err), &err);
+    set_domain("alias.test", DOMAIN_ALIAS_OF,
+               (struct domain_settings){.alias_of = STR("example.test")});
+    done(directory_may_send_as(1, v, 5, NULL, &err), &err);
+    assert_true(v[0].is_in_our_domain);
+    assert_false(v[1].is_in_our_domain);
+    assert_true(v[2].is_in_our_domain);
+    assert_false(v[3].is_in_our_domain);
+    assert_true(v[4].is_in_our_domain);
+    assert_int_equal(v[4].right, SEND_AS);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(v[i].owner_id, 0);
+}
+
+CASE(what_is_sent_waits_for_as_long_as_its_sender_wishes)
+{
+    struct send_address v = {.address = STR("a@example.test")};
+    struct send_wishes wishes;
+    struct error err = {0};
+    int64_t duration_ms;
+
+    make_person("a@example.test");
+    make_person("b@example.test");
+    done(account_set_undo_send(STR("A@example.test"), 30000, &err), &err);
+    done(account_get_undo_send(STR("a@example.test"), &duration_ms, &err), &err);
+    assert_int_equal(duration_ms, 30000);
+    done(directory_may_send_as(1, &v, 1, &wishes, &err), &err);
+    assert_int_equal(wishes.undo_ms, 30000);
+    done(directory_may_send_as(2, &v, 1, &wishes, &err), &err);
+    assert_int_equal(wishes.undo_ms, 0);
+    assert_int_equal(account_set_undo_send(STR("a@example.test"), UNDO_SEND_MAX_MS + 1, &err), -1);
+    assert_int_equal(err.kind, ERR_SYNTAX);
+    error_clear(&err);
+    assert_int_equal(account_set_undo_send(STR("nobody@example.test"), 0, &err), -1);
+    assert_int_equal(err.kind, ERR_NOT_FOUND);
 }
 
 int main(void)
@@ -895,6 +943,8 @@ int main(void)
         cmocka_unit_test(a_group_in_a_group_takes_what_that_lets_through),
         cmocka_unit_test(owners_and_senders_refuse),
         cmocka_unit_test(own_addresses_may_send_and_others_need_a_grant),
+        cmocka_unit_test(of_an_address_that_nobody_has_its_domain_is_known),
+        cmocka_unit_test(what_is_sent_waits_for_as_long_as_its_sender_wishes),
         cmocka_unit_test(administrators_send_as_everybody_only_where_the_domain_lets_them),
         cmocka_unit_test(one_question_for_many_addresses_tells_whose_sent_wants_a_copy),
     };
