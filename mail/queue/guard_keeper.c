@@ -468,13 +468,19 @@ static int keep_house(struct error *err)
     return sending_forget(guard_hour(time_now_us()) - hours, hours, err);
 }
 
+/* Before a trip, so that who purges the account finds all that it sent. */
+static bool is_share_due(void)
+{
+    return loop_now_ms() >= share_ms || !list_is_empty(&guard.trips);
+}
+
 static int turn(bool is_all, struct error *err)
 {
     if ((is_all || loop_now_ms() >= house_ms) && keep_house(err) < 0)
         return -1;
     if ((guard.is_outdated || guard.records == NULL) && guard_read_records(err) < 0)
         return -1;
-    if ((is_all || loop_now_ms() >= share_ms) && share_all(err) < 0)
+    if ((is_all || is_share_due()) && share_all(err) < 0)
         return -1;
     if (settle_trips(err) < 0 || settle_due(err) < 0)
         return -1;

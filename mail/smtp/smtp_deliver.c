@@ -5,9 +5,9 @@
 #include "mail/smtp/smtp_internal.h"
 
 #include "mail/mime/address_path.h"
-#include "mail/queue/guard.h"
 #include "mail/queue/submit.h"
 #include "mail/smtp/smtp_author.h"
+#include "mail/smtp/smtp_guard.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_verdict.h"
 #include "mail/store/report_address.h"
@@ -84,45 +84,12 @@ static int judge(struct smtp_session *s, struct submit *m, struct error *err)
     return 0;
 }
 
-static size_t count_away(const struct submit *m)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < m->rcpt_count; i++)
-        for (size_t j = 0; j < m->rcpts[i].route_count; j++)
-            n += m->rcpts[i].routes[j].kind == ROUTE_REMOTE;
-    return n;
-}
-
-/* An account that seems to be misused is let go on, but what it sends is held (mail/queue/guard.h). */
-static int guard(struct smtp_session *s, struct submit *m, struct error *err)
-{
-    struct guard_answer *answer = ARENA_NEW(s->tx_arena, struct guard_answer);
-    struct guard_submission in = {
-        .account_id = s->account_id,
-        .recipients = m->rcpt_count,
-        .recipients_away = count_away(m),
-        .client = conn_peer(s->conn),
-        .language = str_empty(m->language) ? NULL : arena_c(s->tx_arena, m->language),
-    };
-
-    if (guard_admit(&in, answer, err) < 0)
-        return -1;
-    if (answer->is_held)
-        m->held = str_c(answer->reason);
-    return 0;
-}
-
-static int author(struct smtp_session *s, struct submit *m, struct error *err)
-{
-    return smtp_author_prepare(s, m->message, m->room_size, m, err) < 0 ? -1 : guard(s, m, err);
-}
-
 static int prepare(struct smtp_session *s, struct submit *m, struct error *err)
 {
     struct str received;
 
-    if ((s->is_logged_in ? author(s, m, err) : judge(s, m, err)) < 0)
+    if (s->is_logged_in ? smtp_author_prepare(s, m->message, m->room_size, m, err) < 0
+                        : judge(s, m, err) < 0)
         return -1;
     received = smtp_received_field(s);
     m->head = arena_printf(s->tx_arena, "%.*s%.*s", STR_ARG(m->head), STR_ARG(received));
@@ -210,6 +177,8 @@ int smtp_deliver(struct smtp_session *s, struct error *err)
     }
     if ((status = smtp_milter_submit(s, &m, err)) != 0)
         return status;
+    if (smtp_guard_submit(s, &m, err) < 0)
+        return -1;
     smtp_trace_received(s, m.message);
     if (keep_report(s, &m, err) < 0 || submit_message(&m, err) < 0)
         return -1;
