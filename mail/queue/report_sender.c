@@ -300,7 +300,9 @@ static int submit(struct errand *e, struct submit_recipient *rcpts, size_t count
     struct submit s = {
         .trace_id = trace_id_new(),
         .sender = e->author.address,
+        .envid = STR(""),
         .language = STR("en"),
+        .head = STR(""),
         .ret = OUTBOUND_RET_HDRS,
         .body = OUTBOUND_BODY_7BIT,
         .may_exceed_quota = true,

@@ -80,8 +80,8 @@ class ReportsTest(ServerTest):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="reports-", dir="/tmp")
         authority = Authority(cls.folder)
-        cls.deferred = set()
-        cls.sink = Peer(polite(answers={"RCPT": cls.rcpt}, starttls=authority.context("other.test")))
+        cls.context = authority.context("other.test")
+        cls.sink = Peer(polite(starttls=cls.context))
         cls.web = Collector(authority.context("wrong.test"))
         cls.dns = DnsServer(zone(cls.web.port)).start()
         cls.settings = {
@@ -89,7 +89,7 @@ class ReportsTest(ServerTest):
             "delivery_refused_networks": "", "smtp_xclient_networks": "127.0.0.1", "smtp_greeting_delay": "0s",
             "queue_poll_interval": "50ms", "queue_retry_min": "1s", "queue_retry_max": "1s", "queue_backoff_min": "1s",
             "queue_backoff_max": "1s", "report_spread": "20h", "report_organization": "Example & Sons",
-            "mta_sts": "no", "dane": "no",
+            "delivery_reuse": "1", "mta_sts": "no", "dane": "no",
         }
         try:
             super().setUpClass()
@@ -111,10 +111,6 @@ class ReportsTest(ServerTest):
         finally:
             cls.end()
 
-    @classmethod
-    def rcpt(cls, peer, wire, command):
-        wire.send("451 4.7.1 later\r\n" if cls.deferred and "@d" in command else "250 2.1.5 ok\r\n")
-
     def setUp(self):
         self.sql("TRUNCATE report_due, report_dmarc_row, report_tls_row; DELETE FROM report_received")
         self.sink.messages.clear()
@@ -134,8 +130,7 @@ class ReportsTest(ServerTest):
 
     def collected(self, *domains):
         """Waits until the workers wrote what they counted."""
-        wanted = sorted(domains)
-        self.assertTrue(eventually(lambda: sorted(self.sql("SELECT domain FROM report_due").split()) == wanted),
+        self.assertTrue(eventually(lambda: set(self.sql("SELECT domain FROM report_due").split()) >= set(domains)),
                         (self.sql("SELECT kind, domain FROM report_due"), self.server.log()[-3000:]))
 
     def due(self, domain):
@@ -177,7 +172,7 @@ class Sent(ReportsTest):
         message = self.sink.messages[0]
         head = parts(message)
         self.assertEqual((head["To"], head["From"]), ("dmarc+reports@good.test", "postmaster@example.test"))
-        self.assertRegex(head["Subject"], r"^Report Domain: good\.test Submitter: example\.test Report-ID: <\d{8}\.dmarc\.good\.test@")
+        self.assertRegex(head["Subject"], r"^Report Domain: good\.test\s+Submitter: example\.test\s+Report-ID: <\d{8}\.dmarc\.good\.test@")
         self.assertIn("d=example.test", head["DKIM-Signature"])
         name, xml = attachment(message)
         self.assertRegex(name, r"^example\.test!good\.test!\d+!\d+\.xml\.gz$")
@@ -271,7 +266,8 @@ class Killed(ReportsTest):
 
     def test_whatever_is_killed_when_each_report_is_sent_once(self):
         self.crowd()
-        self.deferred.add("all")                    # so that every copy waits in the queue and can be counted
+        # So that every copy waits in the queue and can be counted.
+        self.sink.handler = polite(starttls=self.context, answers={"RCPT": "451 4.7.1 later"})
         for _ in range(5):
             self.server.cli("report", "send")
             time.sleep(random.uniform(0.0, 0.4))
@@ -281,8 +277,7 @@ class Killed(ReportsTest):
         self.assertTrue(eventually(lambda: self.sql("SELECT count(*) FROM report_due WHERE kind = 'dmarc' AND sent_at IS NULL") == "0", timeout=120))
         waiting = sorted(e["recipient"] for e in self.server.cli_json("queue", "list"))
         self.assertEqual(waiting, sorted(f"r@d{i}.test" for i in range(CROWD)))
-        self.deferred.clear()
-        self.server.cli("queue", "retry", "--all")
+        self.sink.handler = polite(starttls=self.context)
         self.assertTrue(eventually(lambda: len(self.sink.messages) >= CROWD))
         ids = [parts(m)["Message-ID"] for m in self.sink.messages]
         self.assertEqual(len(set(ids)), CROWD)
@@ -302,7 +297,7 @@ class Received(ReportsTest):
         message["From"], message["To"], message["Subject"] = "reports@other.test", "dmarc-reports@example.test", "Report Domain: example.test"
         xml = DMARC_XML.format(org=org, id=f"{org}-1", rows="".join(ROW.format(ip=ip, dkim=dkim, count=n) for ip, dkim, n in rows))
         message.add_attachment(gzip.compress(xml.encode()), "application", "gzip", filename="other.test!example.test!1!2.xml.gz")
-        return message.as_bytes()
+        return message.as_bytes(policy=email.policy.SMTP)
 
     def inbox(self):
         with self.server.imap("alice") as c:
