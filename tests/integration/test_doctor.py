@@ -342,7 +342,7 @@ class Broken(Doctor):
     def test_people_are_told_what_to_do(self):
         result = self.doctor(self.change(names={f"_dmarc.{D}": None, PTR: None}), status=1)
         self.assertEqual(result.stderr, f"merpati: to be mended: PTR of {ADDRESS}, DMARC of _dmarc.{D}\n")
-        self.assertRegex(result.stdout, rf"(?m)^! missing    DMARC _dmarc\.{D}\n +should be: v=DMARC1; p=none; rua=mailto:postmaster@{D}$")
+        self.assertRegex(result.stdout, rf"(?m)^! missing    DMARC _dmarc\.{D}\n +should be: v=DMARC1; p=none; rua=mailto:dmarc-reports@{D}$")
 
     def test_what_dns_says_is_printed_without_control_characters(self):
         records = self.change(names={f"_dmarc.{D}": [("TXT", b"v=DMARC1; p=no\x1b[31mne\x07\n"), ("TXT", b"v=DMARC1\xff")]})
