@@ -58,6 +58,7 @@ struct advice_facts {
     struct str sts_id, sts_policy;
     const struct advice_service *services;
     size_t service_count;
+    struct str dmarc_reports, tls_reports;              /* local parts that take reports of others */
     struct str block_lists;                             /* as dnsbl_parse(); empty: not asked */
 };
 

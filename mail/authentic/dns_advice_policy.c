@@ -148,8 +148,8 @@ PARKS void advice_dmarc(struct advice_check *c)
     struct dmarc_verdict verdict;
     size_t count;
 
-    v->wanted =
-        arena_printf(c->a, "v=DMARC1; p=none; rua=mailto:dmarc-reports@%.*s", STR_ARG(c->domain));
+    v->wanted = arena_printf(c->a, "v=DMARC1; p=none; rua=mailto:%.*s@%.*s",
+                             STR_ARG(c->facts->dmarc_reports), STR_ARG(c->domain));
     v->zone = advice_txt_line(c->a, name, v->wanted);
     if (!advice_texts(c, v, STR("v=DMARC1"), true, &texts, &count))
         return;
@@ -249,7 +249,8 @@ PARKS void advice_tls_reports(struct advice_check *c)
     struct tls_report_uris uris;
     size_t count;
 
-    v->wanted = arena_printf(c->a, "v=TLSRPTv1; rua=mailto:tls-reports@%.*s", STR_ARG(c->domain));
+    v->wanted = arena_printf(c->a, "v=TLSRPTv1; rua=mailto:%.*s@%.*s",
+                             STR_ARG(c->facts->tls_reports), STR_ARG(c->domain));
     v->zone = advice_txt_line(c->a, name, v->wanted);
     if (!advice_texts(c, v, STR("v=TLSRPTv1"), false, &texts, &count))
         return;

@@ -186,6 +186,17 @@ static void settle_hostname(void)
         config.hostname = name;
 }
 
+/* Where reports of others are taken without an account; else they are for people. */
+static struct str report_address(const char *wanted)
+{
+    struct str rest = str_c(config.report_addresses), local;
+
+    while (str_next_token(&rest, ',', &local))
+        if (str_ieq(str_trim(local), str_c(wanted)))
+            return str_c(wanted);
+    return STR("postmaster");
+}
+
 static int gather(struct cli *c, struct advice_facts *facts, struct error *err)
 {
     settle_hostname();
@@ -198,6 +209,8 @@ static int gather(struct cli *c, struct advice_facts *facts, struct error *err)
     facts->sts_mode = sts_host_mode();
     facts->sts_id = sts_host_id(c->arena);
     facts->sts_policy = sts_host_policy(c->arena);
+    facts->dmarc_reports = report_address("dmarc-reports");
+    facts->tls_reports = report_address("tls-reports");
     if (cli_has(c, OPTION_BLOCK_LISTS))
         facts->block_lists = STR(BLOCK_LISTS);
     if (config.dns_timeout > DNS_TIMEOUT_MS)
