@@ -146,8 +146,8 @@ static int worker_start(unsigned index, struct error *err)
     const struct http_route *routes = http_routes(&route_count);
 
     pg_pool_init(pg_conninfo(), (unsigned)config.database_connections);
-    if (certificate_load(err) < 0 || bearer_jwt_start(err) < 0 || smtp_policy_start(err) < 0 || smtp_milter_start(err) < 0 ||
-        http_start(routes, route_count, err) < 0)
+    if (certificate_load(err) < 0 || bearer_jwt_start(err) < 0 || smtp_policy_start(err) < 0 ||
+        smtp_milter_start(err) < 0 || http_start(routes, route_count, err) < 0)
         return -1;
     bus_start();
     trace_start();

@@ -9,8 +9,8 @@ static bool is_atext(char c)
 {
     unsigned char u = (unsigned char)c;
 
-    return u >= 0x80 || (u >= '0' && u <= '9') || (u >= 'a' && u <= 'z') || (u >= 'A' && u <= 'Z') ||
-           (u != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
+    return u >= 0x80 || (u >= '0' && u <= '9') || (u >= 'a' && u <= 'z') ||
+           (u >= 'A' && u <= 'Z') || (u != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", c) != NULL);
 }
 
 /* A dot-string: words of atext with single dots between them. */

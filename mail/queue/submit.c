@@ -29,12 +29,12 @@ enum { DIRECT, PASSED_ON, ENTRY_COUNT };
 struct plan {
     struct arena *arena;
     struct submit *s;
-    struct delivery *copies;                  /* by account, each once */
+    struct delivery *copies; /* by account, each once */
     size_t copy_count, copy_room;
     struct outbound entries[ENTRY_COUNT];
     size_t entry_room[ENTRY_COUNT];
-    bool is_kept_back;                        /* copies wait in the queue, too */
-    struct str raw;                           /* everything, with the Return-Path */
+    bool is_kept_back; /* copies wait in the queue, too */
+    struct str raw;    /* everything, with the Return-Path */
 };
 
 /* ---- who gets it --------------------------------------------------------------------------------- */
@@ -63,7 +63,8 @@ static void count_routes(struct plan *p)
             bool is_away = route->kind == ROUTE_REMOTE;
 
             p->copy_room += !is_away;
-            p->entry_room[is_away && is_passed_on(route) ? PASSED_ON : DIRECT] += is_away || p->is_kept_back;
+            p->entry_room[is_away && is_passed_on(route) ? PASSED_ON : DIRECT] +=
+                is_away || p->is_kept_back;
         }
     }
     p->copies = ARENA_ARRAY(p->arena, p->copy_room + p->s->copy_count, struct delivery);
@@ -113,7 +114,7 @@ static bool is_any_here(const struct submit_recipient *r)
 static void add_recipient(struct plan *p, const struct submit_recipient *r)
 {
     if (p->is_kept_back && is_any_here(r)) {
-        add_kept_back(p, r);          /* resolved anew when its time comes */
+        add_kept_back(p, r); /* resolved anew when its time comes */
         return;
     }
     for (size_t i = 0; i < r->route_count; i++) {
@@ -271,7 +272,8 @@ static int signature(struct plan *p, struct str *fields, struct error *err)
     if (dkim_ring_hold(p->arena, author_domain(p->arena, p->s->message), &signers, err) < 0)
         return -1;
     if (signers.n > 0)
-        rc = dkim_sign(p->arena, p->s->message, signers.v, signers.n, time_now_us() / 1000000, fields, err);
+        rc = dkim_sign(p->arena, p->s->message, signers.v, signers.n, time_now_us() / 1000000,
+                       fields, err);
     dkim_ring_release(&signers);
     return rc;
 }
@@ -285,8 +287,8 @@ static struct str seal(struct plan *p)
 
     if (dkim_ring_hold(p->arena, passing_domain(p->s), &signers, &err) < 0 || signers.n == 0)
         return fields;
-    if (arc_seal(p->arena, p->s->message, &signers.v[0], p->s->arc, str_c(config.hostname), p->s->results,
-                 time_now_us() / 1000000, &fields, &err) < 0)
+    if (arc_seal(p->arena, p->s->message, &signers.v[0], p->s->arc, str_c(config.hostname),
+                 p->s->results, time_now_us() / 1000000, &fields, &err) < 0)
         log_warn(NULL, "seal_failed", KV_ERR(&err));
     dkim_ring_release(&signers);
     return fields;
@@ -361,7 +363,8 @@ static void trace_copy(const struct plan *p, struct str recipient, const struct 
     const struct delivery *d = find_copy(p, route->account_id);
 
     if (d->status == DELIVERED)
-        trace_delivered(p->s->trace_id, recipient, route->account_id, p->s->is_junk ? STR("Junk") : STR("INBOX"));
+        trace_delivered(p->s->trace_id, recipient, route->account_id,
+                        p->s->is_junk ? STR("Junk") : STR("INBOX"));
     else
         trace_event(p->s->trace_id, TRACE_FAILED, recipient,
                     d->status == DELIVERY_OVER_QUOTA ? STR("the mailbox is full")
@@ -382,8 +385,8 @@ static void trace_recipient(const struct plan *p, const struct submit_recipient 
             trace_copy(p, r->address, &r->routes[i]);
         else
             trace_event(p->s->trace_id,
-                        is_passed_on(&r->routes[i]) ? TRACE_FORWARDED : TRACE_QUEUED,
-                        r->address, r->routes[i].address);
+                        is_passed_on(&r->routes[i]) ? TRACE_FORWARDED : TRACE_QUEUED, r->address,
+                        r->routes[i].address);
     }
 }
 
@@ -487,7 +490,8 @@ static int release_one(struct arena *a, const struct outbound_claim *c, int64_t 
     struct routing_sender from = {.address = c->o.sender, .account_id = c->o.account_id};
     struct outbound_ends ends = {
         .worker_id = worker_id, .queue_id = c->o.queue_id, .nos = &rcpt->no, .count = 1};
-    struct submit_recipient r = {.address = rcpt->address, .orcpt = rcpt->orcpt, .notify = rcpt->notify};
+    struct submit_recipient r = {
+        .address = rcpt->address, .orcpt = rcpt->orcpt, .notify = rcpt->notify};
     struct submit s = {
         .trace_id = c->o.trace_id,
         .account_id = c->o.account_id,

@@ -32,7 +32,8 @@ void smtp_message_discard(struct smtp_tx *tx)
 
 static void message_begin(struct smtp_tx *tx)
 {
-    static const char room[SMTP_ROOM_SIZE] = {[SMTP_ROOM_SIZE - 2] = '\r', '\n'}; /* a line begins */
+    static const char room[SMTP_ROOM_SIZE] = {[SMTP_ROOM_SIZE - 2] = '\r',
+                                              '\n'}; /* a line begins */
 
     smtp_trace_name(tx);
     buf_clear(&tx->message);

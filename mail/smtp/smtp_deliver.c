@@ -26,7 +26,8 @@ _Static_assert((int)SMTP_NOTIFY_NEVER == (int)OUTBOUND_NOTIFY_NEVER &&
 
 static struct submit_recipient *describe_recipients(struct smtp_session *s)
 {
-    struct submit_recipient *v = ARENA_ARRAY(s->tx_arena, s->tx.rcpt_count, struct submit_recipient);
+    struct submit_recipient *v =
+        ARENA_ARRAY(s->tx_arena, s->tx.rcpt_count, struct submit_recipient);
 
     for (size_t i = 0; i < s->tx.rcpt_count; i++) {
         const struct smtp_recipient *r = &s->tx.rcpts[i];
@@ -104,9 +105,8 @@ static bool is_for_reports(struct smtp_session *s, const struct smtp_recipient *
     struct str local, domain;
 
     address_path_split(s->tx_arena, r->path, &local, &domain);
-    return report_address_is(local) &&
-           (r->route_count == 0 || r->routes[0].kind == ROUTE_ACCOUNT ||
-            r->routes[0].through_account_id != 0);
+    return report_address_is(local) && (r->route_count == 0 || r->routes[0].kind == ROUTE_ACCOUNT ||
+                                        r->routes[0].through_account_id != 0);
 }
 
 /* Ahead of the copies: who is told to come again has served nobody yet, and the same report is kept once. */
@@ -162,7 +162,8 @@ static void log_accepted(struct smtp_session *s, const struct submit *m)
 {
     metric_inc(METRIC_smtp_messages_accepted);
     log_info(&s->log, "message_accepted", KV("id", s->tx.trace_text), KV("from", s->tx.sender),
-             KV("rcpt", s->tx.rcpts[0].path), KV("rcpt_count", s->tx.rcpt_count), KV("size", m->message.n));
+             KV("rcpt", s->tx.rcpts[0].path), KV("rcpt_count", s->tx.rcpt_count),
+             KV("size", m->message.n));
 }
 
 int smtp_deliver(struct smtp_session *s, struct error *err)

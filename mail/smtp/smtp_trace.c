@@ -67,7 +67,8 @@ struct str smtp_received_field(struct smtp_session *s)
 
     buf_init(&b, 16384);
     add_origin(s, &b);
-    buf_addf(&b, "%sby %s with %s", b.p[b.n - 1] == ':' ? " " : "", config.hostname, protocol_name(s));
+    buf_addf(&b, "%sby %s with %s", b.p[b.n - 1] == ':' ? " " : "", config.hostname,
+             protocol_name(s));
     if (conn_is_tls(s->conn))
         buf_addf(&b, "\r\n\t(%.*s)", STR_ARG(conn_tls_description(s->conn)));
     buf_addf(&b, "\r\n\tid %s", s->tx.trace_text);

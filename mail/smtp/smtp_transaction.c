@@ -134,8 +134,8 @@ static void *grown(struct arena *a, void *old, size_t count, size_t *room, size_
 
 static bool is_same_route(const struct route *x, const struct route *y)
 {
-    return x->kind == y->kind && x->account_id == y->account_id && x->through_account_id == y->through_account_id &&
-           str_eq(x->address, y->address);
+    return x->kind == y->kind && x->account_id == y->account_id &&
+           x->through_account_id == y->through_account_id && str_eq(x->address, y->address);
 }
 
 static bool leads_to(const struct smtp_recipient *r, const struct routes *found)
@@ -204,17 +204,19 @@ static int postmaster_domain(struct smtp_session *s, struct str *domain, struct 
     return 0;
 }
 
-static void lead_away(struct smtp_session *s, struct str local, struct str domain, struct routes *found)
+static void lead_away(struct smtp_session *s, struct str local, struct str domain,
+                      struct routes *found)
 {
     *found = (struct routes){
-        .v = submit_route_away(s->command_arena,
-                               arena_printf(s->command_arena, "%.*s@%.*s", STR_ARG(local), STR_ARG(domain))),
+        .v = submit_route_away(s->command_arena, arena_printf(s->command_arena, "%.*s@%.*s",
+                                                              STR_ARG(local), STR_ARG(domain))),
         .n = 1,
     };
 }
 
 /* A bounce of what we forwarded comes back to the address that we made up for its sender (mail/authentic/srs.h). */
-static int lead_back(struct smtp_session *s, struct str srs_local, struct routes *found, struct error *err)
+static int lead_back(struct smtp_session *s, struct str srs_local, struct routes *found,
+                     struct error *err)
 {
     struct str local, domain;
 
@@ -225,11 +227,13 @@ static int lead_back(struct smtp_session *s, struct str srs_local, struct routes
 }
 
 /* Literals and names that DNS may know: it is the queue that finds out. */
-static int relay(struct smtp_session *s, const struct smtp_path *path, struct routes *found, struct error *err)
+static int relay(struct smtp_session *s, const struct smtp_path *path, struct routes *found,
+                 struct error *err)
 {
     struct str domain = path->domain;
 
-    if (!str_starts(domain, STR("[")) && domain_canonical(s->command_arena, path->domain, &domain, err) < 0)
+    if (!str_starts(domain, STR("[")) &&
+        domain_canonical(s->command_arena, path->domain, &domain, err) < 0)
         return -1;
     lead_away(s, path->local, domain, found);
     return 0;
@@ -241,7 +245,8 @@ static int check_size(struct smtp_session *s, const struct routes *found, struct
         return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes this domain takes",
                     (long long)found->size_max);
     if (s->tx.route_count + found->n > SMTP_ROUTES_MAX)
-        return fail(err, ERR_LIMIT, "the recipients lead to too many people; send them several messages");
+        return fail(err, ERR_LIMIT,
+                    "the recipients lead to too many people; send them several messages");
     return 0;
 }
 
