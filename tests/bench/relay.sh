@@ -35,7 +35,7 @@ cpu_of() {
 one_run() {
 	local began ended cpu
 	cpu=$(cpu_of "$3")
-	smtp-sink -M "$messages" "127.0.0.1:$sink_port" 1000 >/dev/null 2>&1 &
+	smtp-sink -u nobody -M "$messages" "127.0.0.1:$sink_port" 1000 >/dev/null 2>&1 &
 	local sink=$!
 	sleep 0.5
 	began=$(date +%s%N)
@@ -69,7 +69,10 @@ cat >"$work/merpati.conf" <<CONF
 hostname = mail.example.test
 log_level = warn
 smtp_trusted_networks = 127.0.0.0/8
-relay_host = 127.0.0.1:$sink_port
+smtp_rate_network_messages = 0
+smtp_rate_network_recipients = 0
+smtp_messages_max = 1000000
+delivery_routes = *=127.0.0.1:$sink_port
 CONF
 build/merpati serve --config "$work/merpati.conf" --data "$work/data" --port-offset $offset >"$work/serve.out" 2>"$work/serve.log" &
 server_pid=$!
