@@ -314,9 +314,9 @@ CASE(a_received_report_is_kept_once_and_shown)
     assert_done(report_store_show(store_arena, list[0].report_id, &shown, &rows, &row_count, &err));
     assert_str(shown.organization, STR("Org"));
     assert_int_equal(row_count, 2);
-    assert_str(rows[1].source, STR("192.0.2.2"));
-    assert_str(rows[1].outcome, STR("reject"));
-    assert_true(rows[0].is_pass && !rows[1].is_pass);
+    assert_str(rows[0].source, STR("192.0.2.2")); /* what failed stands first */
+    assert_str(rows[0].outcome, STR("reject"));
+    assert_true(!rows[0].is_pass && rows[1].is_pass);
     assert_done(report_store_list(store_arena, STR("tls"), STR(""), &list, &count, &err));
     assert_int_equal(count, 0);
     assert_refused(report_store_show(store_arena, 999999, &shown, &rows, &row_count, &err),
