@@ -315,7 +315,8 @@ static void answer(int64_t account_id, struct guard_answer *out)
     metric_inc(METRIC_guard_messages_held);
 }
 
-/* Whoever else counted for it meanwhile is not lost: only what is read is set. */
+/* At the first submission, and at the first of an hour. What others count for it meanwhile is not lost: only what is read
+ * is set. */
 static int load(int64_t account_id, struct error *err)
 {
     struct guard_entry *e = get_entry(account_id);
@@ -323,7 +324,7 @@ static int load(int64_t account_id, struct error *err)
     if (guard.records == NULL && guard_read_records(err) < 0)
         return -1;
     e = get_entry(account_id);
-    return e->is_loaded ? 0 : guard_share(&e, 1, false, err);
+    return e->is_loaded && !e->is_stale ? 0 : guard_share(&e, 1, false, err);
 }
 
 static void count(struct guard_entry *e, const struct guard_submission *in)

@@ -28,7 +28,7 @@ struct guard_answer {
     char reason[200];                                   /* "account misused? 1204 recipients ..."; empty when not */
 };
 
-/* Counts a submission and says what to do with it. Parks only when the account has not submitted here lately. -1 when the
+/* Counts a submission and says what to do with it. Parks only at the first submission of an account in an hour. -1 when the
  * database is away: ERR_TRY_LATER. */
 PARKS int guard_admit(const struct guard_submission *in, struct guard_answer *out, struct error *err);
 /* Another server refused a recipient of its mail for good. */

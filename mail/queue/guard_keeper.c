@@ -123,6 +123,17 @@ static void take_sums(const struct sending_share *s)
     }
 }
 
+/* All but those that nobody else knows yet. */
+static void drop_shared_places(struct guard_entry *e)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < e->place_count; i++)
+        if (e->places[i].shared_us == 0)
+            e->places[kept++] = e->places[i];
+    e->place_count = kept;
+}
+
 static void take_past(const struct sending_share *s)
 {
     for (size_t i = 0; i < s->past_count; i++) {
@@ -137,7 +148,7 @@ static void take_past(const struct sending_share *s)
         memcpy(e->most, p->most, sizeof e->most);
         e->day_away = p->day_away;
         e->day_bounces = p->day_bounces;
-        e->place_count = 0; /* they follow */
+        drop_shared_places(e); /* they follow */
         e->is_loaded = true;
         e->version = e->asked_version;
         e->is_stale = r != NULL && r->version != e->version;

@@ -24,7 +24,7 @@ int smtp_guard_submit(struct smtp_session *s, struct submit *m, struct error *er
         return -1;
     if (!answer.is_held)
         return 0;
-    log_warn(&s->log, "message_held", KV("id", s->tx.trace_text), KV("why", answer.reason));
+    log_info(&s->log, "message_held", KV("id", s->tx.trace_text), KV("why", answer.reason));
     if (str_empty(m->held))
         m->held = arena_str(s->tx_arena, str_c(answer.reason));
     return 0;

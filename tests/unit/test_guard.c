@@ -236,6 +236,17 @@ CASE(an_hour_does_not_end_the_count)
     guard_stop();
 }
 
+CASE(the_first_message_of_an_hour_is_judged_at_once)
+{
+    start_clean();
+    past(ANI, 48, 30);
+    assert_false(is_held(ANI, 1));
+    reconcile();
+    guard_entry_of(ANI)->hour--;
+    assert_true(is_held(ANI, 151));
+    guard_stop();
+}
+
 CASE(two_workers_count_together)
 {
     start_clean();
@@ -574,6 +585,7 @@ int main(void)
         cmocka_unit_test(a_hold_survives_a_restart),
         cmocka_unit_test(what_an_account_did_before_is_its_measure),
         cmocka_unit_test(an_hour_does_not_end_the_count),
+        cmocka_unit_test(the_first_message_of_an_hour_is_judged_at_once),
         cmocka_unit_test(two_workers_count_together),
         cmocka_unit_test(what_another_worker_holds_is_held_here),
         cmocka_unit_test(bounces_hold_an_account),
