@@ -158,7 +158,7 @@ class TokenTest(BearerTest):
     def test_curl(self):
         self.server.deliver("alice@example.test", MESSAGE % b"for curl")
         letter = self.folder / "letter"
-        letter.write_bytes(MESSAGE % b"by curl")
+        letter.write_bytes((MESSAGE % b"by curl").replace(b"a@elsewhere.test", b"alice@example.test"))
         ca = str(self.server.data / "tls/ca.pem")
         for login in ("OAUTHBEARER", "XOAUTH2"):
             def curl(*options, t=token()):

@@ -117,7 +117,7 @@ class CurlTest(ClientTest):
 
     def test_sends_a_letter(self):
         letter = self.folder / "letter"
-        letter.write_bytes(MESSAGE % b"curled")
+        letter.write_bytes((MESSAGE % b"curled").replace(b"a@elsewhere.test", b"bob@example.test"))
         for scheme, port, more in (("smtp", "submission", ["--ssl-reqd"]), ("smtps", "submissions", [])):
             self.curl(f"{scheme}://localhost:{self.server.port(port)}/client.test", *more, "--user", f"bob@example.test:{PASSWORD}",
                       "--mail-from", "bob@example.test", "--mail-rcpt", "alice@example.test", "--upload-file", str(letter))

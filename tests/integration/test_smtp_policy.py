@@ -74,7 +74,7 @@ class PolicyTest(ServerTest):
         if not answer.startswith("250"):
             return answer
         self.expect(raw, "354", "DATA")
-        raw.send(MESSAGE % subject.encode())
+        raw.send((MESSAGE % subject.encode()).replace(b"a@good.test", kw.get("sender", "a@good.test").encode()))
         return raw.reply().decode()
 
     def fetch(self, user, subject):
