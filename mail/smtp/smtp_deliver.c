@@ -69,7 +69,7 @@ static struct submit describe(struct smtp_session *s)
     };
 }
 
-/* What a stranger brings, or a neighbour who vouches for it. */
+/* Strangers' mail is judged; nobody's speaks in our name. */
 static int judge(struct smtp_session *s, struct submit *m, struct error *err)
 {
     struct smtp_verdict *verdict = ARENA_NEW(s->tx_arena, struct smtp_verdict);
@@ -89,8 +89,8 @@ static int prepare(struct smtp_session *s, struct submit *m, struct error *err)
 {
     struct str received;
 
-    if (s->is_logged_in ? smtp_author_prepare(s, m->message, m->room_size, m, err) < 0
-                        : judge(s, m, err) < 0)
+    if (judge(s, m, err) < 0 ||
+        (s->is_logged_in && smtp_author_prepare(s, m->message, m->room_size, m, err) < 0))
         return -1;
     received = smtp_received_field(s);
     m->head = arena_printf(s->tx_arena, "%.*s%.*s", STR_ARG(m->head), STR_ARG(received));
@@ -172,7 +172,7 @@ int smtp_deliver(struct smtp_session *s, struct error *err)
     int status;
 
     if (prepare(s, &m, err) < 0) {
-        if (err->kind == ERR_DENIED)
+        if (err->kind == ERR_DENIED || err->kind == ERR_TRY_LATER)
             smtp_trace_refused(s, m.message, str_c(err->text));
         return -1;
     }
