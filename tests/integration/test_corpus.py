@@ -1,15 +1,22 @@
 """Every real message of the shared collection goes in over SMTP and over APPEND and comes back byte for byte."""
 
+import re
 import unittest
 
 from harness import SHARED_DATA, ServerTest
 from imap_response import check_envelope, check_structure, parse_fetch
 
 
-
 def corpus():
     files = sorted(p for p in (SHARED_DATA / "mail").rglob("*") if p.is_file() and p.name != "SOURCES.md")
     return [(p.name, p.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) for p in files]
+
+
+def expected(wire):
+    if re.search(rb"\r(?!\n)", wire):                                  # a CR on its own could smuggle a second message
+        return b"550 5.7.1"
+    header = wire.partition(b"\r\n\r\n")[0]
+    return b"554 5.4.6" if len(re.findall(rb"(?mi)^received:", header)) > 50 else b"250"
 
 
 @unittest.skipUnless((SHARED_DATA / "mail").is_dir(), "the shared collection is not here")
@@ -56,7 +63,7 @@ class CorpusTest(ServerTest):
             yield response[end + 3:end + 3 + size]
 
     def test_smtp(self):
-        messages = corpus()
+        messages, taken = corpus(), []
         raw = self.server.raw("smtp", timeout=300)
         raw.reply()
         raw.send("EHLO client.test\r\n")
@@ -67,8 +74,13 @@ class CorpusTest(ServerTest):
             wire = message if message.endswith(b"\r\n") else message + b"\r\n"
             stuffed = wire.replace(b"\r\n.", b"\r\n..")
             raw.send((b"." if stuffed.startswith(b".") else b"") + stuffed + b".\r\n")
-            self.assertEqual(raw.reply()[:3], b"250", name)
+            answer = raw.reply()
+            self.assertTrue(answer.startswith(expected(wire)), (name, answer))
+            if answer.startswith(b"250"):
+                taken.append((name, message))
         raw.close()
+        messages = taken
+        self.assertGreater(len(messages), 0)
         got = list(self.literals("alice"))
         self.assertEqual(len(got), len(messages))
         for (name, message), stored in zip(messages, got):
