@@ -661,7 +661,7 @@ class OurOwnServer(WithServer):
                     "dns_override": "localhost. A 127.0.0.1", "smtp_trace_peers": "example.test"}
         for password, status in ((harness.PASSWORD, "delivered"), ("wrong", "deferred")):
             credentials.write_text(f"localhost alice@example.test {password}\n")
-            answer = self.deliver(job("bob@example.test", sender="alice@example.test",
+            answer = self.deliver(job("bob@example.test", sender="alice@example.test", message=MESSAGE.replace(b"a@sender", b"alice@example"),
                                       route=f"localhost:{self.server.port('submission')}"), settings=settings)
             self.assertEqual(self.statuses(answer), [status], self.log[-2000:])
         self.assertIn("AUTH ... (secret)", self.log)

@@ -215,7 +215,7 @@ class ProxyTest(ServerTest):
     """127.0.0.1 is a listener as ever, 127.0.0.2 expects a PROXY header before anything else."""
     settings = {"listen_smtp": "127.0.0.1, 127.0.0.2 proxy", "listen_imaps": "127.0.0.1, 127.0.0.2 proxy",
                 "listen_imap": "127.0.0.1, 127.0.0.2 proxy", "listen_http": "127.0.0.1, 127.0.0.2 proxy",
-                "connections_per_address_max": "20"}
+                "connections_per_address_max": "20", "mail_authentication": "no", "smtp_sender_domain_exists": "no"}
 
     def connect(self, port="smtp"):
         sock = socket.create_connection(("127.0.0.2", self.server.port(port)), timeout=60)
