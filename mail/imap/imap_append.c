@@ -412,7 +412,7 @@ static PARKS int look_again(struct append *ap, struct error *err)
         return -1;
     if (!ap->is_replace)
         return 0;
-    return imap_rights_refresh(ap->s, err) < 0 ||
+    return imap_rights_read(ap->s, err) < 0 ||
                    imap_require(ap->s, ap->c, RIGHT_DELETE_MESSAGES, err) < 0
                ? -1
                : imap_require(ap->s, ap->c, RIGHT_EXPUNGE, err);

@@ -59,6 +59,13 @@ static PARKS int read_again(struct imap_session *s, struct error *err)
     return 0;
 }
 
+int imap_rights_read(struct imap_session *s, struct error *err)
+{
+    if (s->view == NULL || s->selected.account_id == s->account_id)
+        return 0;
+    return read_again(s, err);
+}
+
 int imap_rights_refresh(struct imap_session *s, struct error *err)
 {
     if (s->view == NULL || s->selected.account_id == s->account_id)

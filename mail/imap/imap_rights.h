@@ -12,6 +12,8 @@ void imap_rights_take(struct imap_session *s, const struct mailbox *mailbox);
 /* Before a command, and before the client is told news. Tells the client what has changed; -1 when
  * the mailbox may be read no more (it is closed then, ERR_NOT_FOUND), or when nobody can say. */
 PARKS int imap_rights_refresh(struct imap_session *s, struct error *err);
+/* The same, asked of the database whatever is known: the news of a change may still be on its way. */
+PARKS int imap_rights_read(struct imap_session *s, struct error *err);
 
 /* Has the user one of `rights`, and was the mailbox not opened by EXAMINE? */
 static inline bool imap_may(const struct imap_session *s, unsigned rights)
