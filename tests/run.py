@@ -5,8 +5,11 @@ usage: run.py [--fuzz-seconds N] [unit|valgrind|fuzz|integration|NAME ...]
 A NAME picks the tests whose file name contains it."""
 
 import argparse
+import concurrent.futures
+import functools
 import os
 import pathlib
+import queue
 import re
 import subprocess
 import sys
@@ -35,71 +38,82 @@ def run(command, timeout, env=None):
     try:
         p = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
                            env={**os.environ, **(env or {})}, errors="replace")
-        return p.returncode, p.stdout.decode(errors="replace") if isinstance(p.stdout, bytes) else p.stdout, time.monotonic() - started
+        return p.returncode, p.stdout, time.monotonic() - started
     except subprocess.TimeoutExpired as e:
         text = e.stdout.decode(errors="replace") if isinstance(e.stdout, bytes) else (e.stdout or "")
         return -1, text + f"\n(no end within {timeout} s)", time.monotonic() - started
 
 
-def unit(tally, wanted):
-    for source in sorted((ROOT / "tests/unit").glob("test_*.c")):
-        if not wanted(source.stem):
-            continue
-        status, out, seconds = run([str(UNIT / source.stem)], 600)
-        passed = sum(int(n) for n in re.findall(r"\[  PASSED  \] (\d+) test", out))
-        failed = sum(int(n) for n in re.findall(r"\[  FAILED  \] (\d+) test", out))
-        if status != 0 and failed == 0:
-            failed = 1
-        tally.add(source.stem, passed, failed, seconds, out)
+def unit(source):
+    status, out, seconds = run([str(UNIT / source.stem)], 600)
+    passed = sum(int(n) for n in re.findall(r"\[  PASSED  \] (\d+) test", out))
+    failed = sum(int(n) for n in re.findall(r"\[  FAILED  \] (\d+) test", out))
+    if status != 0 and failed == 0:
+        failed = 1
+    return source.stem, passed, failed, seconds, out
 
 
 # The runtime switches stacks under valgrind's feet: these must stay clean there, too.
 VALGRIND = ("test_fiber", "test_channel", "test_conn", "test_tls")
 
 
-def valgrind(tally, wanted):
-    for name in VALGRIND:
-        if not wanted(name):
-            continue
-        status, out, seconds = run(["valgrind", "-q", "--error-exitcode=9", "--leak-check=full",
-                                    "--errors-for-leak-kinds=definite", str(ROOT / "build/tests" / name)], 600)
-        tally.add(f"{name} (valgrind)", int(status == 0), int(status != 0), seconds, out)
+def valgrind(name):
+    status, out, seconds = run(["valgrind", "-q", "--error-exitcode=9", "--leak-check=full",
+                                "--errors-for-leak-kinds=definite", str(ROOT / "build/tests" / name)], 600)
+    return f"{name} (valgrind)", int(status == 0), int(status != 0), seconds, out
 
 
-def fuzz(tally, wanted, seconds_each):
-    for source in sorted((ROOT / "tests/fuzz").glob("fuzz_*.c")):
-        if not wanted(source.stem):
-            continue
-        corpus = ROOT / "build/fuzz/corpus" / source.stem
-        corpus.mkdir(parents=True, exist_ok=True)
-        seeds = ROOT / "tests/data" / source.stem
-        command = [str(FUZZ / source.stem), f"-max_total_time={seconds_each}", "-max_len=65536", "-rss_limit_mb=4096",
-                   "-timeout=20", "-print_final_stats=0", f"-artifact_prefix={corpus}-crash-", str(corpus)]
-        if seeds.is_dir():
-            command.append(str(seeds))
-        status, out, seconds = run(command, seconds_each + 120)
-        tally.add(source.stem, int(status == 0), int(status != 0), seconds, out)
+def fuzz(source, seconds_each):
+    corpus = ROOT / "build/fuzz/corpus" / source.stem
+    corpus.mkdir(parents=True, exist_ok=True)
+    seeds = ROOT / "tests/data" / source.stem
+    command = [str(FUZZ / source.stem), f"-max_total_time={seconds_each}", "-max_len=65536", "-rss_limit_mb=4096",
+               "-timeout=20", "-print_final_stats=0", f"-artifact_prefix={corpus}-crash-", str(corpus)]
+    if seeds.is_dir():
+        command.append(str(seeds))
+    status, out, seconds = run(command, seconds_each + 120)
+    return source.stem, int(status == 0), int(status != 0), seconds, out
 
 
-def integration(tally, wanted):
-    for source in sorted(INTEGRATION.glob("test_*.py")):
-        if not wanted(source.stem):
-            continue
-        status, out, seconds = run([sys.executable, "-W", "error::SyntaxWarning", "-m", "unittest", "-v", source.stem],
-                                   1800, {"PYTHONPATH": str(INTEGRATION)})
-        ran = re.search(r"^Ran (\d+) test", out, re.M)
-        bad = re.search(r"^FAILED \((.*)\)", out, re.M)
-        failed = sum(int(n) for n in re.findall(r"(?:failures|errors|unexpected successes)=(\d+)", bad.group(1))) if bad else 0
-        skipped = re.search(r"skipped=(\d+)", out)
-        count = int(ran.group(1)) if ran else 0
-        if status != 0 and failed == 0:
-            failed = 1
-        tally.add(source.stem, max(0, count - failed - (int(skipped.group(1)) if skipped else 0)), failed, seconds, out)
+# Which range of ports a test may use: one for each test that runs at the same time (see harness.free_offset).
+port_ranges = queue.SimpleQueue()
+
+
+def integration(source):
+    port_range = port_ranges.get()
+    try:
+        status, out, seconds = run([sys.executable, "-W", "error::SyntaxWarning", "-m", "unittest", "-v", source.stem], 1800,
+                                   {"PYTHONPATH": str(INTEGRATION), "MERPATI_TEST_PORT_RANGE": str(port_range)})
+    finally:
+        port_ranges.put(port_range)
+    ran = re.search(r"^Ran (\d+) test", out, re.M)
+    bad = re.search(r"^FAILED \((.*)\)", out, re.M)
+    failed = sum(int(n) for n in re.findall(r"(?:failures|errors|unexpected successes)=(\d+)", bad.group(1))) if bad else 0
+    skipped = re.search(r"skipped=(\d+)", out)
+    count = int(ran.group(1)) if ran else 0
+    if status != 0 and failed == 0:
+        failed = 1
+    return source.stem, max(0, count - failed - (int(skipped.group(1)) if skipped else 0)), failed, seconds, out
+
+
+def jobs_of(chosen, wanted, fuzz_seconds):
+    """Every test of the kinds chosen, as calls."""
+    def sources(folder, pattern):
+        return [s for s in sorted((ROOT / "tests" / folder).glob(pattern)) if wanted(s.stem)]
+    if "unit" in chosen:
+        yield from (functools.partial(unit, s) for s in sources("unit", "test_*.c"))
+    if "valgrind" in chosen:
+        yield from (functools.partial(valgrind, name) for name in VALGRIND if wanted(name))
+    if "fuzz" in chosen:
+        yield from (functools.partial(fuzz, s, fuzz_seconds) for s in sources("fuzz", "fuzz_*.c"))
+    if "integration" in chosen:
+        yield from (functools.partial(integration, s) for s in sources("integration", "test_*.py"))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--fuzz-seconds", type=int, default=10)
+    parser.add_argument("--at-once", type=int, default=min(2, os.cpu_count()), help="tests that run beside each other (1 or 2)")
     parser.add_argument("what", nargs="*")
     options = parser.parse_args()
     kinds = {"unit", "valgrind", "fuzz", "integration"}
@@ -109,15 +123,12 @@ def main():
     def wanted(stem):
         return not names or any(n in stem for n in names)
 
+    for port_range in range(options.at_once):
+        port_ranges.put(port_range)
     tally = Tally()
-    if "unit" in chosen:
-        unit(tally, wanted)
-    if "valgrind" in chosen:
-        valgrind(tally, wanted)
-    if "fuzz" in chosen:
-        fuzz(tally, wanted, options.fuzz_seconds)
-    if "integration" in chosen:
-        integration(tally, wanted)
+    with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(job) for job in jobs_of(chosen, wanted, options.fuzz_seconds)]):
+            tally.add(*done.result())
     print(f"{tally.passed} passed, {tally.failed} failed")
     sys.exit(1 if tally.failed or not tally.passed else 0)
 
