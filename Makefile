@@ -14,7 +14,7 @@ SHELL   := /bin/bash
 # What must be there, as Debian 12 and 13 name it.
 BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev libpq-dev \
 	libunbound-dev libcrypt-dev libinih-dev libidn2-dev libutf8proc-dev libsystemd-dev zlib1g-dev liblz4-dev libjansson-dev \
-	libboost-context-dev libxml2-dev libmaxminddb-dev postgresql
+	libboost-context-dev libxml2-dev libmaxminddb-dev libpcre2-dev postgresql
 DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
 TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop \
@@ -22,7 +22,7 @@ TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl sw
 NODE_PACKAGES := nodejs npm
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.
-LIBRARIES := openssl libmicrohttpd libpq libcrypt inih libidn2 libutf8proc libsystemd zlib liblz4 jansson libxml-2.0 libmaxminddb
+LIBRARIES := openssl libmicrohttpd libpq libcrypt inih libidn2 libutf8proc libsystemd zlib liblz4 jansson libxml-2.0 libmaxminddb libpcre2-8
 BY_HAND   := -lunbound -lboost_context -lpthread -lm
 
 ifeq ($(VARIANT),asan)
