@@ -411,19 +411,27 @@ static void send_on_its_way(const struct outbound *o, struct str raw)
             wake_for(o);
 }
 
-int queue_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
-                  struct outbound *o, struct error *err)
+/* Entries whose commit may have happened. */
+static void give_back_entries(const struct outbound *o)
+{
+    for (; o != NULL; o = o->next)
+        if (o->rcpt_count > 0 && o->claimed_by != 0 && o->queue_id != 0)
+            give_back_unsure(o);
+}
+
+int queue_deliver_all(struct mail_item *items, size_t count, struct error *err)
 {
     struct error cause = {0};
 
-    settle(o, m->raw.n);
-    if (mail_deliver(m, v, count, o, &cause) == 0) {
-        send_on_its_way(o, m->raw);
+    for (size_t i = 0; i < count; i++)
+        settle(items[i].outbound, items[i].m->raw.n);
+    if (mail_deliver_all(items, count, &cause) == 0) {
+        for (size_t i = 0; i < count; i++)
+            send_on_its_way(items[i].outbound, items[i].m->raw);
         return 0;
     }
-    for (; o != NULL && cause.kind == ERR_TRY_LATER; o = o->next)
-        if (o->rcpt_count > 0 && o->claimed_by != 0 && o->queue_id != 0)
-            give_back_unsure(o);
+    for (size_t i = 0; i < count && cause.kind == ERR_TRY_LATER; i++)
+        give_back_entries(items[i].outbound);
     return fail(err, cause.kind, "%s", cause.text);
 }
 

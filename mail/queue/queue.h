@@ -22,10 +22,14 @@ void queue_start(const struct queue_options *options);
 /* Ends what is running (within drain_timeout) and gives back what waits. */
 PARKS void queue_stop(void);
 
-/* mail_deliver(), and what goes to other servers is on its way when this returns. o may be NULL. Whoever brings in mail for
- * others calls this. */
-PARKS int queue_deliver(const struct message_prepared *m, struct delivery *v, size_t count, struct outbound *o,
-                        struct error *err);
+/* mail_deliver_all(), and what goes to other servers is on its way when this returns. Whoever brings in mail for others calls
+ * this. */
+PARKS int queue_deliver_all(struct mail_item *items, size_t count, struct error *err);
+static inline int queue_deliver(const struct message_prepared *m, struct delivery *v, size_t count, struct outbound *o,
+                                struct error *err)
+{
+    return queue_deliver_all(&(struct mail_item){m, v, count, o}, 1, err);
+}
 
 /* All mail of an account that waits, until an administrator releases it: it seems to be misused. What it submits
  * afterwards is its submitter's to hold (outbound.held). */

@@ -249,44 +249,33 @@ static int check_size(const struct message_prepared *m, struct error *err)
                : fail(err, ERR_TOO_BIG, "message is larger than the mail store can keep");
 }
 
-/* ---- one message to many accounts ------------------------------------------------------------ */
+/* ---- messages to many accounts --------------------------------------------------------------- */
 
-static int compare_accounts(const void *a, const void *b)
+/* A delivery in the order of the statements: by account, whichever message it is of. */
+struct turn {
+    struct mail_item *item;
+    struct delivery *d;
+    int64_t blob_id;
+};
+
+struct plan {
+    struct mail_item *items;
+    size_t count;
+    int64_t *blob_ids;  /* of the items */
+    struct turn *turns; /* sorted */
+    size_t turn_count;
+    size_t blob_count;
+};
+
+static int compare_turns(const void *a, const void *b)
 {
-    const struct delivery *x = *(struct delivery *const *)a;
-    const struct delivery *y = *(struct delivery *const *)b;
+    const struct turn *x = a, *y = b;
 
-    if (x->account_id != y->account_id)
-        return x->account_id < y->account_id ? -1 : 1;
-    return (x > y) - (x < y);
-}
-
-static struct delivery **sort_by_account(struct arena *a, struct delivery *v, size_t count)
-{
-    struct delivery **sorted = ARENA_ARRAY(a, count, struct delivery *);
-
-    for (size_t i = 0; i < count; i++)
-        sorted[i] = &v[i];
-    qsort(sorted, count, sizeof sorted[0], compare_accounts);
-    return sorted;
-}
-
-static void add_outbound(struct work *w, const struct outbound *o, int64_t blob_id,
-                         size_t blob_size)
-{
-    struct pg_arg *args =
-        work_add(w, &sql_queue_insert, OUTBOUND_INSERT_PARAMS, o->rcpt_count * RECIPIENT_SIZE);
-
-    outbound_insert_args(w->arena, o, blob_id, blob_size, args);
-}
-
-static void add_ends(struct work *w, const struct outbound_ends *ends)
-{
-    const struct sql_query *query;
-    struct pg_arg args[OUTBOUND_ENDS_PARAMS];
-    size_t count = outbound_ends_args(w->arena, ends, &query, args);
-
-    memcpy(work_add(w, query, count, ends->count * sizeof(int64_t)), args, count * sizeof args[0]);
+    if (x->d->account_id != y->d->account_id)
+        return x->d->account_id < y->d->account_id ? -1 : 1;
+    if (x->item != y->item)
+        return x->item < y->item ? -1 : 1;
+    return (x->d > y->d) - (x->d < y->d);
 }
 
 static size_t count_entries(const struct outbound *o)
@@ -308,56 +297,129 @@ static size_t count_statements(const struct outbound *o)
     return n;
 }
 
-/* The blob stands first and the deliveries behind it: work_run() and take_answer() rely on it. */
-static void add_all(struct work *w, const struct message_prepared *m, struct delivery **sorted,
-                    size_t count, const struct outbound *o, int64_t blob_id)
+/* Nobody gets it: it is not stored. */
+static bool is_for_nobody(const struct mail_item *item)
 {
-    add_blob(w, blob_id, count + count_entries(o), m->raw);
-    for (size_t i = 0; i < count; i++)
-        add_delivery(w, &sql_mail_deliver, m, blob_id, sorted[i]);
-    for (size_t i = 0; i < count; i++)
-        add_growth(w, m, blob_id, sorted[i]->account_id);
-    for (; o != NULL; o = o->next) {
-        if (o->rcpt_count > 0)
-            add_outbound(w, o, blob_id, m->raw.n);
-        if (o->ends != NULL)
-            add_ends(w, o->ends);
-    }
+    return item->count == 0 && count_entries(item->outbound) == 0;
 }
 
-static int prepare_entries(struct outbound *o, struct error *err)
+static size_t count_calls(const struct mail_item *items, size_t count)
 {
-    for (; o != NULL; o = o->next)
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++)
+        n += 1 + 2 * items[i].count + count_statements(items[i].outbound);
+    return n;
+}
+
+static struct plan *plan_new(struct arena *a, struct mail_item *items, size_t count)
+{
+    struct plan *p = ARENA_NEW(a, struct plan);
+    size_t turn_room = 0;
+
+    for (size_t i = 0; i < count; i++)
+        turn_room += items[i].count;
+    *p = (struct plan){.items = items, .count = count};
+    p->blob_ids = ARENA_ARRAY(a, count, int64_t);
+    p->turns = ARENA_ARRAY(a, turn_room, struct turn);
+    return p;
+}
+
+static int plan_item(struct plan *p, struct mail_item *item, struct error *err)
+{
+    int64_t *blob_id = &p->blob_ids[item - p->items];
+
+    *blob_id = 0;
+    if (is_for_nobody(item))
+        return 0;
+    if (check_size(item->m, err) < 0 || blob_next_id(blob_id, err) < 0)
+        return -1;
+    p->blob_count++;
+    for (size_t i = 0; i < item->count; i++)
+        p->turns[p->turn_count++] = (struct turn){item, &item->v[i], *blob_id};
+    for (struct outbound *o = item->outbound; o != NULL; o = o->next)
         if (o->rcpt_count > 0 && outbound_prepare(o, err) < 0)
             return -1;
     return 0;
 }
 
-int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
-                 struct outbound *o, struct error *err)
+static void add_outbound(struct work *w, const struct outbound *o, int64_t blob_id,
+                         size_t blob_size)
 {
-    struct delivery **sorted;
-    struct work *w;
-    int64_t blob_id;
-    int rc;
+    struct pg_arg *args =
+        work_add(w, &sql_queue_insert, OUTBOUND_INSERT_PARAMS, o->rcpt_count * RECIPIENT_SIZE);
 
-    if (count == 0 && count_entries(o) == 0)
-        return 0;
-    if (check_size(m, err) < 0 || blob_next_id(&blob_id, err) < 0)
-        return -1;
-    w = work_new(2 * count + 1 + count_statements(o));
-    if (prepare_entries(o, err) < 0) {
-        work_free(&w);
-        return -1;
+    outbound_insert_args(w->arena, o, blob_id, blob_size, args);
+}
+
+static void add_ends(struct work *w, const struct outbound_ends *ends)
+{
+    const struct sql_query *query;
+    struct pg_arg args[OUTBOUND_ENDS_PARAMS];
+    size_t count = outbound_ends_args(w->arena, ends, &query, args);
+
+    memcpy(work_add(w, query, count, ends->count * sizeof(int64_t)), args, count * sizeof args[0]);
+}
+
+static void add_entries(struct work *w, const struct mail_item *item, int64_t blob_id)
+{
+    for (const struct outbound *o = item->outbound; o != NULL; o = o->next) {
+        if (o->rcpt_count > 0)
+            add_outbound(w, o, blob_id, item->m->raw.n);
+        if (o->ends != NULL)
+            add_ends(w, o->ends);
     }
-    sorted = sort_by_account(w->arena, v, count);
-    add_all(w, m, sorted, count, o, blob_id);
-    rc = work_run(w, err);
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        rc = take_answer(w, 1 + i, blob_id, sorted[i], err);
+}
+
+/* The blobs stand first and the deliveries behind them: work_run() and take_answer() rely on it. */
+static void add_all(struct work *w, const struct plan *p)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (p->blob_ids[i] != 0)
+            add_blob(w, p->blob_ids[i], p->items[i].count + count_entries(p->items[i].outbound),
+                     p->items[i].m->raw);
+    for (size_t i = 0; i < p->turn_count; i++)
+        add_delivery(w, &sql_mail_deliver, p->turns[i].item->m, p->turns[i].blob_id, p->turns[i].d);
+    for (size_t i = 0; i < p->turn_count; i++)
+        add_growth(w, p->turns[i].item->m, p->turns[i].blob_id, p->turns[i].d->account_id);
+    for (size_t i = 0; i < p->count; i++)
+        if (p->blob_ids[i] != 0)
+            add_entries(w, &p->items[i], p->blob_ids[i]);
+}
+
+static int make_plan(struct plan *p, struct error *err)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (plan_item(p, &p->items[i], err) < 0)
+            return -1;
+    if (p->turn_count > 1)
+        qsort(p->turns, p->turn_count, sizeof *p->turns, compare_turns);
+    return 0;
+}
+
+static int run_plan(struct work *w, struct plan *p, struct error *err)
+{
+    if (make_plan(p, err) < 0)
+        return -1;
+    if (p->blob_count == 0)
+        return 0;
+    add_all(w, p);
+    if (work_run(w, err) < 0)
+        return -1;
+    for (size_t i = 0; i < p->turn_count; i++)
+        if (take_answer(w, p->blob_count + i, p->turns[i].blob_id, p->turns[i].d, err) < 0)
+            return -1;
+    for (size_t i = 0; i < p->turn_count; i++)
+        note_delivered(p->turns[i].d, p->turns[i].item->m->raw.n);
+    return 0;
+}
+
+int mail_deliver_all(struct mail_item *items, size_t count, struct error *err)
+{
+    struct work *w = work_new(count_calls(items, count));
+    int rc = run_plan(w, plan_new(w->arena, items, count), err);
+
     work_free(&w);
-    for (size_t i = 0; rc == 0 && i < count; i++)
-        note_delivered(&v[i], m->raw.n);
     return rc;
 }
 

@@ -55,11 +55,24 @@ struct delivery {
     uint64_t modseq;
 };
 
-/* One message to many accounts, and into the queue for others' servers (SMTP, LMTP). An account may
- * be over quota while others get it: see status. outbound may be NULL, and count 0 then has no
- * effect; with outbound->ends, what those report ends in the same transaction (see outbound.h). */
-PARKS int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
-                       struct outbound *outbound, struct error *err);
+/* A message, the accounts that get it (SMTP, LMTP), and its way to others' servers. outbound may be NULL, and count 0
+ * then has no effect; with outbound->ends, what those report ends in the same transaction (see outbound.h). */
+struct mail_item {
+    const struct message_prepared *m;
+    struct delivery *v;
+    size_t count;
+    struct outbound *outbound;
+};
+
+/* All of them in one transaction: what a filter makes of a message comes and goes with the message. An account may be over
+ * quota while others get theirs: see status. */
+PARKS int mail_deliver_all(struct mail_item *items, size_t count, struct error *err);
+
+static inline int mail_deliver(const struct message_prepared *m, struct delivery *v, size_t count,
+                               struct outbound *outbound, struct error *err)
+{
+    return mail_deliver_all(&(struct mail_item){m, v, count, outbound}, 1, err);
+}
 
 /* One message comes and another goes, in one transaction: the quota counts the difference.
  * ERR_NOT_FOUND when the old one is not there any more. */

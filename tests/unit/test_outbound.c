@@ -181,6 +181,33 @@ CASE(local_copies_and_the_queue_are_one_transaction_and_one_blob)
     assert_store_is_consistent();
 }
 
+CASE(several_messages_and_their_queue_entries_are_one_transaction)
+{
+    struct outbound away = OUTBOUND("x@example.test"), answer = OUTBOUND("y@example.test");
+    struct message_prepared first = store_message(MESSAGE),
+                            edited = store_message(MESSAGE "more\r\n"),
+                            unused = store_message(MESSAGE);
+    struct delivery to_first[] = {{.account_id = 3}, {.account_id = 1}};
+    struct delivery to_edited[] = {{.account_id = 2}, {.account_id = 1}};
+    struct mail_item items[] = {
+        {&first, to_first, 2, &away}, {&unused, NULL, 0, NULL}, {&edited, to_edited, 2, &answer}};
+
+    start_clean();
+    assert_done(mail_deliver_all(items, 3, &err));
+    assert_int_equal(to_first[1].uid, 1);
+    assert_int_equal(to_edited[0].status, DELIVERED);
+    assert_int_equal(to_edited[1].uid, 2); /* in the order of the messages */
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob WHERE uses = 3"), 2);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM queue_message"), 2);
+    assert_store_is_consistent();
+
+    answer.rcpts[0].address = STR("bad\xff@example.test");
+    assert_refused(mail_deliver_all(items, 3, &err), ERR_SYNTAX);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM message"), 4);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM blob"), 2);
+    assert_store_is_consistent();
+}
+
 CASE(what_only_the_queue_used_is_gone_at_once)
 {
     struct outbound o = OUTBOUND("x@example.test", "y@example.test", "z@other.test");
@@ -721,6 +748,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_claim_tells_all_that_was_queued),
         cmocka_unit_test(local_copies_and_the_queue_are_one_transaction_and_one_blob),
+        cmocka_unit_test(several_messages_and_their_queue_entries_are_one_transaction),
         cmocka_unit_test(what_only_the_queue_used_is_gone_at_once),
         cmocka_unit_test(the_audit_counts_the_queue_as_a_use),
         cmocka_unit_test(what_one_worker_has_claimed_no_other_gets),
