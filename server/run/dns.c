@@ -609,7 +609,8 @@ static void merge_answers(struct dns_answer *v4, const struct dns_answer *v6)
         v4->canonical_name = v6->canonical_name;
 }
 
-/* One half of the answer is enough, if there is an address in it. */
+/* One half of the answer is enough, if there is an address in it. What the half that is missing would have said takes
+ * nothing away from it: or whoever drops one answer could turn DNSSEC off. */
 static int lookup_both(struct arena *a, struct str host, struct dns_answer *v4,
                        struct dns_answer *v6, struct error *err)
 {
@@ -618,6 +619,10 @@ static int lookup_both(struct arena *a, struct str host, struct dns_answer *v4,
     dns_lookup_all(a, q, 2, config.dns_timeout);
     *v4 = q[0].answer;
     *v6 = q[1].answer;
+    if (q[0].err.kind != ERR_NONE)
+        v4->is_secure = v6->is_secure;
+    if (q[1].err.kind != ERR_NONE)
+        v6->is_secure = v4->is_secure;
     if (v4->count > 0 || v6->count > 0)
         return 0;
     for (size_t i = 0; i < 2; i++)

@@ -855,6 +855,16 @@ class Dane(RemoteTest):
         self.assertEqual(self.events[0]["result"], "dnssec-invalid")
         self.assertFalse(self.good.said("MAIL"))
 
+    def test_an_address_lookup_that_fails_does_not_undo_the_records(self):
+        other, _ = self.authority.make("mx.example.test")
+        self.records(self.authority.tlsa(other))
+        self.dns.set_behaviour(("mx.example.test", "AAAA"), "servfail")
+        self.assertEqual(self.send(settings={"dns_timeout": "3s"}), "deferred")
+        self.assertFalse(self.good.said("MAIL"))
+        self.records(self.authority.tlsa(self.cert))
+        self.assertEqual(self.send(settings={"dns_timeout": "3s"}), "delivered")
+        self.assertIn("verified by DANE", self.tls)
+
     def test_without_records_anything_goes_and_requiretls_is_content_with_dnssec(self):
         self.records()
         self.assertEqual(self.send(), "delivered")
