@@ -197,10 +197,14 @@ static int apply_require_tls(struct arena *a, const struct route_hosts *hosts,
     return 0;
 }
 
+/* All of them: DNS may be lying about some. */
 static bool is_loopback(const struct route_addresses *addresses)
 {
-    return addresses->n > 0 && (addresses->v[0].ss_family == AF_UNIX ||
-                                net_list_contains(STR("127.0.0.0/8, ::1"), &addresses->v[0]));
+    for (size_t i = 0; i < addresses->n; i++)
+        if (addresses->v[i].ss_family != AF_UNIX &&
+            !net_list_contains(STR("127.0.0.0/8, ::1"), &addresses->v[i]))
+            return false;
+    return addresses->n > 0;
 }
 
 static void begin(const struct route_hosts *hosts, const struct route_host *host,

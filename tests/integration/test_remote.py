@@ -494,6 +494,20 @@ class Relays(RemoteTest):
         answer = self.deliver(job(route=f"relay.test:{peer.port}"), settings=self.settings)
         self.assertEqual(self.statuses(answer), ["delivered"])
 
+    def test_a_relay_that_is_said_to_be_here_too_is_told_no_password_elsewhere(self):
+        """Whoever can forge the relay's addresses must not get at the password by adding one of ours."""
+        away = next((line.split()[3].split("/")[0] for line in subprocess.run(
+            ["ip", "-o", "-4", "addr"], capture_output=True, text=True).stdout.splitlines() if " lo " not in line), None)
+        if away is None:
+            self.skipTest("this machine has no address but loopback")
+        thief = self.peer(polite(("AUTH PLAIN",), starttls=self.authority.context("thief.test", is_self_signed=True),
+                                 answers={"AUTH": "235 ok"}), address=away)
+        for _ in range(6):                       # in random order
+            self.deliver(job(route=f"relay.test:{thief.port}"), settings={
+                **self.settings, "dns_override": f"relay.test. A 127.0.0.1; relay.test. A {away}"})
+        self.assertTrue(thief.connections)
+        self.assertFalse(thief.said("AUTH"))
+
     def test_a_refused_login_puts_off(self):
         peer = self.peer(polite(("AUTH PLAIN",), answers={"AUTH": "535 5.7.8 wrong"}))
         answer = self.deliver(job(route=f"relay.test:{peer.port}"), settings=self.settings)
