@@ -220,16 +220,18 @@ void sts_fini(void)
 
 /* ---- finding ------------------------------------------------------------------------------- */
 
-/* RFC 8461, 3.1: exactly one record that begins so, or none. */
-static struct str current_id(struct arena *a, struct str domain)
+/* RFC 8461, 3.1: exactly one record that begins so, or none: *id is empty then. -1: DNS does not say. */
+static int current_id(struct arena *a, struct str domain, struct str *current)
 {
     struct str name = arena_printf(a, "_mta-sts.%.*s", STR_ARG(domain));
     struct dns_answer answer;
     struct str *txt, id, found = STR_NULL;
+    struct error err = {0};
     size_t count, records = 0;
 
-    if (dns_lookup_txt(a, name, &txt, &count, &answer, NULL) < 0)
-        return STR_NULL;
+    *current = STR_NULL;
+    if (dns_lookup_txt(a, name, &txt, &count, &answer, &err) < 0)
+        return err.kind == ERR_SYNTAX ? 0 : -1; /* so long a name has no record */
     for (size_t i = 0; i < count && i < TXT_MAX; i++) {
         if (!str_starts(txt[i], STR("v=STSv1")))
             continue;
@@ -237,7 +239,9 @@ static struct str current_id(struct arena *a, struct str domain)
         if (sts_record_parse(txt[i], &id))
             found = id;
     }
-    return records == 1 ? found : STR_NULL;
+    if (records == 1)
+        *current = found;
+    return 0;
 }
 
 static void use(struct arena *a, struct str text, struct sts_result *out)
@@ -300,7 +304,7 @@ PARKS void sts_find(struct arena *a, struct str domain, struct sts_result *out)
         log_warn(NULL, "sts_policy_not_read", KV("domain", domain), KV_ERR(&err));
     if (stored.text.n > 0)
         use(a, stored.text, out);
-    id = current_id(a, domain);
+    out->is_unknown = current_id(a, domain, &id) < 0 && !out->has_policy;
     if (id.n == 0 || (out->has_policy && str_eq(id, stored.id) && !is_ripe(&stored)))
         return;
     failed = recent_failure(domain);

@@ -32,6 +32,7 @@ bool sts_mx_matches(const struct sts_policy *policy, struct str host);
 
 struct sts_result {
     bool has_policy;
+    bool is_unknown;                                    /* none is kept, and DNS does not say whether there is one */
     struct sts_policy policy;
     struct str text;                                    /* of the policy, as fetched */
     const char *problem;                                /* a word of RFC 8460, 4.3 when fetching failed; else NULL */

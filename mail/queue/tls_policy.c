@@ -166,6 +166,11 @@ static int apply_sts(struct arena *a, const struct tls_domain *domain,
 {
     const struct sts_result *sts = &domain->sts;
 
+    if (sts->is_unknown && out->level != TLS_LEVEL_DANE)
+        return refuse(a, why, false, 451, "4.7.5",
+                      "DNS did not say whether the domain has an MTA-STS policy, so what its mail "
+                      "servers must prove is not known now",
+                      domain->domain);
     if (!sts->has_policy || sts->policy.mode == STS_MODE_NONE || out->level == TLS_LEVEL_DANE)
         return 0;
     out->is_sts = true;

@@ -733,6 +733,15 @@ class MtaSts(WithServer):
         site.close()
         self.assertEqual(self.send(plain, site, txt="v=STSv1; id=2;"), "deferred")
 
+    def test_mail_waits_while_dns_does_not_say_whether_there_is_a_policy(self):
+        site, plain = self.site(policy()), self.peer()
+        with socket.socket(type=socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            away = {"dns_server": f"127.0.0.1:{silent.getsockname()[1]}", "dns_timeout": "300ms"}
+            self.assertEqual(self.send(plain, site, txt=None, settings=away), "deferred")
+            self.assertFalse(plain.said("MAIL"))
+            self.assertEqual(self.send(plain, site, txt=None, settings=away, tls_optional=True), "delivered")
+
     def test_a_new_id_brings_the_new_policy(self):
         site, plain = self.site(policy()), self.peer()
         self.assertEqual(self.send(plain, site), "deferred")
