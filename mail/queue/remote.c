@@ -105,13 +105,14 @@ static void remember(struct delivery *d, const struct route_refusal *why)
     }
 }
 
-/* True when nothing was heard: an old connection that the other side had already left. */
+/* True when nothing was heard but a goodbye: an old connection that the other side had already left, or has had enough
+ * of. That says nothing about a new one. */
 static bool was_stale(const struct remote_session *s, const struct delivery *d, size_t n)
 {
     if (!s->was_reused)
         return false;
     for (size_t i = 0; i < n; i++)
-        if (d->chunk[i]->code != 0)
+        if (d->chunk[i]->code != 0 && d->chunk[i]->code != 421)
             return false;
     return true;
 }
@@ -144,7 +145,7 @@ static enum progress use_session(struct delivery *d, const struct remote_target 
             return PROGRESS_STALE;
         note_session(d, t, s);
         settle(d, n);
-        d->is_closing = smtp_client_answer(s->client)->code == 421;
+        d->is_closing = smtp_client_answer(s->client)->code == 421 && !s->was_reused;
         if (outcome == SMTP_BROKEN)
             return PROGRESS_DONE;
         s->was_reused = false;

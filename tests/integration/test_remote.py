@@ -250,6 +250,21 @@ class GoodPeers(RemoteTest):
         self.assertEqual([self.statuses(a) for a in answers], [["delivered"]] * 2)
         self.assertEqual(len(peer.messages), 2)
 
+    def test_a_server_that_has_had_enough_of_a_connection_gets_the_next_message_over_another(self):
+        def enough(peer, wire, command):
+            wire.send("421 4.7.0 too many messages in this session\r\n" if wire.count else "250 ok\r\n")
+            wire.count += 1
+
+        def handle(peer, wire):
+            wire.count = 0
+            polite(extensions, answers={"MAIL": enough})(peer, wire)
+        for extensions in (("PIPELINING",), ()):
+            with self.subTest(extensions=extensions):
+                peer = self.peer(handle)
+                answers = self.deliver(*[job() for _ in range(3)], port=peer.port, settings={"delivery_idle": "5s"})
+                self.assertEqual([(self.statuses(a), a["down"]) for a in answers], [(["delivered"], False)] * 3)
+                self.assertEqual((len(peer.messages), peer.connections), (3, 3))
+
     def test_many_jobs_at_once(self):
         peer = self.peer()
         answers = self.deliver(*[job() for _ in range(40)], port=peer.port, parallel=True,
