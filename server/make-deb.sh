@@ -26,7 +26,7 @@ Architecture: $arch
 Maintainer: The Merpati developers <merpati@localhost>
 Section: mail
 Priority: optional
-Depends: ${depends:-libc6}, postgresql, adduser
+Depends: ${depends:-libc6}, postgresql, adduser, dns-root-data
 Description: Groupware server: mail, calendars and contacts over PostgreSQL
  Merpati is a mail transfer agent, mailbox, calendar and contacts server in
  one daemon over one PostgreSQL store.

@@ -150,7 +150,7 @@ static void judge_tlsa(struct advice_check *c, struct advice *v, const struct dn
                                             "can be sure to reach this server")
                                       : STR("good to have where the zone is signed by DNSSEC, of "
                                             "which this server sees nothing (see "
-                                            "dns_trust_anchor)"));
+                                            "dns_root_key)"));
     else if (fitting == 0)
         advice_different(v, true,
                          STR("no record is of our certificate: who obeys DANE cannot send to this "

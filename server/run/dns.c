@@ -4,9 +4,11 @@
  * callback runs on the loop and wakes it. A query whose fiber gave up is cancelled, and libunbound
  * then never calls back, so the query may live on the fiber's stack.
  *
- * DNSSEC: with the root's key at hand answers are validated permissively. What validates is
- * marked secure; what does not is an ordinary answer, for many resolvers strip signatures. Who sets
- * dns_trust_anchor says that his resolver does not: then what fails its check is no answer. */
+ * DNSSEC: what fails its check is no answer. But many resolvers strip signatures, and then nothing that is signed would
+ * have an answer. So with the system's key of the root the first question is whether the root itself validates. If it does
+ * not, answers are taken as they are, nothing is secure, a warning says so, and we ask again from time to time: once that
+ * the root has validated, the check is strict and stays so, or a forger could turn it off. Who sets dns_trust_anchor wants
+ * it strict from the start. */
 #include "server/run/dns.h"
 
 #include <arpa/inet.h>
@@ -32,15 +34,27 @@
 
 static const char *const root_keys[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
 
-static struct {
+#define PROBE_MS       5000
+#define PROBE_AGAIN_MS 600000
+
+/* libunbound with one way to trust; it goes when it was replaced and its last query is done. */
+struct resolver {
     struct ub_ctx *context;
     struct loop_fd io;
-    bool is_opening;
+    unsigned pending; /* queries */
+    bool is_retired;
+};
+
+static struct {
+    struct resolver *resolver;
+    bool is_opening, is_forgiving;
+    int64_t probe_ms; /* forgiving: when to see whether it needs to be */
     struct wait_queue opened;
 } dns;
 
 struct query {
     struct fiber *waiter;
+    struct resolver *resolver;
     int id;
     bool is_known; /* nobody needs to be asked */
     bool is_done;
@@ -97,20 +111,26 @@ static void choose_servers(struct ub_ctx *context)
         ub_ctx_set_fwd(context, forward);
 }
 
-/* A resolver named by hand is not known to pass signatures on, so it is validated only when asked for. */
-static void choose_trust(struct ub_ctx *context)
+/* NULL: nothing is known of the root's key. */
+static const char *root_key(void)
 {
-    if (config.dns_trust_anchor[0] != '\0') {
-        ub_ctx_add_ta_file(context, config.dns_trust_anchor);
-        return;
-    }
-    set_option(context, "val-permissive-mode:", "yes");
-    for (size_t i = 0; i < sizeof root_keys / sizeof root_keys[0]; i++) {
-        if (config.dns_server[0] == '\0' && access(root_keys[i], R_OK) == 0) {
-            ub_ctx_add_ta_file(context, root_keys[i]);
-            return;
-        }
-    }
+    if (config.dns_root_key[0] != '\0')
+        return access(config.dns_root_key, R_OK) == 0 ? config.dns_root_key : NULL;
+    for (size_t i = 0; i < sizeof root_keys / sizeof root_keys[0]; i++)
+        if (access(root_keys[i], R_OK) == 0)
+            return root_keys[i];
+    return NULL;
+}
+
+static const char *trust_file(void)
+{
+    return config.dns_trust_anchor[0] != '\0' ? config.dns_trust_anchor : root_key();
+}
+
+static void choose_trust(struct ub_ctx *context, bool is_forgiving)
+{
+    if (!is_forgiving && trust_file() != NULL)
+        ub_ctx_add_ta_file(context, trust_file());
 }
 
 /* The next record of dns_override; false at the end. */
@@ -158,9 +178,10 @@ static int add_overrides(struct ub_ctx *context, struct error *err)
     /* The first call that needs the whole context: it reads the trust anchors. */
     if (ub_ctx_zone_add(context, "test.", "transparent") != 0)
         return fail(err, ERR_SYNTAX,
-                    "dns_trust_anchor: \"%.120s\" does not hold DS or DNSKEY records; name a file "
-                    "such as /usr/share/dns/root.key",
-                    config.dns_trust_anchor);
+                    "%s: \"%.120s\" does not hold DS or DNSKEY records; name a file such as "
+                    "/usr/share/dns/root.key",
+                    config.dns_trust_anchor[0] != '\0' ? "dns_trust_anchor" : "dns_root_key",
+                    trust_file() == NULL ? "" : trust_file());
     ub_ctx_zone_add(context, "invalid.", "transparent");
     while (next_override(&rest, &record))
         clear_builtin(context, record);
@@ -171,7 +192,7 @@ static int add_overrides(struct ub_ctx *context, struct error *err)
     return 0;
 }
 
-static struct ub_ctx *context_new(void)
+static struct ub_ctx *context_new(bool is_forgiving)
 {
     struct ub_ctx *context = ub_ctx_create();
 
@@ -187,17 +208,18 @@ static struct ub_ctx *context_new(void)
         set_option(context, "cache-max-negative-ttl:", "0");
     }
     choose_servers(context);
-    choose_trust(context);
+    choose_trust(context, is_forgiving);
     return context;
 }
 
 static void answers_came(struct loop_fd *lfd, uint32_t events)
 {
-    ub_process(dns.context);
+    ub_process(CONTAINER_OF(lfd, struct resolver, io)->context);
 }
 
 /* libunbound parses records in buffers larger than a fiber's stack, so a helper thread makes the context. */
 struct opening {
+    bool is_forgiving;
     struct ub_ctx *context;
     struct error err; /* of dns_override */
 };
@@ -206,43 +228,160 @@ static void opening_run(void *arg)
 {
     struct opening *opening = arg;
 
-    opening->context = context_new();
+    opening->context = context_new(opening->is_forgiving);
     if (opening->context != NULL)
         add_overrides(opening->context, &opening->err);
 }
 
-static int context_start(struct error *err)
+static void resolver_free(struct resolver *r)
 {
-    struct opening opening = {0};
+    loop_fd_set(&r->io, 0);
+    ub_ctx_delete(r->context);
+    free(r);
+}
 
-    offload(opening_run, &opening);
-    if (opening.context == NULL)
+static void query_answered(void *arg, int status, struct ub_result *result)
+{
+    struct query *q = arg;
+
+    q->is_done = true;
+    q->status = status;
+    q->result = result;
+    fiber_wake(q->waiter);
+}
+
+/* Every one that was asked is waited for. */
+static int ask(struct query *q, struct resolver *r, const char *name, enum dns_type type,
+               struct error *err)
+{
+    int status = ub_resolve_async(r->context, name, (int)type, 1, q, query_answered, &q->id);
+
+    if (status != 0) {
+        log_warn(NULL, "dns_failed", KV("reason", ub_strerror(status)));
         return fail(err, ERR_TRY_LATER, "names cannot be looked up now");
-    if (opening.err.kind != ERR_NONE)
-        log_error(NULL, "dns_override_refused", KV_ERR(&opening.err));
-    dns.context = opening.context;
-    dns.io = (struct loop_fd){.fd = ub_fd(dns.context), .ready = answers_came};
-    loop_fd_set(&dns.io, EPOLLIN);
+    }
+    q->resolver = r;
+    r->pending++;
     return 0;
 }
 
-/* Who comes while it is being made waits for the first one. */
-static int context_open(int64_t deadline_ms, struct error *err)
+/* Not while libunbound calls back: whoever waited is a fiber of its own. */
+static void query_leave(struct query *q)
 {
-    int status;
+    struct resolver *r = q->resolver;
+
+    if (!q->is_done)
+        ub_cancel(r->context, q->id);
+    if (--r->pending == 0 && r->is_retired)
+        resolver_free(r);
+}
+
+static int query_wait(struct query *q, int64_t deadline_ms, struct error *err)
+{
+    enum wake wake = WAKE_READY;
+
+    while (!q->is_done && wake == WAKE_READY)
+        wake = fiber_park(deadline_ms);
+    query_leave(q);
+    if (!q->is_done)
+        return wake == WAKE_CANCELLED ? fiber_wake_error(wake, err)
+                                      : fail(err, ERR_TRY_LATER, "DNS did not answer in time");
+    if (q->status != 0)
+        return fail(err, ERR_TRY_LATER, "DNS could not answer");
+    return 0;
+}
+
+static struct resolver *resolver_open(bool is_forgiving, struct error *err)
+{
+    struct opening opening = {.is_forgiving = is_forgiving};
+    struct resolver *r;
+
+    offload(opening_run, &opening);
+    if (opening.context == NULL) {
+        fail(err, ERR_TRY_LATER, "names cannot be looked up now");
+        return NULL;
+    }
+    if (opening.err.kind != ERR_NONE)
+        log_error(NULL, "dns_override_refused", KV_ERR(&opening.err));
+    r = memory_alloc(sizeof *r);
+    *r = (struct resolver){.context = opening.context,
+                           .io = {.fd = ub_fd(opening.context), .ready = answers_came}};
+    loop_fd_set(&r->io, EPOLLIN);
+    return r;
+}
+
+/* Does the root validate, that is: do signatures come through? */
+static bool probe(struct resolver *r)
+{
+    int64_t time_ms = config.dns_timeout < PROBE_MS ? config.dns_timeout : PROBE_MS;
+    struct query q = {.waiter = fiber_self()};
+    bool is_secure;
+
+    if (ask(&q, r, ".", DNS_SOA, NULL) < 0 || query_wait(&q, loop_deadline(time_ms), NULL) < 0)
+        return false;
+    is_secure = q.result->secure;
+    ub_resolve_free(q.result);
+    return is_secure;
+}
+
+/* A resolver that checks and can; else one that does not check. */
+static struct resolver *choose_resolver(struct error *err)
+{
+    struct resolver *strict = resolver_open(false, err);
+
+    dns.probe_ms = loop_deadline(PROBE_AGAIN_MS);
+    if (strict == NULL)
+        return dns.resolver;
+    if (trust_file() == NULL)
+        log_warn(NULL, "dnssec_unusable",
+                 KV("reason", "the key of DNS's root is not here: DANE is off until the package "
+                              "dns-root-data is installed or dns_root_key is set"));
+    if (config.dns_trust_anchor[0] != '\0' || trust_file() == NULL || probe(strict)) {
+        dns.is_forgiving = false;
+        return strict;
+    }
+    resolver_free(strict);
+    if (!dns.is_forgiving)
+        log_warn(NULL, "dnssec_unusable",
+                 KV("reason", "the resolver does not pass DNSSEC signatures on, or does not "
+                              "answer: DANE is off until it does"));
+    dns.is_forgiving = true;
+    return dns.resolver != NULL ? dns.resolver : resolver_open(true, err);
+}
+
+static int resolver_start(struct error *err)
+{
+    struct resolver *old = dns.resolver, *chosen;
+
+    dns.is_opening = true;
+    chosen = choose_resolver(err);
+    dns.is_opening = false;
+    wait_queue_wake_all(&dns.opened);
+    if (chosen == NULL)
+        return -1;
+    dns.resolver = chosen;
+    if (old == NULL || old == chosen)
+        return 0;
+    log_info(NULL, "dnssec_usable");
+    dns_cache_clear(); /* nothing in it is secure */
+    old->is_retired = true;
+    if (old->pending == 0)
+        resolver_free(old);
+    return 0;
+}
+
+/* Who comes while the first one is being made waits for it. */
+static int resolver_need(int64_t deadline_ms, struct error *err)
+{
+    bool is_time;
 
     if (dns.opened.waiters.next == NULL)
         wait_queue_init(&dns.opened);
-    while (dns.context == NULL && dns.is_opening)
+    while (dns.resolver == NULL && dns.is_opening)
         if (fiber_wake_error(wait_queue_wait(&dns.opened, deadline_ms), err) < 0)
             return -1;
-    if (dns.context != NULL)
-        return 0;
-    dns.is_opening = true;
-    status = context_start(err);
-    dns.is_opening = false;
-    wait_queue_wake_all(&dns.opened);
-    return status;
+    is_time = dns.is_forgiving && !dns.is_opening && loop_now_ms() >= dns.probe_ms;
+    return dns.resolver != NULL && !is_time ? 0 : resolver_start(err);
 }
 
 static bool server_is_bad(void)
@@ -251,6 +390,16 @@ static bool server_is_bad(void)
 
     return config.dns_server[0] != '\0' &&
            !forward_text(str_c(config.dns_server), forward, sizeof forward);
+}
+
+static int check_key_file(const char *option, const char *path, struct error *err)
+{
+    if (path[0] == '\0' || access(path, R_OK) == 0)
+        return 0;
+    return fail(err, ERR_NOT_FOUND,
+                "%s: \"%.120s\" cannot be read; name a file with DS or DNSKEY records, such as "
+                "/usr/share/dns/root.key",
+                option, path);
 }
 
 int dns_check_settings(struct error *err)
@@ -262,12 +411,11 @@ int dns_check_settings(struct error *err)
                     "dns_server: \"%.80s\" is not an address; write 192.0.2.53 or "
                     "[2001:db8::53]:5353",
                     config.dns_server);
-    if (config.dns_trust_anchor[0] != '\0' && access(config.dns_trust_anchor, R_OK) != 0)
-        return fail(err, ERR_NOT_FOUND,
-                    "dns_trust_anchor: \"%.120s\" cannot be read; name a file with DS or DNSKEY "
-                    "records, such as /usr/share/dns/root.key",
-                    config.dns_trust_anchor);
-    if (config.dns_override[0] == '\0' && config.dns_trust_anchor[0] == '\0')
+    if (check_key_file("dns_trust_anchor", config.dns_trust_anchor, err) < 0 ||
+        check_key_file("dns_root_key", config.dns_root_key, err) < 0)
+        return -1;
+    if (config.dns_override[0] == '\0' && config.dns_trust_anchor[0] == '\0' &&
+        config.dns_root_key[0] == '\0')
         return 0;
     offload(opening_run, &opening);
     if (opening.context == NULL)
@@ -281,24 +429,14 @@ int dns_check_settings(struct error *err)
 void dns_fini(void)
 {
     dns_cache_clear();
-    if (dns.context == NULL)
+    if (dns.resolver == NULL)
         return;
-    loop_fd_set(&dns.io, 0);
-    ub_ctx_delete(dns.context);
-    dns.context = NULL;
+    resolver_free(dns.resolver);
+    dns.resolver = NULL;
+    dns.is_forgiving = false;
 }
 
 /* ---- a query ------------------------------------------------------------------------------- */
-
-static void query_answered(void *arg, int status, struct ub_result *result)
-{
-    struct query *q = arg;
-
-    q->is_done = true;
-    q->status = status;
-    q->result = result;
-    fiber_wake(q->waiter);
-}
 
 /* The size of the first byte as names are written here: itself, or \DDD; 0: impossible. */
 static size_t name_byte_size(struct str s)
@@ -337,36 +475,15 @@ static int query_start(struct query *q, struct str name, enum dns_type type, int
                        struct error *err)
 {
     char text[4 * NAME_MAX_SIZE + 2]; /* every byte as \DDD */
-    int status;
 
     *q = (struct query){.waiter = fiber_self()};
     if (!name_is_possible(name))
         return fail(err, ERR_SYNTAX, "this is no domain name");
     memcpy(text, name.p, name.n);
     text[name.n] = '\0';
-    if (context_open(deadline_ms, err) < 0)
+    if (resolver_need(deadline_ms, err) < 0)
         return -1;
-    status = ub_resolve_async(dns.context, text, (int)type, 1, q, query_answered, &q->id);
-    if (status == 0)
-        return 0;
-    log_warn(NULL, "dns_failed", KV("reason", ub_strerror(status)));
-    return fail(err, ERR_TRY_LATER, "names cannot be looked up now");
-}
-
-static int query_wait(struct query *q, int64_t deadline_ms, struct error *err)
-{
-    enum wake wake = WAKE_READY;
-
-    while (!q->is_done && wake == WAKE_READY)
-        wake = fiber_park(deadline_ms);
-    if (!q->is_done) {
-        ub_cancel(dns.context, q->id);
-        return wake == WAKE_CANCELLED ? fiber_wake_error(wake, err)
-                                      : fail(err, ERR_TRY_LATER, "DNS did not answer in time");
-    }
-    if (q->status != 0)
-        return fail(err, ERR_TRY_LATER, "DNS could not answer");
-    return 0;
+    return ask(q, dns.resolver, text, type, err);
 }
 
 static void copy_rdata(struct arena *a, const struct ub_result *result, struct dns_answer *out)

@@ -20,6 +20,7 @@ class AuthTool:
                                 capture_output=True, timeout=300)
         if result.returncode != 0:
             raise AssertionError(f"spf_tool ended with {result.returncode}\n{result.stderr.decode(errors='replace')}")
+        self.log = result.stderr.decode(errors="replace")
         answers = {}
         for line in result.stdout.decode("latin-1").splitlines():
             number, *fields = line.split("\t")
