@@ -2,9 +2,10 @@
  *
  *   claimed -> whom does it go to? -> nobody: ended
  *                                  -> mail: written, signed, queued and ended in one transaction
- *                                  -> HTTPS: ended, then posted; put back when every web server failed
+ *                                  -> HTTPS: posted, then ended; put back when every web server failed
  *
- * A report's name (report-id, Message-ID) is made of day, kind and domain, so that it is the same on every attempt. */
+ * A report's name (report-id, Message-ID) is made of day, kind and domain, so that it is the same on every attempt: one that
+ * is posted twice, because a crash came between the web server's answer and our commit, is known for the same. */
 #include "mail/queue/report_sender.h"
 
 #include <time.h>
@@ -61,7 +62,6 @@ struct errand {
     size_t to_count; /* addresses */
     const struct str *urls;
     size_t url_count;
-    bool was_ended; /* before anybody had it */
 };
 
 /* ---- who reports ----------------------------------------------------------------------------- */
@@ -385,10 +385,7 @@ static int send_posts(struct errand *e, struct error *err)
 {
     e->claim->note =
         arena_printf(e->arena, "posted to %.*s", STR_ARG(join(e->arena, e->urls, e->url_count)));
-    if (report_store_end(e->claim, err) < 0)
-        return -1;
-    e->was_ended = true;
-    return post_to_all(e, err);
+    return post_to_all(e, err) < 0 ? -1 : report_store_end(e->claim, err);
 }
 
 /* ---- one report ---------------------------------------------------------------------------------- */
@@ -430,7 +427,7 @@ static void put_back(struct errand *e, const struct error *err)
 
     metric_inc(METRIC_reports_put_off);
     e->claim->note = arena_printf(e->arena, "not yet: %s", err->text);
-    if (report_store_put_back(e->claim, e->was_ended, &own) < 0 && own.kind != ERR_CANCELLED)
+    if (report_store_put_back(e->claim, &own) < 0 && own.kind != ERR_CANCELLED)
         log_warn(NULL, "report_not_put_back", KV("domain", e->claim->domain), KV_ERR(&own));
 }
 

@@ -60,9 +60,9 @@ PARKS int report_store_fill_tls(struct arena *a, const struct report_claim *c, s
 PARKS int report_store_end(const struct report_claim *c, struct error *err);
 #define REPORT_END_PARAMS 5
 size_t report_end_args(const struct report_claim *c, const struct sql_query **query, struct pg_arg args[REPORT_END_PARAMS]);
-/* Nobody has it yet: it is claimed again when the claim is over, with the note for who asks. was_ended: though report_store_end()
- * was done. Else it stays ended when it is: a commit whose answer was lost counts. */
-PARKS int report_store_put_back(const struct report_claim *c, bool was_ended, struct error *err);
+/* Nobody has it yet: it is claimed again when the claim is over, with the note for who asks. It stays ended when it is: a commit
+ * whose answer was lost counts. */
+PARKS int report_store_put_back(const struct report_claim *c, struct error *err);
 
 /* An administrator wants those of days that are over to be sent at once; an empty domain is any. Senders subscribe to the
  * topic (server/pg/notify.h). */

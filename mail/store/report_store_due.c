@@ -85,11 +85,11 @@ PARKS int report_store_end(const struct report_claim *c, struct error *err)
     return pg_run(pg_pool(), query, (struct pg_args){args, count}, NULL, err);
 }
 
-PARKS int report_store_put_back(const struct report_claim *c, bool was_ended, struct error *err)
+PARKS int report_store_put_back(const struct report_claim *c, struct error *err)
 {
     return pg_run(pg_pool(), &sql_report_put_back,
                   PG_ARGS(pg_text(report_kind_name(c->kind)), pg_i32(c->day), pg_text(c->domain),
-                          pg_i64(c->claim), pg_text(c->note), pg_bool(was_ended)),
+                          pg_i64(c->claim), pg_text(c->note)),
                   NULL, err);
 }
 

@@ -45,9 +45,9 @@ RETURNING kind, day, domain, policy, rua;
 SELECT report_end($1, $2, $3, $4, $5);
 
 -- name: report_put_back :exec
--- Nobody has it yet: it is tried again when the claim is over. $6: it was ended, and nobody has it after all.
-UPDATE report_due SET sent_at = NULL, note = $5
- WHERE kind = $1 AND day = $2 AND domain = $3 AND claim = $4 AND (sent_at IS NULL OR $6::boolean);
+-- Nobody has it yet: it is tried again when the claim is over.
+UPDATE report_due SET note = $5
+ WHERE kind = $1 AND day = $2 AND domain = $3 AND claim = $4 AND sent_at IS NULL;
 
 -- name: report_ask :exec
 -- An empty domain is any. Whoever has a claim loses it, unless the report is ended before the next one claims it.

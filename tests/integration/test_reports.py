@@ -42,6 +42,7 @@ class Collector:
 
     def __init__(self, context):
         self.posts, self.status = [], "201 Created"
+        self.before_answer = lambda: None
         self.peer = Peer(self.answer, context=context)
         self.port = self.peer.port
 
@@ -51,6 +52,7 @@ class Collector:
             lines.append(line)
         fields = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
         self.posts.append((lines[0], fields, wire.exact(int(fields["content-length"]))))
+        self.before_answer()
         wire.send(f"HTTP/1.1 {self.status}\r\nContent-Length: 0\r\n\r\n")
 
     def close(self):
@@ -226,9 +228,13 @@ class Sent(ReportsTest):
         self.assertTrue(eventually(lambda: "503" in self.due("both.test")["note"]), self.due("both.test"))
         self.assertFalse(self.due("both.test")["sent"])
         self.web.status = "201 Created"
+        # It ends when the web server has it: what is killed before then does not lose it.
+        was_sent = []
+        self.web.before_answer = lambda: was_sent.append(bool(self.due("both.test")["sent"]))
+        self.addCleanup(setattr, self.web, "before_answer", lambda: None)
         self.server.cli("report", "send")
         self.assertIn("posted to https://web.test", self.ended("both.test"))
-        self.assertTrue(eventually(lambda: len(self.web.posts) == 2))
+        self.assertEqual((len(self.web.posts), was_sent), (2, [False]))
         line, fields, body = self.web.posts[1]
         self.assertEqual(line, "POST /v1?a=b HTTP/1.1")
         self.assertEqual((fields["host"], fields["content-type"]), (f"web.test:{self.web.port}", "application/tlsrpt+gzip"))

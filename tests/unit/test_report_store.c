@@ -188,16 +188,15 @@ CASE(a_report_that_was_put_back_is_tried_again_when_the_claim_is_over)
     assert_done(report_store_flush(&err));
     let_a_day_pass();
     assert_int_equal(report_store_claim(store_arena, &claim, NULL), 1);
-    assert_done(report_store_end(&claim, &err));
     claim.note = STR("the web server was away");
-    assert_done(report_store_put_back(&claim, false, &err));
-    fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
-    assert_int_equal(report_store_claim(store_arena, &again, NULL), 0);
-    fixture_sql("UPDATE report_due SET claimed_at = now()");
-    assert_done(report_store_put_back(&claim, true, &err));
+    assert_done(report_store_put_back(&claim, &err));
     assert_int_equal(report_store_claim(store_arena, &again, NULL), 0);
     fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
     assert_int_equal(report_store_claim(store_arena, &again, NULL), 1);
+    assert_done(report_store_end(&again, &err));
+    assert_done(report_store_put_back(&again, &err));
+    fixture_sql("UPDATE report_due SET claimed_at = now() - interval '2 hours'");
+    assert_int_equal(report_store_claim(store_arena, &claim, NULL), 0);
 }
 
 CASE(a_report_is_sent_once_even_when_a_claim_was_lost)
