@@ -4,6 +4,8 @@
  * administrator made something due or this worker put something into the queue. The first worker of each host also looks
  * for what is late and for what a crash left. */
 #include "mail/queue/queue_internal.h"
+#include "mail/queue/route_hosts.h"
+#include "mail/queue/tls_policy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -136,6 +138,7 @@ static void copy_rcpt(struct arena *a, struct outbound_recipient *to,
     to->orcpt = copy(a, from->orcpt);
     to->destination = copy(a, from->destination);
     to->route = copy(a, from->route);
+    to->hop = copy(a, from->hop);
     to->last_enhanced = to->last_text = to->last_host = STR("");
 }
 
@@ -156,21 +159,52 @@ static struct outbound copy_envelope(struct arena *a, const struct outbound *fro
     return o;
 }
 
-/* The job has an arena of its own: those of one claim end at different times. */
-static struct job *job_of_claim(const struct outbound_claim *from)
+/* Where it goes as the settings are now: all that a relay takes is one hop, whatever its domain. */
+static struct str way_of(const struct outbound_recipient *r)
 {
+    struct str way = r->route;
+
+    if (str_empty(way) && !str_starts(r->destination, STR("[")))
+        way = route_of_domain(r->destination);
+    return str_empty(way) ? r->destination : way;
+}
+
+/* In one job, and so in one transaction: of several domains only what goes over one relay under the same conditions. */
+static bool goes_with(const struct outbound_recipient *r, const struct outbound_recipient *other)
+{
+    if (!str_eq(r->hop, other->hop))
+        return false;
+    if (str_eq(r->destination, other->destination))
+        return !str_eq(r->hop, r->destination) || str_empty(r->route) == str_empty(other->route);
+    return !str_eq(r->hop, r->destination) && !str_eq(other->hop, other->destination) &&
+           !tls_is_ordered(r->destination) && !tls_is_ordered(other->destination);
+}
+
+static bool is_first_of_job(const struct outbound *o, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (goes_with(&o->rcpts[k], &o->rcpts[i]))
+            return false;
+    return true;
+}
+
+/* The i-th recipient and those that go with it, in an arena of their own: jobs of one message end at different times. */
+static struct job *job_of(const struct outbound_claim *from, size_t i, int64_t worker_id)
+{
+    const struct outbound *o = &from->o;
     struct arena *a = arena_new();
     struct outbound_claim c = *from;
 
-    c.o = copy_envelope(a, &from->o);
-    c.o.rcpts = ARENA_ARRAY(a, from->o.rcpt_count, struct outbound_recipient);
-    c.o.rcpt_count = from->o.rcpt_count;
-    for (size_t i = 0; i < c.o.rcpt_count; i++)
-        copy_rcpt(a, &c.o.rcpts[i], &from->o.rcpts[i]);
-    return job_new(&c, a, queue.worker_id);
+    c.o = copy_envelope(a, o);
+    c.o.rcpts = ARENA_ARRAY(a, o->rcpt_count, struct outbound_recipient);
+    for (size_t k = i; k < o->rcpt_count; k++)
+        if (k == i || goes_with(&o->rcpts[k], &o->rcpts[i]))
+            copy_rcpt(a, &c.o.rcpts[c.o.rcpt_count++], &o->rcpts[k]);
+    return job_new(&c, a, worker_id);
 }
 
-/* What the database gives is to be tried, whatever we thought of the hop. */
+/* What the database gives is to be tried, whatever we thought of the hop. The settings may have changed since it was put
+ * under that hop. */
 static void add_claimed(const struct outbound_claim *c)
 {
     struct hop *h = hop_get(outbound_hop(&c->o.rcpts[0]));
@@ -179,7 +213,11 @@ static void add_claimed(const struct outbound_claim *c)
     h->failures = c->failures;
     if (c->failures > 0)
         h->limit = 1;
-    hop_add(h, job_of_claim(c));
+    for (size_t i = 0; i < c->o.rcpt_count; i++)
+        c->o.rcpts[i].hop = way_of(&c->o.rcpts[i]);
+    for (size_t i = 0; i < c->o.rcpt_count; i++)
+        if (is_first_of_job(&c->o, i))
+            hop_add(h, job_of(c, i, queue.worker_id));
 }
 
 static int claim_some(struct error *err)
@@ -335,27 +373,12 @@ static bool is_admitted(const struct outbound *o, size_t size)
     return true;
 }
 
-static bool is_first_of_hop(const struct outbound *o, size_t i)
+static struct job *job_from_memory(const struct outbound *o, size_t i, size_t size)
 {
-    for (size_t k = 0; k < i; k++)
-        if (str_eq(outbound_hop(&o->rcpts[k]), outbound_hop(&o->rcpts[i])))
-            return false;
-    return true;
-}
+    struct outbound_claim c = {.o = *o, .size = size, .created_us = time_now_us()};
 
-/* Its recipients of the hop of the i-th. */
-static struct job *job_of_hop(const struct outbound *o, size_t i, size_t size)
-{
-    struct arena *a = arena_new();
-    struct outbound_claim c = {.size = size, .created_us = time_now_us()};
-
-    c.o = copy_envelope(a, o);
-    c.o.rcpts = ARENA_ARRAY(a, o->rcpt_count, struct outbound_recipient);
-    for (size_t k = i; k < o->rcpt_count; k++)
-        if (str_eq(outbound_hop(&o->rcpts[k]), outbound_hop(&o->rcpts[i])))
-            copy_rcpt(a, &c.o.rcpts[c.o.rcpt_count++], &o->rcpts[k]);
     c.expires_us = c.created_us + config.queue_lifetime * 1000;
-    return job_new(&c, a, o->claimed_by);
+    return job_of(&c, i, o->claimed_by);
 }
 
 static void deliver_from_memory(const struct outbound *o, struct str text)
@@ -365,9 +388,9 @@ static void deliver_from_memory(const struct outbound *o, struct str text)
     for (size_t i = 0; i < o->rcpt_count; i++) {
         struct job *j;
 
-        if (!is_first_of_hop(o, i))
+        if (!is_first_of_job(o, i))
             continue;
-        j = job_of_hop(o, i, text.n);
+        j = job_from_memory(o, i, text.n);
         j->message = m;
         m->refs++;
         hop_add(hop_get(outbound_hop(&o->rcpts[i])), j);
@@ -379,8 +402,8 @@ static void deliver_from_memory(const struct outbound *o, struct str text)
 static void give_back_unsure(const struct outbound *o)
 {
     for (size_t i = 0; i < o->rcpt_count; i++)
-        if (is_first_of_hop(o, i))
-            commit_back(job_of_hop(o, i, 0));
+        if (is_first_of_job(o, i))
+            commit_back(job_from_memory(o, i, 0));
 }
 
 static void wake_for(const struct outbound *o)
@@ -393,11 +416,20 @@ static void wake_for(const struct outbound *o)
     }
 }
 
+static void find_ways(struct outbound *o)
+{
+    for (size_t i = 0; i < o->rcpt_count; i++) {
+        o->rcpts[i].hop = way_of(&o->rcpts[i]);
+        fiber_pause();
+    }
+}
+
 static void settle(struct outbound *o, size_t size)
 {
     for (; o != NULL; o = o->next)
         if (o->rcpt_count > 0) {
             outbound_settle(o);
+            find_ways(o);
             o->claimed_by = is_admitted(o, size) ? queue.worker_id : 0;
         }
 }

@@ -287,6 +287,12 @@ static void report_sts_problem(struct delivery *d)
                       d->domain.sts.reason);
 }
 
+/* More than other mail that goes over the same relay, so that its failure says nothing of the relay. */
+static bool asks_more_of_relay(const struct delivery *d)
+{
+    return d->hosts.way.host.n > 0 && (d->domain.is_forced || d->job->requires_tls);
+}
+
 PARKS void remote_deliver(struct arena *a, struct remote_job *job)
 {
     struct delivery d = {
@@ -309,8 +315,8 @@ PARKS void remote_deliver(struct arena *a, struct remote_job *job)
         try_hosts(&d);
     }
     answer_for_the_rest(&d);
-    job->is_destination_down =
-        has_unsettled(&d) && !worst(&d)->is_permanent && (!d.was_reached || d.is_closing);
+    job->is_destination_down = has_unsettled(&d) && !worst(&d)->is_permanent &&
+                               (!d.was_reached || d.is_closing) && !asks_more_of_relay(&d);
     count_recipients(job);
 }
 

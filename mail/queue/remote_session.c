@@ -150,13 +150,14 @@ void remote_credentials(struct arena *a, const struct route_hosts *hosts, struct
 
 /* ---- what a session is known by -------------------------------------------------------------- */
 
-/* Two jobs share a session only when both would have made it by the same rules. */
+/* Two jobs share a session only when both would have made it by the same rules. What a relay must prove is the same for all
+ * domains behind it. */
 static struct str session_key(const struct remote_target *t)
 {
     struct str parts[] = {
         t->text,
         t->user,
-        t->tls->level >= TLS_LEVEL_VERIFY ? t->hosts->domain : STR_NULL,
+        t->tls->level >= TLS_LEVEL_VERIFY && t->hosts->is_mx ? t->hosts->domain : STR_NULL,
         tls_tlsa_text(t->arena, t->tls->dial.tlsa, t->tls->dial.tlsa_count),
         arena_printf(t->arena, "%d %d %d", (int)t->tls->level, t->hosts->way.is_lmtp,
                      t->hosts->way.is_tls),

@@ -60,10 +60,15 @@ static bool is_listed(const char *list, struct str domain)
     return false;
 }
 
+bool tls_is_ordered(struct str domain)
+{
+    return is_listed(config.delivery_tls_domains, domain);
+}
+
 PARKS void tls_domain_find(struct arena *a, const struct route_hosts *hosts, struct tls_domain *out)
 {
     *out = (struct tls_domain){.domain = hosts->domain};
-    out->is_forced = is_listed(config.delivery_tls_domains, hosts->domain);
+    out->is_forced = tls_is_ordered(hosts->domain);
     if (hosts->is_mx && config.mta_sts && config.delivery_tls)
         sts_find(a, hosts->domain, &out->sts);
 }

@@ -18,6 +18,8 @@ enum tls_level {
     TLS_LEVEL_DANE,
 };
 
+bool tls_is_ordered(struct str domain);                 /* delivery_tls_domains has it */
+
 struct tls_domain {
     struct str domain;
     struct sts_result sts;

@@ -71,7 +71,7 @@ int outbound_prepare(struct outbound *o, struct error *err)
 }
 
 struct columns {
-    struct str *addresses, *orcpts, *destinations, *routes;
+    struct str *addresses, *orcpts, *destinations, *routes, *hops;
     int32_t *notify, *nos;
 };
 
@@ -80,7 +80,8 @@ static struct columns columns_of(struct arena *a, const struct outbound *o)
     size_t n = o->rcpt_count;
     struct columns c = {
         ARENA_ARRAY(a, n, struct str), ARENA_ARRAY(a, n, struct str), ARENA_ARRAY(a, n, struct str),
-        ARENA_ARRAY(a, n, struct str), ARENA_ARRAY(a, n, int32_t),    ARENA_ARRAY(a, n, int32_t),
+        ARENA_ARRAY(a, n, struct str), ARENA_ARRAY(a, n, struct str), ARENA_ARRAY(a, n, int32_t),
+        ARENA_ARRAY(a, n, int32_t),
     };
 
     for (size_t i = 0; i < n; i++) {
@@ -88,6 +89,7 @@ static struct columns columns_of(struct arena *a, const struct outbound *o)
         c.orcpts[i] = o->rcpts[i].orcpt;
         c.destinations[i] = o->rcpts[i].destination;
         c.routes[i] = o->rcpts[i].route;
+        c.hops[i] = outbound_hop(&o->rcpts[i]);
         c.notify[i] = (int32_t)o->rcpts[i].notify;
         c.nos[i] = o->rcpts[i].no;
     }
@@ -132,6 +134,7 @@ void outbound_insert_args(struct arena *a, const struct outbound *o, int64_t blo
     args[24] = pg_text_array(c.routes, n);
     args[25] = pg_i32_array(c.nos, n);
     args[26] = str_empty(o->held) ? pg_null() : pg_text(o->held);
+    args[27] = pg_text_array(c.hops, n);
 }
 
 size_t outbound_ends_args(struct arena *a, const struct outbound_ends *ends,
@@ -248,15 +251,13 @@ static void read_message_columns(struct arena *a, const struct pg_rows *rows, si
 static struct outbound_recipient read_recipient(struct arena *a, const struct pg_rows *rows,
                                                 size_t row)
 {
-    struct str hop = copy_column(a, rows, row, "hop");
-    struct str destination = copy_column(a, rows, row, "destination");
-
     return (struct outbound_recipient){
         .address = copy_column(a, rows, row, "address"),
         .orcpt = copy_column(a, rows, row, "orcpt"),
         .notify = (unsigned)pg_get_i32(rows, row, "notify"),
-        .destination = destination,
-        .route = str_eq(hop, destination) ? STR("") : hop,
+        .destination = copy_column(a, rows, row, "destination"),
+        .route = copy_column(a, rows, row, "route"),
+        .hop = copy_column(a, rows, row, "hop"),
         .no = pg_get_i32(rows, row, "recipient_no"),
         .attempts = pg_get_i32(rows, row, "attempts"),
         .last_code = pg_get_i32(rows, row, "last_code"),

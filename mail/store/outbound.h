@@ -6,7 +6,8 @@
  * whatever is killed when, nothing is lost; a message arrives twice only when the crash came between the other server's
  * answer and our commit.
  *
- * Scheduling is by hop: the recipient's domain or [address], or "host:port" of the smarthost on the way there. */
+ * Scheduling is by hop: the recipient's domain or [address], or "host:port" of the smarthost on the way there. It is only that:
+ * where a message goes is decided anew at each attempt. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,7 +31,8 @@ struct outbound_recipient {
     struct str orcpt;                                   /* "rfc822;..." (xtext) as the sender gave it, or empty */
     unsigned notify;
     struct str destination;                             /* empty: the address's domain; else A-labels in lower case, or [address] */
-    struct str route;                                   /* empty: by MX; else "host:port" of a smarthost */
+    struct str route;                                   /* empty: as the settings say, else by MX; or "host:port" of a smarthost */
+    struct str hop;                                     /* by which it is scheduled; empty: route, else destination */
     int32_t no;                                         /* of a claim: its number in the message */
     int32_t attempts;                                   /* of a claim: how many there were */
     int32_t last_code;                                  /* of a claim: the last attempt's answer; 0: none */
@@ -78,11 +80,13 @@ struct outbound {
 void outbound_settle(struct outbound *o);
 static inline struct str outbound_hop(const struct outbound_recipient *r)
 {
+    if (!str_empty(r->hop))
+        return r->hop;
     return str_empty(r->route) ? r->destination : r->route;
 }
 
 /* --- for mail_deliver() ------------------------------------------------------------------------ */
-#define OUTBOUND_INSERT_PARAMS 27
+#define OUTBOUND_INSERT_PARAMS 28
 /* Numbers the entry: before the next two. */
 PARKS int outbound_prepare(struct outbound *o, struct error *err);
 void outbound_insert_args(struct arena *a, const struct outbound *o, int64_t blob_id, size_t blob_size,

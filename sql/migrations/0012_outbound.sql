@@ -54,7 +54,8 @@ CREATE TABLE queue_recipient (
     notify        smallint    NOT NULL,                   -- RFC 3461, 4.1: bits 1 NEVER, 2 SUCCESS, 4 FAILURE, 8 DELAY
     last_code     smallint,                               -- of the last attempt
     last_at       timestamptz,
-    hop           text        COLLATE "C" NOT NULL,       -- destination, or "host:port" of the smarthost that leads there
+    hop           text        COLLATE "C" NOT NULL,       -- by which it is scheduled: destination, or the smarthost that leads there
+    route         text        NOT NULL,                   -- of this recipient alone, "host:port"; empty: what the settings say, or MX
     destination   text        COLLATE "C" NOT NULL,       -- domain in A-labels, or [address]
     address       text        COLLATE "C" NOT NULL,
     orcpt         text        NOT NULL,
@@ -213,7 +214,7 @@ CREATE VIEW queue_entry AS
     SELECT m.queue_id, r.recipient_no, m.trace_id, m.account_id, m.blob_id, m.size, m.created_at, m.warn_at, m.expires_at,
            m.deliver_by, m.blob_offset, m.ret, m.body, m.priority, m.is_utf8, m.requires_tls, m.deliver_by_notify, m.sender,
            m.envid, m.language, r.claimed_by, r.attempts, r.next_at, r.notify, r.last_code, r.last_at, r.hop,
-           r.destination, r.address, r.orcpt, r.held, r.last_enhanced, r.last_text, r.last_host,
+           r.route, r.destination, r.address, r.orcpt, r.held, r.last_enhanced, r.last_text, r.last_host,
            m.expires_at <= now() OR r.is_refused AS is_over, r.is_refused, d.failures, d.blocked_until, d.last_error
       FROM queue_message m
       JOIN queue_recipient r ON r.queue_id = m.queue_id
@@ -457,7 +458,7 @@ BEGIN
     RETURN coalesce(cardinality(v_hops), 0);
 END $$;
 
--- p_route empty: by the domain's own hosts again.
+-- p_route empty: by the domain's own hosts again. What goes to accounts of ours stays.
 CREATE FUNCTION queue_reroute(
     p_queue_id bigint, p_account_id bigint, p_sender text, p_recipient text, p_destination text, p_is_held boolean,
     p_route text)
@@ -468,10 +469,10 @@ DECLARE
 BEGIN
     WITH moved AS (
         UPDATE queue_recipient r
-           SET hop = CASE WHEN p_route = '' THEN r.destination ELSE p_route END,
+           SET route = p_route, hop = CASE WHEN p_route = '' THEN r.destination ELSE p_route END,
                next_at = CASE WHEN r.held IS NULL THEN now() ELSE 'infinity' END
           FROM queue_select(p_queue_id, p_account_id, p_sender, p_recipient, p_destination, p_is_held) AS s
-         WHERE r.queue_id = s.queue_id AND r.recipient_no = s.recipient_no
+         WHERE r.queue_id = s.queue_id AND r.recipient_no = s.recipient_no AND r.route <> 'here:'
         RETURNING r.hop, r.next_at)
     SELECT array_agg(hop), array_agg(next_at) INTO v_hops, v_next FROM moved;
     PERFORM queue_note_due(v_hops, v_next), queue_tell();

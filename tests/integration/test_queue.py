@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from harness import ROOT, ServerTest, eventually
+from harness import PASSWORD, ROOT, ServerTest, eventually
 
 QUEUE_PUT = ROOT / "build/asan/tools/queue_put"
 LETTER = "Subject: letter\r\nFrom: alice@example.test\r\n\r\nText.\r\n"
@@ -28,6 +28,7 @@ class Sink(socketserver.ThreadingTCPServer):
         self.later, self.never = set(), set()
         self.messages, self.attempts = [], []
         self.pause = 0.0
+        self.talking = self.most_talking = 0
         super().__init__(("127.0.0.1", port), Session)
         self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -67,7 +68,10 @@ class Session(socketserver.StreamRequestHandler):
             lines.append(line)
         if not line:
             return
+        self.server.talking += 1
+        self.server.most_talking = max(self.server.most_talking, self.server.talking)
         time.sleep(self.server.pause)
+        self.server.talking -= 1
         self.server.messages.append((list(self.rcpts), b"".join(lines)))
         self.say("250 2.0.0 taken")
 
@@ -99,6 +103,8 @@ def closed_port():
 
 
 class QueueTest(ServerTest):
+    more = {}                                # settings of a class
+
     @classmethod
     def setUpClass(cls):
         cls.sink, cls.dead_port = Sink(), closed_port()
@@ -106,6 +112,7 @@ class QueueTest(ServerTest):
             "delivery_routes": f"live.test=127.0.0.1:{cls.sink.port}; dead.test=127.0.0.1:{cls.dead_port}",
             "queue_retry_min": "1s", "queue_retry_max": "1s", "queue_backoff_min": "1s", "queue_backoff_max": "1s",
             "queue_poll_interval": "50ms", "smtp_timeout": "20s",
+            **cls.more,
         }
         super().setUpClass()
 
@@ -129,6 +136,11 @@ class QueueTest(ServerTest):
         if check:
             self.assertEqual(done.returncode, 0, done.stderr)
         return [int(line) for line in done.stdout.split()]
+
+    def submit(self, *rcpts):
+        with self.server.smtp("submission") as c:
+            c.login("alice@example.test", PASSWORD)
+            c.sendmail("alice@example.test", list(rcpts), LETTER)
 
     def waiting(self, *filters):
         return self.server.cli_json("queue", "list", *filters)
@@ -185,6 +197,37 @@ class Delivery(QueueTest):
             self.assertEqual(sorted(revived.numbers()), list(range(50)))
         finally:
             revived.close()
+
+
+class Relay(QueueTest):
+    """All domains that go over one relay are one destination."""
+
+    workers = 1
+    more = {"queue_destination_concurrency": "2", "delivery_tls_domains": "safe.live.test"}
+
+    def test_domains_behind_one_relay_share_its_slots(self):
+        self.sink.pause, self.sink.most_talking = 0.3, 0
+        for i in range(8):
+            self.submit(f"x@d{i}.live.test")
+        self.assertTrue(eventually(lambda: len(self.sink.messages) == 8))
+        self.assertEqual(self.sink.most_talking, 2)
+
+    def test_a_message_to_several_domains_goes_to_the_relay_once(self):
+        self.submit("x@a.live.test", "y@b.live.test", "z@a.live.test")
+        self.assertTrue(eventually(lambda: self.sink.messages))
+        self.assertEqual([sorted(rcpts) for rcpts, _ in self.sink.messages], [["x@a.live.test", "y@b.live.test", "z@a.live.test"]])
+        self.sink.later.update(["x@a.live.test", "y@b.live.test"])
+        self.submit("x@a.live.test", "y@b.live.test")
+        self.assertTrue(eventually(lambda: [e["attempts"] > 0 for e in self.waiting()] == [True] * 2))
+        self.assertEqual(len(self.waiting("--destination", f"127.0.0.1:{self.sink.port}")), 2)
+        self.sink.later.clear()
+        self.assertTrue(eventually(lambda: len(self.sink.messages) > 1 and self.waiting() == []))
+
+    def test_a_domain_for_which_tls_is_ordered_does_not_go_with_the_others(self):
+        self.submit("x@a.live.test", "y@safe.live.test")
+        self.assertTrue(eventually(lambda: self.sink.messages and self.waiting() and self.waiting()[0]["attempts"] > 0))
+        self.assertEqual([rcpts for rcpts, _ in self.sink.messages], [["x@a.live.test"]])
+        self.assertEqual([e["recipient"] for e in self.waiting()], ["y@safe.live.test"])
 
 
 class Commands(QueueTest):

@@ -331,6 +331,24 @@ CASE(a_smarthost_is_one_hop_for_all_domains)
                                                 : STR("relay.test:587"));
 }
 
+CASE(mail_for_accounts_of_ours_is_not_rerouted)
+{
+    struct outbound o = OUTBOUND("1@a.test", "2@a.test");
+    struct outbound_claims c;
+    int64_t count;
+
+    start_clean();
+    o.rcpts[0].route = STR(OUTBOUND_ROUTE_HERE);
+    put_due(&o);
+    assert_done(outbound_reroute(&(struct outbound_filter){.destination = STR("a.test")},
+                                 STR("relay.test:587"), &count, &err));
+    assert_int_equal(count, 1);
+    c = claim_all(worker);
+    assert_int_equal(c.count, 2);
+    assert_str(c.v[0].o.rcpts[0].route, c.v[0].o.rcpts[0].no == 1 ? STR(OUTBOUND_ROUTE_HERE)
+                                                                  : STR("relay.test:587"));
+}
+
 /* ---- leases -------------------------------------------------------------------------------------- */
 
 CASE(the_next_worker_of_the_place_gets_what_its_predecessor_held)
@@ -756,6 +774,7 @@ int main(void)
         cmocka_unit_test(each_hop_gives_a_window_and_the_rest_stays_due),
         cmocka_unit_test(hops_that_are_busy_are_passed_over),
         cmocka_unit_test(a_smarthost_is_one_hop_for_all_domains),
+        cmocka_unit_test(mail_for_accounts_of_ours_is_not_rerouted),
         cmocka_unit_test(the_next_worker_of_the_place_gets_what_its_predecessor_held),
         cmocka_unit_test(a_lease_that_nobody_renews_ends),
         cmocka_unit_test(claims_of_nobody_known_return),
