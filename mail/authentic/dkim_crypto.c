@@ -5,89 +5,140 @@
 #include <assert.h>
 #include <openssl/err.h>
 #include <openssl/rsa.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "mail/authentic/dkim_internal.h"
 #include "server/run/offload.h"
 
-/* ---- digests ------------------------------------------------------------------------------------------ */
+/* ---- headers ------------------------------------------------------------------------------------------ */
 
-struct hashing {
-    EVP_MD_CTX *context;
-    uint64_t left; /* bytes that still count (l=) */
-    uint64_t size;
-};
+static EVP_MD_CTX *digest_new(void)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+
+    EVP_DigestInit_ex(context, EVP_sha256(), NULL);
+    return context;
+}
+
+static void digest_end(EVP_MD_CTX *context, uint8_t *digest)
+{
+    EVP_DigestFinal_ex(context, digest, NULL);
+    EVP_MD_CTX_free(context);
+}
 
 static void hash_piece(void *to, struct str piece)
 {
-    struct hashing *h = to;
-    size_t n = piece.n < h->left ? piece.n : (size_t)h->left;
-
-    if (n > 0)
-        EVP_DigestUpdate(h->context, piece.p, n);
-    h->left -= n;
-    h->size += piece.n;
-}
-
-static void hashing_begin(struct hashing *h, struct dkim_sink *sink, uint64_t length)
-{
-    *h = (struct hashing){.context = EVP_MD_CTX_new(), .left = length};
-    EVP_DigestInit_ex(h->context, EVP_sha256(), NULL);
-    dkim_sink_init(sink, hash_piece, h);
-}
-
-static void hashing_end(struct hashing *h, struct dkim_sink *sink, uint8_t *digest)
-{
-    dkim_sink_flush(sink);
-    EVP_DigestFinal_ex(h->context, digest, NULL);
-    EVP_MD_CTX_free(h->context);
-}
-
-static void hash_body(struct str body, struct dkim_body_digest *out)
-{
-    struct dkim_sink sink;
-    struct hashing h;
-
-    hashing_begin(&h, &sink, out->has_length ? out->length : UINT64_MAX);
-    dkim_canonical_body(out->canonical, body, &sink);
-    hashing_end(&h, &sink, out->digest);
-    out->size = h.size;
+    EVP_DigestUpdate(to, piece.p, piece.n);
 }
 
 static void hash_header(enum dkim_canonical c, const struct dkim_selection *covered,
                         struct str bare, uint8_t *digest)
 {
+    EVP_MD_CTX *context = digest_new();
     struct dkim_sink sink;
-    struct hashing h;
 
-    hashing_begin(&h, &sink, UINT64_MAX);
+    dkim_sink_init(&sink, hash_piece, context);
     for (size_t i = 0; i < covered->count; i++)
         dkim_canonical_field(c, covered->wholes[i], true, &sink);
     dkim_canonical_field(c, bare, false, &sink);
-    hashing_end(&h, &sink, digest);
+    dkim_sink_flush(&sink);
+    digest_end(context, digest);
+}
+
+/* ---- bodies ------------------------------------------------------------------------------------------- */
+
+/* One pass makes the digests of all lengths (l=), the shortest first. */
+struct body_pass {
+    EVP_MD_CTX *context;
+    uint64_t size; /* of what came so far */
+    struct dkim_body_digest **next, **end;
+};
+
+static void take_digest(struct body_pass *pass)
+{
+    EVP_MD_CTX *copy = EVP_MD_CTX_new();
+
+    EVP_MD_CTX_copy_ex(copy, pass->context);
+    digest_end(copy, (*pass->next++)->digest);
+}
+
+static void hash_body_piece(void *to, struct str piece)
+{
+    struct body_pass *pass = to;
+
+    while (pass->next < pass->end && (*pass->next)->length - pass->size <= piece.n) {
+        size_t n = (size_t)((*pass->next)->length - pass->size);
+
+        EVP_DigestUpdate(pass->context, piece.p, n);
+        pass->size += n;
+        piece = str_from(piece, n);
+        take_digest(pass);
+    }
+    if (pass->next < pass->end)
+        EVP_DigestUpdate(pass->context, piece.p, piece.n);
+    pass->size += piece.n;
+}
+
+static void hash_body(struct str body, enum dkim_canonical c, struct dkim_body_digest **v,
+                      size_t count)
+{
+    struct body_pass pass = {.context = digest_new(), .next = v, .end = v + count};
+    struct dkim_sink sink;
+
+    dkim_sink_init(&sink, hash_body_piece, &pass);
+    dkim_canonical_body(c, body, &sink);
+    dkim_sink_flush(&sink);
+    while (pass.next < pass.end)
+        take_digest(&pass);
+    EVP_MD_CTX_free(pass.context);
+    for (size_t i = 0; i < count; i++) {
+        v[i]->size = pass.size;
+        v[i]->is_made = true;
+    }
 }
 
 void dkim_body_digests_init(struct arena *a, struct str body, size_t room,
                             struct dkim_body_digests *out)
 {
-    *out = (struct dkim_body_digests){
-        .body = body, .v = ARENA_ARRAY(a, room, struct dkim_body_digest), .room = room};
+    *out = (struct dkim_body_digests){.body = body,
+                                      .v = ARENA_ARRAY(a, room, struct dkim_body_digest),
+                                      .waiting = ARENA_ARRAY(a, room, struct dkim_body_digest *),
+                                      .room = room};
 }
 
-const struct dkim_body_digest *dkim_body_digest(struct dkim_body_digests *d, enum dkim_canonical c,
-                                                bool has_length, uint64_t length)
+static struct dkim_body_digest *find_digest(struct dkim_body_digests *d, const struct dkim_claim *c)
 {
-    struct dkim_body_digest *made;
+    uint64_t length = c->told.has_length ? c->length : UINT64_MAX;
 
     for (size_t i = 0; i < d->n; i++)
-        if (d->v[i].canonical == c && d->v[i].has_length == has_length &&
-            (!has_length || d->v[i].length == length))
+        if (d->v[i].canonical == c->body_canonical && d->v[i].length == length)
             return &d->v[i];
     assert(d->n < d->room);
-    made = &d->v[d->n++];
-    *made = (struct dkim_body_digest){.canonical = c, .has_length = has_length, .length = length};
-    hash_body(d->body, made);
-    return made;
+    d->v[d->n] = (struct dkim_body_digest){.canonical = c->body_canonical, .length = length};
+    return &d->v[d->n++];
+}
+
+static int compare_lengths(const void *a, const void *b)
+{
+    uint64_t one = (*(struct dkim_body_digest *const *)a)->length;
+    uint64_t other = (*(struct dkim_body_digest *const *)b)->length;
+
+    return (one > other) - (one < other);
+}
+
+/* Those of one canonicalization that are still to be made. */
+static void make_digests(struct dkim_body_digests *d, enum dkim_canonical c)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < d->n; i++)
+        if (d->v[i].canonical == c && !d->v[i].is_made)
+            d->waiting[count++] = &d->v[i];
+    if (count == 0)
+        return;
+    qsort(d->waiting, count, sizeof *d->waiting, compare_lengths);
+    hash_body(d->body, c, d->waiting, count);
 }
 
 /* ---- verifying ---------------------------------------------------------------------------------------- */
@@ -145,7 +196,7 @@ static bool body_holds(struct dkim_body_digests *bodies, struct dkim_claim *c)
 
     if (c->kind == DKIM_KIND_ARC_SEAL)
         return true;
-    body = dkim_body_digest(bodies, c->body_canonical, c->told.has_length, c->length);
+    body = find_digest(bodies, c);
     if (c->told.has_length && c->length > body->size) {
         dkim_claim_end(c, DKIM_PERMERROR, STR("l= is more than the body has"));
         return false;
@@ -174,10 +225,20 @@ struct checking {
     size_t count;
 };
 
+static bool has_body(const struct dkim_claim *c)
+{
+    return dkim_claim_is_open(c) && c->kind != DKIM_KIND_ARC_SEAL;
+}
+
 static void check_run(void *arg)
 {
     struct checking *checking = arg;
 
+    for (size_t i = 0; i < checking->count; i++)
+        if (has_body(checking->v[i]))
+            find_digest(checking->bodies, checking->v[i]);
+    make_digests(checking->bodies, DKIM_SIMPLE);
+    make_digests(checking->bodies, DKIM_RELAXED);
     for (size_t i = 0; i < checking->count; i++)
         if (dkim_claim_is_open(checking->v[i]))
             check(checking->bodies, checking->v[i]);
@@ -262,7 +323,7 @@ static void body_run(void *arg)
 {
     struct body_hashing *hashing = arg;
 
-    hash_body(hashing->body, hashing->out);
+    hash_body(hashing->body, DKIM_RELAXED, &hashing->out, 1);
 }
 
 /* Small bodies are not worth the trip. */
@@ -270,9 +331,9 @@ void dkim_body_digest_make(struct str body, struct dkim_body_digest *out)
 {
     struct body_hashing hashing = {.body = body, .out = out};
 
-    *out = (struct dkim_body_digest){.canonical = DKIM_RELAXED};
+    *out = (struct dkim_body_digest){.canonical = DKIM_RELAXED, .length = UINT64_MAX};
     if (body.n > 256 * 1024)
         offload(body_run, &hashing);
     else
-        hash_body(body, out);
+        body_run(&hashing);
 }

@@ -144,21 +144,20 @@ extern dkim_key_source *dkim_key_lookup;
 
 struct dkim_body_digest {
     enum dkim_canonical canonical;
-    bool has_length;
-    uint64_t length;
+    uint64_t length;                                    /* l=; UINT64_MAX: all of it */
+    bool is_made;
     uint64_t size;                                      /* of the canonical body, all of it */
     uint8_t digest[DKIM_DIGEST_SIZE];
 };
 
-/* The body's digests, each made once however many signatures want it. */
+/* The body's digests, each made once however many signatures want it, and those of one canonicalization in one
+ * pass over the body however many lengths they want. */
 struct dkim_body_digests {
     struct str body;
-    struct dkim_body_digest *v;
+    struct dkim_body_digest *v, **waiting;
     size_t n, room;
 };
 void dkim_body_digests_init(struct arena *a, struct str body, size_t room, struct dkim_body_digests *out);
-const struct dkim_body_digest *dkim_body_digest(struct dkim_body_digests *d, enum dkim_canonical c, bool has_length,
-                                                uint64_t length);
 
 /* Decides the claims that are open and have keys. */
 PARKS void dkim_claims_check(struct dkim_body_digests *bodies, struct dkim_claim **v, size_t count);

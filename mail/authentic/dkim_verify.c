@@ -1,8 +1,8 @@
 /* dkim_verify.c - the signatures of one message: read, keys fetched, checked, told.
  *
  * Only the first DKIM_SIGNATURES_MAX are looked at: those were made last, by who is nearest. What a
- * message costs is bounded by that, by the sizes of dkim_internal.h, and by one pass over the body
- * for each different l=. */
+ * message costs is bounded by that, by the sizes of dkim_internal.h, and by two passes over the body,
+ * one for each canonicalization. */
 #include "mail/authentic/dkim_internal.h"
 #include "server/base/date.h"
 
