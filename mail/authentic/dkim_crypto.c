@@ -213,10 +213,13 @@ static void check(struct dkim_body_digests *bodies, struct dkim_claim *c)
 {
     if (!body_holds(bodies, c))
         return;
-    if (signature_holds(c))
-        dkim_claim_end(c, DKIM_PASS, STR_NULL);
-    else
+    if (!signature_holds(c))
         condemn(c, STR("the signature does not match the header"));
+    else if (c->told.unsigned_size > 0)
+        dkim_claim_end(c, DKIM_POLICY,
+                       STR("it does not cover the end of the body (l=), which may be anybody's"));
+    else
+        dkim_claim_end(c, DKIM_PASS, STR_NULL);
 }
 
 struct checking {
