@@ -104,17 +104,19 @@ static void await(struct client_check *c, struct fiber *checker)
     }
 }
 
-/* Which of two outcomes is the stricter one for the message? */
-static bool is_stricter(const struct dmarc_verdict *v, const struct dmarc_verdict *than)
+/* Of outcomes for one message the strictest counts. */
+static int strictness(const struct dmarc_verdict *v)
 {
-    static const int weight[] = {
+    static const int of_result[] = {
         [DMARC_PASS] = 0,      [DMARC_NONE] = 1, [DMARC_PERMERROR] = 2,
         [DMARC_TEMPERROR] = 3, [DMARC_FAIL] = 4,
     };
 
-    if (v->disposition != than->disposition)
-        return v->disposition > than->disposition;
-    return weight[v->result] > weight[than->result];
+    if (v->disposition != DMARC_POLICY_NONE)
+        return v->disposition == DMARC_POLICY_REJECT ? 7 : 6;
+    if (v->result == DMARC_TEMPERROR && v->at_stake != DMARC_POLICY_NONE)
+        return 5;
+    return of_result[v->result];
 }
 
 static void check_dmarc(struct arena *a, struct str message, struct authentic *out)
@@ -127,7 +129,7 @@ static void check_dmarc(struct arena *a, struct str message, struct authentic *o
     dmarc_check(a, out->from_domain, &out->spf, &out->dkim, &out->dmarc);
     for (size_t i = 1; i < from.n; i++) {
         dmarc_check(a, from.v[i], &out->spf, &out->dkim, &v);
-        if (is_stricter(&v, &out->dmarc))
+        if (strictness(&v) > strictness(&out->dmarc))
             out->dmarc = v;
     }
     out->has_too_many_authors = from.is_too_many;

@@ -302,20 +302,34 @@ static int check_existence(struct check *c)
     return 0;
 }
 
+static enum dmarc_policy one_step_milder(enum dmarc_policy policy)
+{
+    return policy == DMARC_POLICY_REJECT ? DMARC_POLICY_QUARANTINE : DMARC_POLICY_NONE;
+}
+
+static enum dmarc_policy disposition_of(const struct dmarc_verdict *v, enum dmarc_policy policy)
+{
+    return v->record.is_test ? one_step_milder(policy) : policy;
+}
+
 /* The record found above the From domain speaks of it as sp or np. */
 static void choose_policy(struct check *c)
 {
     struct dmarc_verdict *v = c->out;
+    enum dmarc_policy sp = v->record.sp, np = v->record.np;
 
+    v->policy = sp;
+    v->at_stake = disposition_of(v, sp);
     if (str_eq(v->record_domain, v->from_domain)) {
         v->policy = v->record.p;
-        return;
-    }
-    v->policy = v->record.sp;
-    if (v->record.np != v->record.sp && check_existence(c) < 0)
+        v->at_stake = disposition_of(v, v->policy);
+    } else if (np != sp && check_existence(c) < 0) {
+        v->at_stake = disposition_of(v, np > sp ? np : sp);
         problem(c, DMARC_TEMPERROR, "DNS could not tell whether there is a domain", v->from_domain);
-    else if (v->is_nonexistent)
-        v->policy = v->record.np;
+    } else if (v->is_nonexistent) {
+        v->policy = np;
+        v->at_stake = disposition_of(v, np);
+    }
 }
 
 /* RFC 9989, 4.10.1: the record of the From domain, else of its organizational domain, else of the public suffix.
@@ -346,11 +360,6 @@ static bool find_record(struct check *c)
     return true;
 }
 
-static enum dmarc_policy one_step_milder(enum dmarc_policy policy)
-{
-    return policy == DMARC_POLICY_REJECT ? DMARC_POLICY_QUARANTINE : DMARC_POLICY_NONE;
-}
-
 static void decide(struct check *c)
 {
     struct dmarc_verdict *v = c->out;
@@ -363,7 +372,7 @@ static void decide(struct check *c)
                 v->from_domain);
     } else if (v->result != DMARC_TEMPERROR) {
         v->result = DMARC_FAIL;
-        v->disposition = v->record.is_test ? one_step_milder(v->policy) : v->policy;
+        v->disposition = v->at_stake;
     }
 }
 
@@ -372,7 +381,7 @@ PARKS void dmarc_check(struct arena *a, struct str from_domain, const struct spf
 {
     struct check c = {.out = out};
 
-    *out = (struct dmarc_verdict){.result = DMARC_NONE};
+    *out = (struct dmarc_verdict){.result = DMARC_NONE, .at_stake = DMARC_POLICY_REJECT};
     discovery_init(&c.discovery, a);
     if (!domain_for_dns(a, from_domain, &out->from_domain)) {
         out->from_domain = STR_NULL;

@@ -21,6 +21,7 @@ struct dmarc_verdict {
     enum dmarc_result result;         /* NONE: no record */
     enum dmarc_policy policy;         /* what is published for this domain: p, sp or np of the record */
     enum dmarc_policy disposition;    /* what the owner asks for now: NONE unless FAIL; milder by one step under t=y */
+    enum dmarc_policy at_stake;       /* of TEMPERROR: the strictest disposition there may be once DNS answers */
     struct str from_domain;           /* in lower case, international names as A-labels */
     struct str organizational_domain; /* empty when nothing depended on it */
     struct str record_domain;         /* where the record was found; empty: nowhere */

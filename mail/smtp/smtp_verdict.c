@@ -130,7 +130,8 @@ static struct decision decide(struct arena *a, const struct authentic *v)
 {
     struct decision d = {.action = TAKE};
 
-    if (v->dmarc.result == DMARC_TEMPERROR && config.dmarc_defer)
+    if (v->dmarc.result == DMARC_TEMPERROR && v->dmarc.at_stake != DMARC_POLICY_NONE &&
+        config.dmarc_defer)
         d.action = DEFER;
     else if (v->dmarc.disposition == DMARC_POLICY_QUARANTINE && !v->has_too_many_authors)
         d.action = JUNK;

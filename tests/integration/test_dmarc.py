@@ -150,6 +150,14 @@ class Dmarc(unittest.TestCase):
                 self.assertEqual(" ".join((a["result"], a["policy"], a["disposition"], a["record"])), case[4], a)
                 self.assertEqual(bool(a["problem"]), a["result"] in ("temperror", "permerror"), a)
 
+    def test_what_is_at_stake_while_dns_fails_is_told(self):
+        cases = {("servfail.test", ""): "reject", ("reject.test", "temperror reject.test"): "reject",
+                 ("gone.np-unknown.test", ""): "reject", ("testing.test", "temperror testing.test"): "quarantine",
+                 ("own.reject.test", "temperror own.reject.test"): "none"}
+        for case, a in zip(cases, ask([("check", domain, "none", "", dkim) for domain, dkim in cases], self.dns)):
+            with self.subTest(case=case):
+                self.assertEqual((a["result"], a["at_stake"]), ("temperror", cases[case]))
+
     def test_which_identifier_was_aligned_is_told(self):
         both, spf, dkim = ask([("check", "reject.test", "pass", "reject.test", "pass reject.test"),
                                ("check", "reject.test", "pass", "reject.test", "pass other.test"),
@@ -217,6 +225,11 @@ class Dmarc(unittest.TestCase):
             with self.subTest(header=header):
                 a = self.authentic(header + "\nx\n", sender="")
                 self.assertEqual((a["dmarc"]["from"], a["dmarc"]["disposition"]), ("reject.test", "reject"))
+
+    def test_an_author_whose_domain_dns_does_not_tell_hides_behind_nobody(self):
+        for header in ("From: a@own.reject.test, b@servfail.test\n", "From: b@servfail.test\nFrom: a@own.reject.test\n"):
+            with self.subTest(header=header):
+                self.assertEqual(self.authentic(header + "\nx\n")["dmarc"]["result"], "temperror")
 
     def test_authors_of_many_domains_and_none_are_permerror(self):
         many = "From: " + ", ".join(f"a@d{i}.bare.test" for i in range(20)) + "\n\nx\n"

@@ -47,7 +47,8 @@ def zone(key):
 
 BEHAVIOURS = {("_dmarc.servfail.test", "TXT"): "servfail", ("_dmarc.timeout.test", "TXT"): "timeout",
               ("_dmarc.heals.test", "TXT"): "servfail", ("_dmarc.garbage.test", "TXT"): "garbage",
-              ("t._domainkey.half.test", "TXT"): "servfail", ("stuck.test", "TXT"): "servfail"}
+              ("t._domainkey.half.test", "TXT"): "servfail",
+              ("t._domainkey.none.test", "TXT"): "servfail", ("stuck.test", "TXT"): "servfail"}
 
 
 def message(author, subject, extra="", body="Hello there.\r\n"):
@@ -225,6 +226,10 @@ class DmarcTest(VerdictTest):
         self.dns.set_behaviour(("mail.strict.test", "TXT"), "servfail")
         self.addCleanup(self.dns.set_behaviour, ("mail.strict.test", "TXT"), None)
         self.assertTrue(self.submit(message("a@strict.test", "spf"), "b@mail.strict.test").startswith("550 "))
+
+    def test_nothing_is_put_off_where_the_owner_asks_for_nothing(self):
+        """The key cannot be had, and the domain's policy is none whatever it says."""
+        self.assertTrue(self.submit(self.sign(message("a@none.test", "key"), "none.test", "t")).startswith("250 "))
 
     def test_mail_that_was_put_off_is_taken_when_dns_is_back(self):
         raw = message("a@heals.test", "healing")

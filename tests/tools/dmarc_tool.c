@@ -77,6 +77,7 @@ static void verdict_json(json_t *o, const struct dmarc_verdict *v)
     set(o, "policy", str_c(dmarc_policy_name(v->policy)));
     set(o, "disposition", str_c(dmarc_policy_name(v->disposition)));
     set(o, "from", v->from_domain);
+    set(o, "at_stake", str_c(dmarc_policy_name(v->at_stake)));
     set(o, "organization", v->organizational_domain);
     set(o, "record", v->record_domain);
     set(o, "problem", v->problem);
