@@ -16,7 +16,7 @@
 
 struct from_domains {
     struct str v[AUTHENTIC_FROM_DOMAINS_MAX];
-    size_t n;
+    size_t n, field_count;
     bool is_too_many;
 };
 
@@ -45,6 +45,7 @@ static void find_from_domains(struct arena *a, struct str message, struct from_d
 
         if (!str_ieq(field.name, STR("From")))
             continue;
+        out->field_count++;
         address_parse_list(a, field.value, &list);
         for (size_t i = 0; i < list.n; i++)
             add_domain(out, list.v[i].domain);
@@ -119,6 +120,12 @@ static int strictness(const struct dmarc_verdict *v)
     return of_result[v->result];
 }
 
+/* RFC 7489, 6.6.1: no From, or one from which no domain can be taken. Groups and bare names are no domain's business. */
+static bool is_unknowable(const struct from_domains *from, const struct dmarc_verdict *v)
+{
+    return from->field_count == 0 || (from->n > 0 && str_empty(v->from_domain));
+}
+
 static void check_dmarc(struct arena *a, struct str message, struct authentic *out)
 {
     struct from_domains from;
@@ -127,8 +134,10 @@ static void check_dmarc(struct arena *a, struct str message, struct authentic *o
     find_from_domains(a, message, &from);
     out->from_domain = from.n > 0 ? from.v[0] : STR_NULL;
     dmarc_check(a, out->from_domain, &out->spf, &out->dkim, &out->dmarc);
+    out->has_unknowable_author = is_unknowable(&from, &out->dmarc);
     for (size_t i = 1; i < from.n; i++) {
         dmarc_check(a, from.v[i], &out->spf, &out->dkim, &v);
+        out->has_unknowable_author |= is_unknowable(&from, &v);
         if (strictness(&v) > strictness(&out->dmarc))
             out->dmarc = v;
     }

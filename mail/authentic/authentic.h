@@ -31,6 +31,7 @@ struct authentic {
     struct arc_verdict arc;
     struct dmarc_verdict dmarc;       /* of several From domains: the strictest outcome (RFC 7489, 6.6.1) */
     struct str from_domain;           /* of the first author; empty: the message has none */
+    bool has_unknowable_author;       /* no From, or one with a domain that is none: nobody can be asked about it */
     bool has_too_many_authors;        /* of more than AUTHENTIC_FROM_DOMAINS_MAX domains: some were not looked at */
     struct str client, sender, helo;  /* as asked, for the field; client as text */
 };

@@ -169,7 +169,13 @@ static struct str organizational_of(const struct walk *w, struct str domain)
     return shortest;
 }
 
-/* In lower case and ASCII; a name with underscores, which no mail domain should have, is taken as it is. */
+static bool is_name_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+}
+
+/* In lower case and ASCII. Underscores, which no mail domain should have, are taken as they are; anything else makes it no
+ * domain: DNS would know nothing of "example.org>", and a reader would still see example.org. */
 static bool domain_for_dns(struct arena *a, struct str domain, struct str *out)
 {
     struct str name = str_trim(domain);
@@ -182,7 +188,7 @@ static bool domain_for_dns(struct arena *a, struct str domain, struct str *out)
         return domain_canonical(a, name, out, NULL) == 0;
     *out = arena_lower(a, name);
     for (size_t i = 0; i < name.n; i++)
-        if (name.p[i] <= ' ' || name.p[i] == 127 || name.p[i] == '[')
+        if (!is_name_char(out->p[i]))
             return false;
     return name.n <= DOMAIN_SIZE_MAX && name.p[0] != '.' && str_find(name, STR("..")) < 0;
 }

@@ -137,6 +137,8 @@ static struct decision decide(struct arena *a, const struct authentic *v)
         d.action = JUNK;
     else if (v->dmarc.disposition == DMARC_POLICY_REJECT || v->has_too_many_authors)
         d.action = config.dmarc_enforce ? REFUSE : JUNK;
+    else if (v->has_unknowable_author)
+        d.action = JUNK;
     if (d.action == TAKE)
         return d;
     d.sealer = trusted_sealer(a, &v->arc);

@@ -231,6 +231,12 @@ class Dmarc(unittest.TestCase):
             with self.subTest(header=header):
                 self.assertEqual(self.authentic(header + "\nx\n")["dmarc"]["result"], "temperror")
 
+    def test_a_domain_that_readers_still_recognise_is_no_unknown_one(self):
+        for domain in ("reject.test>", "reject.test\\", "reject.test:x", "reject.test/x", "reject.test!", "reject.test$", "reject.test="):
+            with self.subTest(domain=domain):
+                a = self.authentic(f"From: Ani <ani@bare.test>, ceo@{domain}\n\nx\n")
+                self.assertNotEqual(a["dmarc"]["result"], "none", a["dmarc"])
+
     def test_authors_of_many_domains_and_none_are_permerror(self):
         many = "From: " + ", ".join(f"a@d{i}.bare.test" for i in range(20)) + "\n\nx\n"
         for message in (many, "Subject: nobody\n\nx\n", "From: undisclosed\n\nx\n", "From:\n\nx\n"):

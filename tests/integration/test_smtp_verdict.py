@@ -171,6 +171,12 @@ class DmarcTest(VerdictTest):
                 self.assertTrue(answer.startswith("550 5.7.1 "), answer)
                 self.assertEqual(self.find(f"case {i} of policies") + self.find(f"case {i} of policies", "Junk"), [])
 
+    def test_an_author_about_whom_nobody_can_be_asked_goes_to_junk(self):
+        self.accept(message("ceo@reject.test>", "nearly a domain"), "Junk")
+        self.accept(message("a@bare.test, ceo@reject.test\\", "nearly a second domain"), "Junk")
+        self.accept(message("x", "no author").replace(b"From: x\r\n", b""), "Junk")
+        self.accept(message("undisclosed:;", "a group"))
+
     def test_a_changed_body_and_a_changed_subject_are_found(self):
         raw = self.sign(message("a@reject.test", "tampering"), "reject.test")
         for forged in (raw.replace(b"Hello", b"Jello"), raw.replace(b"Subject: tampering", b"Subject: tempering"),
