@@ -28,6 +28,7 @@ PARKS void arc_verify(struct arena *a, struct str message, struct arc_verdict *o
 /* The ARC-Seal, ARC-Message-Signature and ARC-Authentication-Results of the next instance with their line ends, to be
  * put in front of the message, after everything else was done to it. results: what our Authentication-Results say
  * behind the authserv-id ("spf=pass smtp.mailfrom=...; dkim=..."), folded as one likes. Empty fields and success when there is
- * nothing to add: the chain has ended or is full. Errors as in dkim_sign. */
+ * nothing to add: the chain has ended or is full, or DNS could not tell whether it holds, and cv=fail would end it for
+ * those who will know. Errors as in dkim_sign. */
 PARKS int arc_seal(struct arena *a, struct str message, const struct dkim_signer *signer, const struct arc_verdict *verdict,
                    struct str authserv_id, struct str results, int64_t now_s, struct str *fields, struct error *err);

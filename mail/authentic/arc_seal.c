@@ -74,7 +74,7 @@ int arc_seal_names(struct arena *a, struct str message, const struct dkim_signer
     if (dkim_message_read(a, message, &s.message, err) < 0)
         return -1;
     arc_chain_read(a, &s.message, now_s, &s.chain);
-    if (s.chain.is_ended || s.chain.highest >= ARC_SETS_MAX)
+    if (s.chain.is_ended || s.chain.highest >= ARC_SETS_MAX || verdict->is_temporary)
         return 0;
     if (verdict->result == ARC_PASS && s.chain.count == 0)
         return fail(err, ERR_INTERNAL, "the chain that passed is not that of this message");

@@ -178,6 +178,11 @@ class OurChainsTest(ArcTest):
         self.dns.set_behaviour("r._domainkey.r.example.org", "servfail")
         answer = self.tool.arc(one)
         self.assertEqual((answer["result"], answer["temporary"]), ("fail", True))
+        self.assertEqual(self.tool.seal(one, "e", "e.example.org", "e", "mx", RESULTS), "")
+        self.dns.set_behaviour("r._domainkey.r.example.org", None)
+        tool = DkimTool(self.dns)               # a resolver remembers failures for a while
+        self.assertEqual(tool.arc(one)["result"], "pass")
+        tool.close()
 
     def dnsfunc(self, name, timeout=5):
         return self.records.get(name.decode().rstrip("."), "").encode() or None
