@@ -12,7 +12,8 @@
 #define COMMENT_DEPTH_MAX 100
 #define FIELD_SIZE_MAX    (64 << 10)
 #define LINE_WIDTH        78
-#define VALUE_SIZE_MAX    500 /* of what we write: a line stays below 998 bytes (RFC 5322, 2.1.1) */
+#define VALUE_SIZE_MAX                                                                             \
+    480 /* of what we write: a line stays below 998 bytes (RFC 5322, 2.1.1), all of it escaped */
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -240,31 +241,44 @@ int auth_results_parse(struct arena *a, struct str value, struct auth_results *o
     return read_results(a, &rest, out, err);
 }
 
-/* The name at the front is taken in every way that some reader might take it. */
+static bool is_name(struct str name, struct str authserv_id)
+{
+    while (name.n > 0 && (name.p[name.n - 1] == '.' || is_space(name.p[name.n - 1])))
+        name.n--;
+    return name.n > 0 && str_ieq(name, authserv_id);
+}
+
+/* The name at the front is taken in every way that some reader might take it: with quotes or without, up to a space, a
+ * comment or a slash, and across spaces and comments. */
 bool auth_results_is_ours(struct str value, struct str authserv_id)
 {
     char name[256];
     size_t n = 0;
     bool is_quoted = false;
 
-    skip_cfws(&value, NULL);
-    for (size_t i = 0; i < value.n && n < sizeof name; i++) {
-        char c = value.p[i];
+    while (value.n > 0 && n < sizeof name) {
+        char c = value.p[0];
 
-        if (c == '"') {
-            is_quoted = !is_quoted;
+        if (!is_quoted && (is_space(c) || c == '(')) {
+            if (is_name(str_of(name, n), authserv_id))
+                return true;
+            skip_cfws(&value, NULL);
             continue;
         }
-        if (!is_quoted && (is_space(c) || strchr(";(/", c) != NULL))
+        if (!is_quoted && (c == ';' || c == '/'))
             break;
-        if (c == '\\' && i + 1 < value.n)
-            c = value.p[++i];
+        if (c == '\\' && value.n > 1) {
+            value = str_from(value, 1);
+            c = value.p[0];
+        } else if (c == '"') {
+            is_quoted = !is_quoted;
+            c = '\r';
+        }
         if (c != '\r' && c != '\n')
             name[n++] = c;
+        value = str_from(value, 1);
     }
-    while (n > 0 && (name[n - 1] == '.' || is_space(name[n - 1])))
-        n--;
-    return n > 0 && str_ieq(str_of(name, n), authserv_id);
+    return is_name(str_of(name, n), authserv_id);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

@@ -141,11 +141,22 @@ static void what_is_built_is_read_again(void **state)
     }
 }
 
+static void check_lines(struct str field)
+{
+    struct str line;
+
+    while (str_cut(field, '\n', &line, &field)) {
+        assert_true(line.n < 998);
+        assert_true(str_ends(line, STR("\r")));
+        assert_true(field.n == 0 || field.p[0] == '\t');
+    }
+}
+
 static void lines_are_folded_and_never_too_long(void **state)
 {
     char address[2000];
     struct auth_builder *b = auth_builder_new(arena);
-    struct str field, line;
+    struct str field;
 
     memset(address, 'a', sizeof address);
     for (int i = 0; i < 20; i++) {
@@ -155,10 +166,21 @@ static void lines_are_folded_and_never_too_long(void **state)
     }
     field = auth_results_field(arena, STR("mx.example.org"), auth_builder_payload(b));
     assert_true(str_ends(field, STR("\r\n")));
-    while (str_cut(field, '\n', &line, &field)) {
-        assert_true(line.n < 998);
-        assert_true(str_ends(line, STR("\r")));
-        assert_true(field.n == 0 || field.p[0] == '\t');
+    check_lines(field);
+}
+
+static void what_must_be_escaped_makes_no_line_too_long(void **state)
+{
+    static const char escaped[] = {'"', '\\', '(', ')'};
+    char text[2000];
+
+    for (size_t i = 0; i < sizeof escaped; i++) {
+        struct auth_builder *b = auth_builder_new(arena);
+
+        memset(text, escaped[i], sizeof text);
+        auth_builder_result(b, "dkim", "neutral", str_of(text, sizeof text));
+        auth_builder_property(b, "header", "i", str_of(text, sizeof text));
+        check_lines(auth_results_field(arena, STR("mx.example.org"), auth_builder_payload(b)));
     }
 }
 
@@ -185,6 +207,15 @@ static void fields_that_claim_to_be_ours_are_found(void **state)
         {"\"mx.example.org\r\n\"; x", true},
         {"mx.example.org.; x", true},
         {"mx.example.org", true},
+        {"mx(x).example.org; spf=pass", true},
+        {"mx.example.org(x)y; spf=pass", true},
+        {"mx . example . org; spf=pass", true},
+        {"\"mx\"(x)\".example.org\" 1; spf=pass", true},
+        {"mx.example.org (x) 1; spf=pass", true},
+        {"mx\\.example.org; spf=pass", true},
+        {"mx(\\).example.org; spf=pass)", false},
+        {"mx.example .com; spf=pass", false},
+        {"other; mx.example.org", false},
         {"mx.example.org; broken === (", true},
         {"mx.example.com; spf=pass", false},
         {"sub.mx.example.org; spf=pass", false},
@@ -226,6 +257,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(fields_are_read, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_built_is_read_again, setup, teardown),
         cmocka_unit_test_setup_teardown(lines_are_folded_and_never_too_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_must_be_escaped_makes_no_line_too_long, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(nothing_checked_is_none, setup, teardown),
         cmocka_unit_test_setup_teardown(fields_that_claim_to_be_ours_are_found, setup, teardown),
         cmocka_unit_test_setup_teardown(limits_are_kept, setup, teardown),
