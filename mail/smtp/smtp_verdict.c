@@ -5,7 +5,9 @@
 #include "mail/smtp/smtp_verdict.h"
 
 #include "mail/authentic/auth_results.h"
+#include "mail/mime/address_path.h"
 #include "mail/mime/header.h"
+#include "mail/store/report_address.h"
 #include "mail/store/report_store.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
@@ -175,7 +177,20 @@ static void tell_sealer(struct arena *a, const struct authentic *v, struct str s
         arena_printf(a, "arc=pass as[%u].d=%.*s", v->arc.count, STR_ARG(sealer));
 }
 
-static void report(struct arena *a, const struct authentic *v, const struct decision *d)
+/* Two servers that report of each other's reports would never stop. */
+static bool is_a_report(struct smtp_session *s, const struct authentic *v)
+{
+    struct str local, domain;
+
+    for (size_t i = 0; i < s->tx.rcpt_count; i++) {
+        address_path_split(s->tx_arena, s->tx.rcpts[i].path, &local, &domain);
+        if (!report_address_has_no_people(local))
+            return false;
+    }
+    return v->dmarc.result == DMARC_PASS;
+}
+
+static void report(struct smtp_session *s, const struct authentic *v, const struct decision *d)
 {
     static const enum dmarc_policy applied[] = {[TAKE] = DMARC_POLICY_NONE,
                                                 [JUNK] = DMARC_POLICY_QUARANTINE,
@@ -183,8 +198,9 @@ static void report(struct arena *a, const struct authentic *v, const struct deci
                                                 [REFUSE] = DMARC_POLICY_REJECT};
     struct dmarc_report policy;
     struct dmarc_report_record record;
+    struct arena *a = s->tx_arena;
 
-    if (!authentic_report(a, v, applied[d->action], &policy, &record))
+    if (is_a_report(s, v) || !authentic_report(a, v, applied[d->action], &policy, &record))
         return;
     tell_sealer(a, v, d->sealer, &record);
     report_store_add_dmarc(&policy, v->dmarc.record.rua, v->dmarc.record.rua_count, &record);
@@ -332,7 +348,7 @@ static int follow(struct smtp_session *s, struct smtp_verdict *out, struct error
     struct str text = summary(s->tx_arena, v, &d);
 
     count(v, &d);
-    report(s->tx_arena, v, &d);
+    report(s, v, &d);
     log_info(&s->log, "message_checked", KV("id", s->tx.trace_text), KV("from", s->tx.sender),
              KV("results", text));
     trace_event(s->tx.trace_id, TRACE_VERDICT, STR_NULL, text);

@@ -29,11 +29,17 @@ static bool is_listed(struct str list, struct str local)
     return false;
 }
 
+bool report_address_has_no_people(struct str local)
+{
+    return is_listed(str_c(config.report_addresses), without_detail(local));
+}
+
 bool report_address_is(struct str local)
 {
-    local = without_detail(local);
-    return str_ieq(local, STR("postmaster")) || str_ieq(local, STR("abuse")) ||
-           is_listed(str_c(config.report_addresses), local);
+    struct str plain = without_detail(local);
+
+    return str_ieq(plain, STR("postmaster")) || str_ieq(plain, STR("abuse")) ||
+           report_address_has_no_people(local);
 }
 
 static bool is_worth_another_try(const struct error *err)

@@ -77,10 +77,10 @@ class VerdictTest(PolicyTest):
     def seal(self, raw, domain, results):
         return self.tool.seal(raw, "rsa", domain, "s", domain, results).encode() + raw
 
-    def submit(self, raw, sender="a@bare.test", address=ELSEWHERE, hello="EHLO client.test", session=None):
+    def submit(self, raw, sender="a@bare.test", address=ELSEWHERE, hello="EHLO client.test", session=None, to="alice@example.test"):
         """The answer to the message."""
         session = session or self.stranger(address, hello)
-        for line in (f"MAIL FROM:<{sender}>", "RCPT TO:<alice@example.test>"):
+        for line in (f"MAIL FROM:<{sender}>", f"RCPT TO:<{to}>"):
             self.expect(session, "250", line)
         self.expect(session, "354", "DATA")
         session.send(re.sub(rb"(?m)^\.", b"..", raw) + b".\r\n")
@@ -280,6 +280,18 @@ class DmarcTest(VerdictTest):
         self.assertEqual(ask(), ["192.0.2.97,pass,pass,fail,reject.test,none.test,1",
                                  "192.0.2.98,reject,fail,fail,reject.test,none.test,1",
                                  "192.0.2.99,quarantine,fail,fail,mail.reject.test,none.test,1"])
+
+    @unittest.skipUnless(shutil.which("psql"), "no psql")
+    def test_nobody_is_told_of_their_own_reports(self):
+        to = "dmarc-reports@example.test"
+        self.submit(self.sign(message("a@reject.test", "a report"), "reject.test"), address="192.0.2.87", to=to)
+        self.submit(message("a@reject.test", "a forgery"), address="192.0.2.88", to=to)
+        self.submit(self.sign(message("a@reject.test", "a letter"), "reject.test"), address="192.0.2.89")
+        query = "SELECT source_ip FROM report_dmarc_row WHERE source_ip ~ '192.0.2.8.' ORDER BY source_ip"
+        ask = lambda: subprocess.run(["psql", "-XqAt", "-h", str(self.server.data / "run"), "-U", "merpati", "-d", "merpati", "-c", query],
+                                     capture_output=True, text=True, timeout=60).stdout.split()
+        self.assertTrue(eventually(lambda: "192.0.2.89" in ask()))
+        self.assertEqual(ask(), ["192.0.2.88", "192.0.2.89"])
 
     def test_outcomes_are_counted(self):
         names = ("dmarc_passed", "dmarc_failed", "dmarc_refused", "dmarc_junked", "dmarc_deferred")
