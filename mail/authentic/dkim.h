@@ -18,7 +18,7 @@ enum dkim_result {
     DKIM_NONE,
     DKIM_PASS,
     DKIM_FAIL,                                          /* the body or the header was changed, or it is a forgery */
-    DKIM_POLICY,                                        /* well made, but expired, or l= leaves out the end of the body */
+    DKIM_POLICY,                                        /* well made, but expired, or what could be added to it was: see docs */
     DKIM_NEUTRAL,                                       /* not a signature by its syntax; or its key is only being tested */
     DKIM_TEMPERROR,                                     /* DNS did not answer */
     DKIM_PERMERROR,                                     /* no such key, a key too weak, a signature without From, ... */

@@ -63,6 +63,7 @@ uint32_t dkim_message_lowest(struct arena *a, const struct dkim_message *m, stru
 struct dkim_selection {
     struct str *wholes;
     size_t count;
+    struct str doubled;                                 /* a name that may occur once, covered and yet there again; or empty */
 };
 int dkim_select(struct arena *a, const struct dkim_message *m, struct str names, const struct dkim_field *own,
                 struct dkim_selection *out, struct error *err);

@@ -105,6 +105,24 @@ static size_t count_names(struct str names)
     return count;
 }
 
+/* What may occur once (RFC 5322, 3.6; RFC 2045, 3) and readers go by: with one of them signed and another put above it, they
+ * would show the other (RFC 6376, 8.15). next: the fields that the list left. */
+static struct str doubled_name(struct arena *a, const struct dkim_message *m, const uint32_t *next)
+{
+    static const char *const single[] = {
+        "From", "Sender",  "Reply-To",     "To",
+        "Cc",   "Subject", "Content-Type", "Content-Transfer-Encoding",
+        "Date"};
+
+    for (size_t i = 0; i < sizeof single / sizeof single[0]; i++) {
+        uint32_t at = find_name(m, arena_lower(a, str_c(single[i])));
+
+        if (at != 0 && next[at - 1] != 0 && next[at - 1] != m->names[at - 1].lowest)
+            return str_c(single[i]);
+    }
+    return STR_NULL;
+}
+
 int dkim_select(struct arena *a, const struct dkim_message *m, struct str names,
                 const struct dkim_field *own, struct dkim_selection *out, struct error *err)
 {
@@ -132,5 +150,6 @@ int dkim_select(struct arena *a, const struct dkim_message *m, struct str names,
         out->wholes[out->count++] = m->fields[chosen - 1].whole;
         next[at - 1] = m->fields[chosen - 1].above;
     }
+    out->doubled = doubled_name(a, m, next);
     return 0;
 }

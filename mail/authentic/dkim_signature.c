@@ -230,6 +230,10 @@ static bool read_covered(struct reader *r, const struct dkim_message *m)
         return refuse(r, DKIM_PERMERROR, STR("h= names ARC-Seal (RFC 8617, 4.1.2)"));
     if (dkim_select(r->arena, m, names, c->field, &c->covered, &err) < 0)
         return refuse(r, DKIM_PERMERROR, arena_str(r->arena, str_c(err.text)));
+    if (c->covered.doubled.n > 0)
+        return refuse(r, DKIM_POLICY,
+                      arena_printf(r->arena, "there is another %.*s than the one that it covers",
+                                   STR_ARG(c->covered.doubled)));
     return true;
 }
 

@@ -312,6 +312,21 @@ class OurSignaturesTest(DkimTest):
         self.assertEqual(tool.verify(short + MESSAGE)[0]["result"], "permerror")
 
     @unittest.skipIf(dkim is None, "python3-dkim is not installed")
+    def test_a_second_field_beside_a_signed_one_is_no_pass(self):
+        """Most signers name each field once, and then anybody can put another one above it."""
+        tool = self.keys()
+        raw = MESSAGE.replace(b"List-", b"Content-Type: text/plain\r\nList-", 1)
+        names = [b"from", b"to", b"subject", b"date", b"content-type", b"list-unsubscribe"]
+        signed = dkim.sign(raw, b"r", b"example.org", self.pems["r"], include_headers=names) + raw
+        self.assertEqual(tool.results(signed), ["pass"])
+        for more in (b"From: ceo@example.org\r\n", b"subject : other\r\n", b"Content-Type: text/html\r\n", b"TO: x@example.org\r\n"):
+            answer = tool.verify(more + signed)[0]
+            self.assertEqual(answer["result"], "policy", more)
+            self.assertIn("another", answer["problem"])
+        for more in (b"List-Unsubscribe: <mailto:u@example.org>\r\n", b"Reply-To: a@example.org\r\nReply-To: b@example.org\r\n"):
+            self.assertEqual(tool.results(more + signed), ["pass"], more)
+
+    @unittest.skipIf(dkim is None, "python3-dkim is not installed")
     def test_each_length_has_its_own_digest(self):
         """Signed by dkimpy when the body was shorter; all in one message, the longest first."""
         tool = self.keys()
