@@ -12,7 +12,6 @@
 #include "mail/authentic/dns_advice.h"
 #include "mail/queue/sts_host.h"
 #include "server/base/net.h"
-#include "server/base/utf8.h"
 #include "server/cli/cli_internal.h"
 #include "server/run/config.h"
 
@@ -223,13 +222,15 @@ static int gather(struct cli *c, struct advice_facts *facts, struct error *err)
 /* What DNS says may hold anything. */
 static struct str printable(struct arena *a, struct str text)
 {
-    char *out = arena_alloc(a, text.n + 1);
+    struct str out = STR(""), line;
+    bool has_more;
 
-    for (size_t i = 0; i < text.n; i++)
-        out[i] = text.p[i] == '\n' || ((unsigned char)text.p[i] >= 32 && text.p[i] != 127)
-                     ? text.p[i]
-                     : '?';
-    return utf8_valid(str_of(out, text.n)) ? str_of(out, text.n) : STR("(no text)");
+    do {
+        has_more = str_cut(text, '\n', &line, &text);
+        out = arena_printf(a, "%.*s%.*s%s", STR_ARG(out), STR_ARG(cli_safe_text(a, line)),
+                           has_more ? "\n" : "");
+    } while (has_more);
+    return out;
 }
 
 static void print_line(struct cli *c, const char *title, struct str text)

@@ -157,13 +157,33 @@ static size_t width_of(struct str text)
     return width;
 }
 
-/* Names come from people: what would move a terminal's cursor shows as a question mark. */
-static void print_safely(struct str text)
+/* Control characters, of which U+0080 to U+009F have some too (U+009B begins what ESC [ does), and those that turn the direction
+ * of what follows (UAX #9). */
+static bool moves_cursor(uint32_t c)
 {
-    for (size_t i = 0; i < text.n; i++) {
-        unsigned char ch = (unsigned char)text.p[i];
-        putchar(ch < 0x20 || ch == 0x7f ? '?' : ch);
-    }
+    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+
+struct str cli_safe_text(struct arena *a, struct str text)
+{
+    struct buf safe;
+    struct str out;
+    uint32_t c;
+
+    buf_init(&safe, 3 * text.n + 1);
+    while (utf8_next(&text, &c))
+        utf8_add(&safe, moves_cursor(c) ? '?' : c);
+    out = arena_str(a, buf_str(&safe));
+    buf_fini(&safe);
+    return out;
+}
+
+/* Names come from people, and reports from anybody. */
+static void print_safely(const struct cli_output *out, struct str text)
+{
+    text = cli_safe_text(out->arena, text);
+    fwrite(text.p, 1, text.n, stdout);
 }
 
 static void print_spaces(size_t count)
@@ -180,7 +200,7 @@ static void print_cell(const struct cli_output *out, size_t column, struct str t
 
     if (is_right)
         print_spaces(space);
-    print_safely(text);
+    print_safely(out, text);
     if (!is_last)
         print_spaces(GAP + (is_right ? 0 : space));
 }
@@ -280,7 +300,7 @@ void cli_print_record(struct cli_output *out)
     for (size_t i = 0; i < out->column_count; i++) {
         printf("%s:", out->names[i]);
         print_spaces(width - width_of(str_c(out->names[i])) + 1);
-        print_safely(out->first->cells[i].text);
+        print_safely(out, out->first->cells[i].text);
         putchar('\n');
     }
 }
@@ -294,7 +314,7 @@ void cli_print_done(struct cli_output *out, const char *format, ...)
         return;
     }
     va_start(ap, format);
-    print_safely(arena_vprintf(out->arena, format, ap));
+    print_safely(out, arena_vprintf(out->arena, format, ap));
     va_end(ap);
     putchar('\n');
 }

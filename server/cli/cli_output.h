@@ -14,6 +14,9 @@
 
 struct cli_output;
 
+/* As a terminal may show it: what would move its cursor or turn its writing around is a question mark. */
+struct str cli_safe_text(struct arena *a, struct str text);
+
 struct cli_output *cli_output_new(struct arena *a, bool is_json);
 void cli_row(struct cli_output *out);
 void cli_text(struct cli_output *out, const char *name, struct str value);

@@ -339,8 +339,13 @@ class Received(ReportsTest):
         self.send("postmaster@example.test", self.report("Three", ("192.0.2.7", "fail", 1)))
         self.assertEqual(self.inbox(), before + 1)
         self.assertEqual([r["from"] for r in self.server.cli_json("report", "list")], ["Three"])
-        self.send("postmaster@example.test", b"Subject: hello\r\n\r\nhello\r\n")
+        self.send("postmaster@example.test", b"From: x@other.test\r\nSubject: hello\r\n\r\nhello\r\n")
         self.assertEqual(self.inbox(), before + 2)
+
+    def test_what_strangers_report_moves_no_terminals_cursor(self):
+        self.send("dmarc-reports@example.test", self.report("\u009b31mRed \u202eevil", ("192.0.2.7", "fail", 1)))
+        self.assertIn("?31mRed ?evil", self.server.cli("report", "list").stdout)
+        self.assertIn("\u009b31mRed \u202eevil", [r["from"] for r in self.server.cli_json("report", "list")])
 
     def test_other_addresses_that_nobody_has_are_refused(self):
         with self.assertRaises(Exception) as refused:
