@@ -117,18 +117,22 @@ static struct str advise_ours(struct arena *a, const struct report_source *s)
     if (str_find(s->detail, STR("spf=pass")) < 0)
         spf = arena_printf(a, "; add %s:%.*s to its SPF record", mechanism(s->source),
                            STR_ARG(s->source));
-    return arena_printf(a, "publish the DKIM record that \"merpati dkim list\" shows for %.*s%.*s",
+    return arena_printf(a, "publish the DKIM record that \"merpati dkim show\" prints for %.*s%.*s",
                         STR_ARG(s->domain), STR_ARG(spf));
 }
 
 static struct str advise_dmarc(struct arena *a, const struct report_source *s, bool ours)
 {
+    struct sockaddr_storage address;
+
     if (ours)
         return advise_ours(a, s);
     if (str_find(s->detail, STR("; forwarded")) >= 0 ||
         str_find(s->detail, STR("; trusted_forwarder")) >= 0 ||
         str_find(s->detail, STR("; mailing_list")) >= 0)
         return STR("forwarded by somebody else: nothing to do");
+    if (!parse_address(a, s->source, &address)) /* it would be told to be added to SPF, whatever it says */
+        return STR("this is no address: a report with it is not to be believed");
     return arena_printf(
         a,
         "if it sends for you, add %s:%.*s to the SPF record of %.*s or let it sign; if not, "

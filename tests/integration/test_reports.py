@@ -331,6 +331,10 @@ class Received(ReportsTest):
                          [("203.0.113.5", 0, 7, 2), ("203.0.113.6", 0, 1, 1), ("192.0.2.7", 500, 0, 1)])
         self.assertIn("add ip4:203.0.113.5 to the SPF record of example.test", sources[0]["advice"])
         self.assertEqual(sources[2]["advice"], "")
+        self.send("dmarc-reports@example.test", self.report("Liar", ("0.0.0.0/0", "fail", 900), ("192.0.2.1 +all", "fail", 800)))
+        lies = self.server.cli_json("report", "sources", "--kind", "dmarc")[:2]
+        self.assertEqual([s["source"] for s in lies], ["0.0.0.0/0", "192.0.2.1 +all"])
+        self.assertEqual({s["advice"] for s in lies}, {"this is no address: a report with it is not to be believed"})
         self.assertEqual(self.server.cli_json("report", "sources", "--since", "0m"), [])
         self.assertEqual(self.server.cli("report", "sources", "--since", "soon", check=False).returncode, 2)
 
