@@ -17,6 +17,7 @@ struct arc_verdict {
     struct str *domains;                                /* d= of the seals of instance 1 to count; set when the chain passes */
     struct str results;                                 /* of a chain that passes: what the newest sealer saw, its authserv-id first */
     struct str problem;                                 /* why it failed; a clause without a final dot */
+    bool covers_author;                                 /* From, by the newest message signature of a chain that passes */
     bool is_temporary;                                  /* it failed because DNS did not answer */
     bool is_ended;                                      /* the newest seal says cv=fail: nothing can be added */
 };

@@ -77,6 +77,7 @@ static void judge(struct arena *a, const struct arc_chain *chain, struct arc_ver
     for (unsigned i = 0; i < chain->count; i++)
         out->domains[i] = chain->sets[i].seal.told.domain;
     out->results = chain->sets[chain->count - 1].results_text;
+    out->covers_author = chain->sets[chain->count - 1].message.covers_from;
 }
 
 void arc_verify(struct arena *a, struct str message, struct arc_verdict *out)

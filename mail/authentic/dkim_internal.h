@@ -119,6 +119,7 @@ struct dkim_claim {
     uint64_t length;                                    /* l= */
     struct str bare;                                    /* the field with an empty b= */
     struct dkim_selection covered;
+    bool covers_from;
     unsigned instance;                                  /* ARC's i= */
     struct str chain_status;                            /* cv= of a seal */
     struct dkim_record key;

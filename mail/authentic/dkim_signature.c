@@ -224,7 +224,8 @@ static bool read_covered(struct reader *r, const struct dkim_message *m)
 
     if (!need(r, "h", &names))
         return false;
-    if (c->kind == DKIM_KIND_SIGNATURE && !tag_value_has(names, ':', STR("From")))
+    c->covers_from = tag_value_has(names, ':', STR("From"));
+    if (c->kind == DKIM_KIND_SIGNATURE && !c->covers_from)
         return refuse(r, DKIM_PERMERROR, STR("the signature does not cover From"));
     if (c->kind == DKIM_KIND_ARC_MESSAGE && tag_value_has(names, ':', STR("ARC-Seal")))
         return refuse(r, DKIM_PERMERROR, STR("h= names ARC-Seal (RFC 8617, 4.1.2)"));

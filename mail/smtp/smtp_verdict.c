@@ -112,12 +112,13 @@ static bool says_dmarc_failed(struct arena *a, struct str results)
 }
 
 /* The newest seal vouches for what came before it; without trust in it the chain means nothing (RFC 8617, 9.2). A sealer
- * that saw DMARC fail itself vouches only where those before it are trusted too: anybody can begin a chain. */
+ * that saw DMARC fail itself vouches only where those before it are trusted too: anybody can begin a chain. A sealer that
+ * did not sign From says nothing of who wrote. */
 static struct str trusted_sealer(struct arena *a, const struct arc_verdict *arc)
 {
     unsigned trusted = 0;
 
-    if (arc->result != ARC_PASS)
+    if (arc->result != ARC_PASS || !arc->covers_author)
         return STR_NULL;
     while (trusted < arc->count && is_trusted_sealer(arc->domains[arc->count - 1 - trusted]))
         trusted++;

@@ -74,8 +74,8 @@ class VerdictTest(PolicyTest):
     def sign(self, raw, domain, selector="s"):
         return self.tool.sign(raw, ("rsa", domain, selector))
 
-    def seal(self, raw, domain, results):
-        return self.tool.seal(raw, "rsa", domain, "s", domain, results).encode() + raw
+    def seal(self, raw, domain, results, names="-"):
+        return self.tool.seal(raw, "rsa", domain, "s", domain, results, names).encode() + raw
 
     def submit(self, raw, sender="a@bare.test", address=ELSEWHERE, hello="EHLO client.test", session=None, to="alice@example.test"):
         """The answer to the message."""
@@ -399,10 +399,12 @@ class DmarcTest(VerdictTest):
     def test_nobody_elses_word_is_taken(self):
         failed = "dmarc=fail header.from=reject.test"
         spoilt = self.through_list("untrusted").replace(b"[list]", b"[lost]")
+        unsigned = self.seal(message("a@reject.test", "untrusted"), "lists.test", "dmarc=pass", "to:subject")
         for raw in (self.through_list("untrusted", "other.test"),           # not trusted
                     self.seal(self.through_list("untrusted"), "other.test", "arc=pass"),    # not the newest
                     self.through_list("untrusted", results=failed),         # it saw the forgery
                     self.seal(self.through_list("untrusted", "other.test"), "lists.test", "arc=pass; " + failed),
+                    unsigned,                                               # its author may be anybody
                     spoilt):                                                # changed behind the seal
             answer = self.submit(raw, "list-bounces@lists.test", LIST)
             self.assertTrue(answer.startswith("550 5.7.1"), answer)
