@@ -327,9 +327,12 @@ static bool is_utf8_address(struct str s, bool may_be_raw)
     return s.n > 0;
 }
 
-/* Of an xtext only whether it decodes to something printable. */
-static bool is_printable_xtext(struct str s)
+/* Of an xtext only whether it decodes to something printable. With SMTPUTF8 it may hold UTF-8 as it is: Postfix says
+ * rfc822 of every address. */
+static bool is_printable_xtext(struct str s, bool may_be_raw)
 {
+    if (!utf8_valid(s) || (!may_be_raw && !str_is_ascii(s)))
+        return false;
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] == '+') {
             int high = i + 2 < s.n ? xtext_digit(s.p[i + 1]) : -1;
@@ -338,27 +341,59 @@ static bool is_printable_xtext(struct str s)
             if (high < 2 || low < 0 || high > 7 || (high == 7 && low == 15))
                 return false;
             i += 2;
-        } else if (!xtext_is_plain(s.p[i]))
+        } else if ((unsigned char)s.p[i] < 128 && !xtext_is_plain(s.p[i]))
             return false;
     }
     return s.n > 0;
 }
 
-static int read_orcpt(struct str value, bool is_utf8, struct smtp_rcpt_params *out,
+/* An address with UTF-8 in it as utf-8-addr-xtext (RFC 6533, 3), which any server may be given; a xtext is undone
+ * first. Empty when it gets too long so. */
+static struct str utf8_addr_xtext(struct arena *a, struct str text, bool is_xtext)
+{
+    struct str out = STR_NULL;
+    struct buf b;
+    uint32_t c;
+
+    buf_init(&b, SMTP_ORCPT_SIZE_MAX);
+    buf_adds(&b, "utf-8;");
+    while (utf8_next(&text, &c)) {
+        bool is_plain = c < 128 && xtext_is_plain((char)c) && !(is_xtext && c == '\\');
+
+        if (is_xtext && c == '+') {
+            c = (uint32_t)(xtext_digit(text.p[0]) * 16 + xtext_digit(text.p[1]));
+            text = str_from(text, 2);
+            is_plain = xtext_is_plain((char)c) && c != '\\';
+        }
+        if (is_plain)
+            buf_addc(&b, (char)c);
+        else
+            buf_addf(&b, "\\x{%02X}", c);
+    }
+    if (buf_ok(&b))
+        out = arena_str(a, buf_str(&b));
+    buf_fini(&b);
+    return out;
+}
+
+static int read_orcpt(struct arena *a, struct str value, bool is_utf8, struct smtp_rcpt_params *out,
                       struct error *err)
 {
+    bool says_utf8, may_be_raw;
     struct str type, text;
 
     str_cut(value, ';', &type, &text);
+    says_utf8 = str_ieq(type, STR("utf-8"));
+    may_be_raw = is_utf8 && (says_utf8 || str_ieq(type, STR("rfc822")));
     if (value.n > SMTP_ORCPT_SIZE_MAX || !is_atom(type) || !str_is_ascii(type) ||
-        !(str_ieq(type, STR("utf-8")) ? is_utf8_address(text, is_utf8) : is_printable_xtext(text)))
+        !(says_utf8 ? is_utf8_address(text, may_be_raw) : is_printable_xtext(text, may_be_raw)))
         return fail(err, ERR_SYNTAX,
                     "ORCPT needs a type and an address, such as rfc822;ani@example.org");
-    out->orcpt = value;
+    out->orcpt = str_is_ascii(text) ? value : utf8_addr_xtext(a, text, !says_utf8);
     return 0;
 }
 
-int smtp_read_rcpt_params(const struct smtp_params *params, bool is_utf8,
+int smtp_read_rcpt_params(struct arena *a, const struct smtp_params *params, bool is_utf8,
                           struct smtp_rcpt_params *out, struct error *err)
 {
     unsigned seen = 0;
@@ -371,7 +406,8 @@ int smtp_read_rcpt_params(const struct smtp_params *params, bool is_utf8,
         if (!is_notify && !str_ieq(name, STR("ORCPT")))
             return unknown("RCPT", err);
         if (check_once(&seen, is_notify, name, err) < 0 ||
-            (is_notify ? read_notify(value, out, err) : read_orcpt(value, is_utf8, out, err)) < 0)
+            (is_notify ? read_notify(value, out, err) : read_orcpt(a, value, is_utf8, out, err)) <
+                0)
             return -1;
     }
     return 0;

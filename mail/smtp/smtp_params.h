@@ -2,7 +2,8 @@
  *
  * SIZE (RFC 1870), BODY (6152, 3030), SMTPUTF8 (6531), AUTH (4954), RET, ENVID, NOTIFY and ORCPT (3461, 6533), BY (2852),
  * MT-PRIORITY (6710), REQUIRETLS (8689), HOLDFOR and HOLDUNTIL (4865). A parameter that was not offered, is unknown or is
- * given twice is refused, and a value must match its RFC's grammar to the byte: it may be sent on as it came. */
+ * given twice is refused, and a value must match its RFC's grammar to the byte: it may be sent on as it came. One thing more is
+ * understood: with SMTPUTF8 an ORCPT of the type rfc822 may hold UTF-8, as Postfix sends it. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,11 +47,13 @@ struct smtp_mail_params {
 
 struct smtp_rcpt_params {
     unsigned notify;                                    /* enum smtp_notify */
-    struct str orcpt;                                   /* "type;text" as it came; empty: none */
+    struct str orcpt;                                   /* "type;text", ASCII: as it came, or "utf-8;" and utf-8-addr-xtext;
+                                                           empty: none */
 };
 
 /* Values stay borrowed from params, decoded ones come from the arena. ERR_UNSUPPORTED: a parameter that is not known or not
  * offered now (555); ERR_SYNTAX: a bad value (501); ERR_TOO_BIG. */
 int smtp_read_mail_params(struct arena *a, const struct smtp_params *params, const struct smtp_offer *offer,
                           struct smtp_mail_params *out, struct error *err);
-int smtp_read_rcpt_params(const struct smtp_params *params, bool is_utf8, struct smtp_rcpt_params *out, struct error *err);
+int smtp_read_rcpt_params(struct arena *a, const struct smtp_params *params, bool is_utf8, struct smtp_rcpt_params *out,
+                          struct error *err);

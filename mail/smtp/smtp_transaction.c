@@ -295,7 +295,7 @@ static int rcpt_params(struct smtp_session *s, const struct smtp_params *params,
 {
     if (params->n > 0 && !s->is_esmtp)
         return smtp_reply(s, 555, "5.5.4", "parameters need EHLO"), 1;
-    if (smtp_read_rcpt_params(params, s->tx.is_utf8, out, err) == 0)
+    if (smtp_read_rcpt_params(s->tx_arena, params, s->tx.is_utf8, out, err) == 0)
         return 0;
     if (err->kind != ERR_UNSUPPORTED)
         return -1;

@@ -55,9 +55,9 @@ static void check_params(struct arena *a, const struct smtp_params *params, uint
         assert(xtext_decode(a, mail.envid, &decoded));
         assert(xtext_decode(a, xtext_encode(a, decoded), &decoded));
     }
-    if (smtp_read_rcpt_params(params, session & 8, &rcpt, NULL) == 0) {
+    if (smtp_read_rcpt_params(a, params, session & 8, &rcpt, NULL) == 0) {
         check_printable(rcpt.orcpt);
-        assert(rcpt.orcpt.n <= SMTP_ORCPT_SIZE_MAX);
+        assert(rcpt.orcpt.n <= SMTP_ORCPT_SIZE_MAX && str_is_ascii(rcpt.orcpt));
         assert(!(rcpt.notify & SMTP_NOTIFY_NEVER) || rcpt.notify == SMTP_NOTIFY_NEVER);
     }
 }

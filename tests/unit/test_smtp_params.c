@@ -44,7 +44,7 @@ static int read_rcpt(struct arena *a, const char *text, bool is_utf8, struct smt
     if (smtp_parse_path(a, arena_printf(a, "TO:<a@b.test> %s", text), STR("TO:"), &path, &params,
                         err) < 0)
         return -1;
-    return smtp_read_rcpt_params(&params, is_utf8, out, err);
+    return smtp_read_rcpt_params(a, &params, is_utf8, out, err);
 }
 
 static const struct {
@@ -216,7 +216,11 @@ static const struct {
     {"ORCPT=rfc822;a+00", false, ERR_SYNTAX, 0},
     {"ORCPT=rfc822;a+7F", false, ERR_SYNTAX, 0},
     {"ORCPT=rfc822;a+", false, ERR_SYNTAX, 0},
-    {"ORCPT=rfc822;\xc3\xa4ni@example.org", true, ERR_SYNTAX, 0},
+    {"ORCPT=rfc822;\xc3\xa4ni@example.org", false, ERR_SYNTAX, 0},
+    {"ORCPT=rfc822;\xc3\xa4ni@example.org", true, ERR_NONE, 0},
+    {"ORCPT=rfc822;\xc3ni@example.org", true, ERR_SYNTAX, 0},
+    {"ORCPT=rfc822;\xc3\xa4ni+0A@example.org", true, ERR_SYNTAX, 0},
+    {"ORCPT=x400;\xc3\xa4ni", true, ERR_SYNTAX, 0},
     {"ORCPT=utf-8;\xc3\xa4ni@example.org", false, ERR_SYNTAX, 0},
     {"ORCPT=utf-8;a\\x{41}@example.org", false, ERR_SYNTAX, 0},
     {"ORCPT=utf-8;a\\x{0A}@example.org", false, ERR_SYNTAX, 0},
@@ -249,6 +253,30 @@ static void parameters_of_rcpt_are_read_or_refused(void **state)
     arena_free(&a);
 }
 
+/* Whatever it came as, every server may be given it, and it is read as one address. */
+static void original_recipients_in_utf8_become_ascii(void **state)
+{
+    static const struct {
+        const char *text, *orcpt;
+    } cases[] = {
+        {"ORCPT=rfc822;ani+2Bx@example.org", "rfc822;ani+2Bx@example.org"},
+        {"ORCPT=utf-8;a\\x{E4}@example.org", "utf-8;a\\x{E4}@example.org"},
+        {"ORCPT=utf-8;\xc3\xa4\\x{2B}@example.org", "utf-8;\\x{E4}\\x{2B}@example.org"},
+        {"ORCPT=rfc822;\xc3\xa4+2B+41\\@example.org", "utf-8;\\x{E4}\\x{2B}A\\x{5C}@example.org"},
+        {"ORCPT=RFC822;\xe4\xb8\xad+20+3D@example.org",
+         "utf-8;\\x{4E2D}\\x{20}\\x{3D}@example.org"},
+    };
+    struct arena *a = arena_new();
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct smtp_rcpt_params out;
+
+        assert_int_equal(read_rcpt(a, cases[i].text, true, &out, NULL), 0);
+        assert_string_equal(arena_c(a, out.orcpt), cases[i].orcpt);
+    }
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +284,7 @@ int main(void)
         cmocka_unit_test(values_arrive),
         cmocka_unit_test(strangers_are_not_believed),
         cmocka_unit_test(parameters_of_rcpt_are_read_or_refused),
+        cmocka_unit_test(original_recipients_in_utf8_become_ascii),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
