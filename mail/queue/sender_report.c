@@ -120,7 +120,7 @@ static int send_to(const struct sender_report *r, const struct target *t, struct
         .address = t->address,
         .routes = t->routes.v,
         .route_count = t->routes.n,
-        .is_group = t->routes.n > 1,
+        .is_group = t->routes.is_group,
     };
     struct submit s = {
         .trace_id = trace_id_new(),

@@ -34,7 +34,9 @@ struct plan {
     struct outbound entries[ENTRY_COUNT];
     size_t entry_room[ENTRY_COUNT];
     bool is_kept_back; /* copies wait in the queue, too */
-    struct str raw;    /* everything, with the Return-Path */
+    struct str
+        passed_through; /* the recipient, an address of ours, that others are reached through; empty: none */
+    struct str raw; /* everything, with the Return-Path */
 };
 
 /* ---- who gets it --------------------------------------------------------------------------------- */
@@ -53,20 +55,38 @@ static bool is_passed_on(const struct route *route)
     return route->through_account_id != 0 || route->needs_srs;
 }
 
-static void count_routes(struct plan *p)
+static bool is_any_here(const struct submit_recipient *r)
 {
-    for (size_t i = 0; i < p->s->rcpt_count; i++) {
-        const struct submit_recipient *r = &p->s->rcpts[i];
+    for (size_t i = 0; i < r->route_count; i++)
+        if (r->routes[i].kind == ROUTE_ACCOUNT || is_passed_on(&r->routes[i]))
+            return true;
+    return false;
+}
 
-        for (size_t j = 0; j < r->route_count; j++) {
-            const struct route *route = &r->routes[j];
-            bool is_away = route->kind == ROUTE_REMOTE;
+/* It is resolved anew when its time comes. */
+static bool waits_unresolved(const struct plan *p, const struct submit_recipient *r)
+{
+    return p->is_kept_back && is_any_here(r);
+}
 
-            p->copy_room += !is_away;
-            p->entry_room[is_away && is_passed_on(route) ? PASSED_ON : DIRECT] +=
-                is_away || p->is_kept_back;
-        }
+static void count_routes(struct plan *p, const struct submit_recipient *r)
+{
+    if (waits_unresolved(p, r)) {
+        p->entry_room[DIRECT]++;
+        return;
     }
+    for (size_t i = 0; i < r->route_count; i++) {
+        if (r->routes[i].kind == ROUTE_ACCOUNT)
+            p->copy_room++;
+        else
+            p->entry_room[is_passed_on(&r->routes[i]) ? PASSED_ON : DIRECT]++;
+    }
+}
+
+static void make_room(struct plan *p)
+{
+    for (size_t i = 0; i < p->s->rcpt_count; i++)
+        count_routes(p, &p->s->rcpts[i]);
     p->copies = ARENA_ARRAY(p->arena, p->copy_room + p->s->copy_count, struct delivery);
     for (int i = 0; i < ENTRY_COUNT; i++)
         p->entries[i].rcpts = ARENA_ARRAY(p->arena, p->entry_room[i], struct outbound_recipient);
@@ -87,6 +107,8 @@ static void add_away(struct plan *p, const struct submit_recipient *r, const str
     struct outbound *o = &p->entries[is_passed_on(route) ? PASSED_ON : DIRECT];
     bool speaks_for_sender = !r->is_group;
 
+    if (is_passed_on(route) && str_empty(p->passed_through))
+        p->passed_through = r->address;
     o->rcpts[o->rcpt_count++] = (struct outbound_recipient){
         .address = address_path(p->arena, route->address),
         .orcpt = speaks_for_sender ? r->orcpt : STR(""),
@@ -103,18 +125,10 @@ static void add_kept_back(struct plan *p, const struct submit_recipient *r)
                                                             .route = STR(OUTBOUND_ROUTE_HERE)};
 }
 
-static bool is_any_here(const struct submit_recipient *r)
-{
-    for (size_t i = 0; i < r->route_count; i++)
-        if (r->routes[i].kind == ROUTE_ACCOUNT || is_passed_on(&r->routes[i]))
-            return true;
-    return false;
-}
-
 static void add_recipient(struct plan *p, const struct submit_recipient *r)
 {
-    if (p->is_kept_back && is_any_here(r)) {
-        add_kept_back(p, r); /* resolved anew when its time comes */
+    if (waits_unresolved(p, r)) {
+        add_kept_back(p, r);
         return;
     }
     for (size_t i = 0; i < r->route_count; i++) {
@@ -186,7 +200,7 @@ static void merge_away(struct outbound *o)
 static void plan_recipients(struct plan *p)
 {
     p->is_kept_back = p->s->hold_until_us > time_now_us() || !str_empty(p->s->held);
-    count_routes(p);
+    make_room(p);
     for (size_t i = 0; i < p->s->rcpt_count; i++)
         add_recipient(p, &p->s->rcpts[i]);
     merge_copies(p);
@@ -196,30 +210,37 @@ static void plan_recipients(struct plan *p)
 
 /* ---- under whose name ------------------------------------------------------------------------------ */
 
-/* The address that is forwarded from: its domain is ours. */
-static struct str passing_domain(const struct submit *s)
+/* One of ours; empty when nothing is passed on. */
+static struct str passing_domain(struct plan *p)
 {
-    struct str local, domain = STR("");
+    struct str local, domain;
 
-    for (size_t i = 0; i < s->rcpt_count; i++)
-        for (size_t j = 0; j < s->rcpts[i].route_count; j++)
-            if (s->rcpts[i].routes[j].needs_srs) {
-                str_rcut(s->rcpts[i].address, '@', &local, &domain);
-                return domain;
-            }
+    address_path_split(p->arena, p->passed_through, &local, &domain);
+    domain_canonical(p->arena, domain, &domain, NULL);
     return domain;
 }
 
+static bool needs_srs(const struct submit *s)
+{
+    for (size_t i = 0; i < s->rcpt_count; i++)
+        for (size_t j = 0; j < s->rcpts[i].route_count; j++)
+            if (s->rcpts[i].routes[j].needs_srs)
+                return true;
+    return false;
+}
+
+/* The name is rewritten without its quotes: whatever a stranger put between them stays inside of one path. */
 static int passing_sender(struct plan *p, struct str *sender, struct error *err)
 {
-    struct str domain = passing_domain(p->s), local, home, rewritten;
+    struct str local, home, rewritten;
 
     *sender = p->s->sender;
-    if (str_empty(p->s->sender) || str_empty(domain) || !str_rcut(p->s->sender, '@', &local, &home))
+    address_path_split(p->arena, p->s->sender, &local, &home);
+    if (str_empty(home) || !needs_srs(p->s))
         return 0;
     if (srs_rewrite(p->arena, local, home, time_now_us() / 1000000, &rewritten, err) < 0)
         return -1;
-    *sender = arena_printf(p->arena, "%.*s@%.*s", STR_ARG(rewritten), STR_ARG(domain));
+    *sender = address_path_of(p->arena, rewritten, passing_domain(p));
     return 0;
 }
 
@@ -285,7 +306,7 @@ static struct str seal(struct plan *p)
     struct error err = {0};
     struct str fields = STR("");
 
-    if (dkim_ring_hold(p->arena, passing_domain(p->s), &signers, &err) < 0 || signers.n == 0)
+    if (dkim_ring_hold(p->arena, passing_domain(p), &signers, &err) < 0 || signers.n == 0)
         return fields;
     if (arc_seal(p->arena, p->s->message, &signers.v[0], p->s->arc, str_c(config.hostname),
                  p->s->results, time_now_us() / 1000000, &fields, &err) < 0)
@@ -314,10 +335,20 @@ static char *put(char *at, struct str s)
     return at + s.n;
 }
 
+/* Through whom it was passed on: when it comes back to them, it goes in circles (smtp_message_check.c). Of several recipients
+ * none is shown to the others; in the second round of a circle there is one. */
+static struct str circle_mark(struct plan *p)
+{
+    if (str_empty(p->passed_through) || p->s->rcpt_count > 1)
+        return STR("");
+    return arena_printf(p->arena, "Delivered-To: %.*s\r\n", STR_ARG(p->passed_through));
+}
+
 static void put_together(struct plan *p, struct str fields)
 {
     const struct submit *s = p->s;
-    size_t head_size = s->return_path.n + s->head.n + fields.n;
+    struct str mark = circle_mark(p);
+    size_t head_size = s->return_path.n + mark.n + s->head.n + fields.n;
     char *at;
 
     if (head_size <= s->room_size)
@@ -327,7 +358,7 @@ static void put_together(struct plan *p, struct str fields)
         memcpy(at + head_size, s->message.p, s->message.n);
     }
     p->raw = str_of(at, head_size + s->message.n);
-    put(put(put(at, s->return_path), s->head), fields);
+    put(put(put(put(at, s->return_path), mark), s->head), fields);
 }
 
 /* ---- what became of it ----------------------------------------------------------------------------- */
@@ -518,7 +549,7 @@ static int release_one(struct arena *a, const struct outbound_claim *c, int64_t 
         return -1;
     r.routes = routes.v;
     r.route_count = routes.n;
-    r.is_group = routes.n > 1;
+    r.is_group = routes.is_group;
     return submit_message(&s, err);
 }
 

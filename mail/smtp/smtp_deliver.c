@@ -37,7 +37,7 @@ static struct submit_recipient *describe_recipients(struct smtp_session *s)
                                          .notify = r->notify,
                                          .routes = r->routes,
                                          .route_count = r->route_count,
-                                         .is_group = r->route_count > 1};
+                                         .is_group = r->is_group};
     }
     return v;
 }

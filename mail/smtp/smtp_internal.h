@@ -27,6 +27,7 @@ struct smtp_recipient {
     struct str path;                    /* as the client wrote it */
     const struct route *routes;         /* recipients that lead to the same ones share them */
     size_t route_count;
+    bool is_group;                      /* as in struct routes */
     unsigned notify;                    /* enum smtp_notify; 0: not said */
     struct str orcpt;                   /* as in smtp_params.h */
 };

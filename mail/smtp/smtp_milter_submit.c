@@ -78,7 +78,7 @@ static int add_recipient(struct smtp_session *s, struct submit *m, struct str ad
         .address = address_path_of(s->tx_arena, path.local, path.domain),
         .routes = found.v,
         .route_count = found.n,
-        .is_group = found.n > 1,
+        .is_group = found.is_group,
     };
     return 0;
 }

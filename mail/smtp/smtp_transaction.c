@@ -185,6 +185,7 @@ static void add_recipient(struct smtp_session *s, struct str path,
         .path = path,
         .routes = routes,
         .route_count = found->n,
+        .is_group = found->is_group,
         .notify = params->notify,
         .orcpt = arena_str(s->tx_arena, params->orcpt),
     };

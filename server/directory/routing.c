@@ -99,7 +99,7 @@ static int route_to_fallback(struct arena *a, const struct wanted *w, struct rou
 struct plain {
     struct routing_start start;
     struct str found; /* the address; empty: nobody has it */
-    bool may_fall_back;
+    bool may_fall_back, is_group;
 };
 
 static void read_plain(struct arena *a, const struct pg_rows *rows, const struct wanted *w,
@@ -111,8 +111,9 @@ static void read_plain(struct arena *a, const struct pg_rows *rows, const struct
                   .is_for_postmaster = w->is_for_postmaster},
         .found = arena_str(a, pg_get_str(rows, 0, "address")),
     };
-    out->start.may_lead_on = w->is_for_postmaster || !pg_get_bool(rows, 0, "is_group") ||
-                             !pg_get_bool(rows, 0, "is_restricted");
+    out->is_group = out->start.account_id != 0 && pg_get_bool(rows, 0, "is_group");
+    out->start.may_lead_on =
+        w->is_for_postmaster || !out->is_group || !pg_get_bool(rows, 0, "is_restricted");
     out->may_fall_back =
         w->is_for_postmaster || (out->found.n == 0 && pg_get_bool(rows, 0, "has_catch_all"));
 }
@@ -127,6 +128,7 @@ static int route_further(struct arena *a, const struct plain *plain, const struc
     }
     if (out->n == 0 && plain->may_fall_back && route_to_fallback(a, w, out, err) < 0)
         return -1;
+    out->is_group = plain->is_group || out->n > 1;
     return out->n > 0 ? 0 : fail(err, ERR_NOT_FOUND, "there is no such recipient here");
 }
 

@@ -30,6 +30,7 @@ struct route {
 struct routes {
     struct route *v;
     size_t n;
+    bool is_group;                                      /* the address stands for several: of a group, or of a forward that keeps a copy */
     int64_t size_max;                                   /* largest message that the domain takes; 0: as large as the server's */
 };
 

@@ -170,6 +170,26 @@ CASE(a_group_leads_to_each_member_once)
     assert_int_equal(resolve("empty", "example.test"), ERR_NOT_FOUND);
 }
 
+CASE(an_address_that_stands_for_several_says_so)
+{
+    make_person("a@example.test");
+    make_person("b@example.test");
+    make_account("one@example.test", ACCOUNT_GROUP, NULL);
+    join("one@example.test", "a@example.test");
+
+    assert_int_equal(resolve("a", "example.test"), ERR_NONE);
+    assert_false(resolved.is_group);
+    assert_int_equal(resolve("one", "example.test"), ERR_NONE);
+    assert_int_equal(resolved.n, 1);
+    assert_true(resolved.is_group);
+    forward("b@example.test", false, "me@far.test", NULL);
+    assert_int_equal(resolve("b", "example.test"), ERR_NONE);
+    assert_false(resolved.is_group);
+    forward("b@example.test", true, "me@far.test", NULL);
+    assert_int_equal(resolve("b", "example.test"), ERR_NONE);
+    assert_true(resolved.is_group);
+}
+
 CASE(a_removed_member_gets_nothing_until_restored)
 {
     struct error err = {0};
@@ -918,6 +938,7 @@ int main(void)
         cmocka_unit_test(no_delimiter_means_no_detail),
         cmocka_unit_test(a_group_leads_to_each_member_once),
         cmocka_unit_test(a_removed_member_gets_nothing_until_restored),
+        cmocka_unit_test(an_address_that_stands_for_several_says_so),
         cmocka_unit_test(a_removed_group_leads_nobody_on),
         cmocka_unit_test(a_group_beyond_the_limit_is_refused),
         cmocka_unit_test(postmaster_always_leads_somewhere),
