@@ -285,8 +285,7 @@ int smtp_policy_mail(struct smtp_session *s, const struct smtp_path *path, struc
 
 /* ---- RCPT ------------------------------------------------------------------------------------------ */
 
-/* They must stay reachable for whoever is refused by mistake (RFC 5321, 4.5.1; RFC 2142). */
-static bool is_role_address(const struct smtp_path *path)
+bool smtp_policy_is_role(const struct smtp_path *path)
 {
     return str_ieq(path->local, STR("postmaster")) || str_ieq(path->local, STR("abuse"));
 }
@@ -305,7 +304,7 @@ static int check_stranger(struct smtp_session *s, const struct smtp_path *path, 
 {
     int status;
 
-    if (!is_stranger(s) || is_role_address(path))
+    if (!is_stranger(s) || smtp_policy_is_role(path))
         return 0;
     return (status = check_lists(s)) != 0 ? status : smtp_greylist(s, path, err);
 }

@@ -13,6 +13,8 @@ PARKS int smtp_policy_connect(struct smtp_session *s);
 /* A command was read: is there more behind it than may be sent ahead? ends_group: its answer must be waited for. */
 PARKS int smtp_policy_sent_ahead(struct smtp_session *s, bool ends_group);
 PARKS int smtp_policy_mail(struct smtp_session *s, const struct smtp_path *path, struct error *err);
+/* postmaster and abuse: they must stay reachable for whoever is refused by mistake (RFC 5321, 4.5.1; RFC 2142). */
+bool smtp_policy_is_role(const struct smtp_path *path);
 /* Of a recipient that there is, or that we relay to. */
 PARKS int smtp_policy_rcpt(struct smtp_session *s, const struct smtp_path *path, struct error *err);
 /* After the refusal of one that there is not. */

@@ -251,19 +251,19 @@ static int check_size(struct smtp_session *s, const struct routes *found, struct
     return 0;
 }
 
-static int resolve(struct smtp_session *s, const struct smtp_path *path, struct routes *found,
+static int resolve(struct smtp_session *s, struct smtp_path *path, struct routes *found,
                    struct error *err)
 {
     struct routing_sender from = {s->tx.sender, s->is_logged_in ? s->account_id : 0,
                                   s->is_trusted || s->role == SMTP_LMTP};
-    struct str domain = path->domain;
     struct error cause = {0};
 
-    if (str_empty(domain) && postmaster_domain(s, &domain, err) < 0)
+    if (str_empty(path->domain) && postmaster_domain(s, &path->domain, err) < 0)
         return -1;
-    if (str_starts(domain, STR("[")))
+    if (str_starts(path->domain, STR("[")))
         fail(&cause, ERR_UNSUPPORTED, "an address in brackets is not one of our domains");
-    else if (directory_route(s->command_arena, path->local, domain, &from, found, &cause) == 0)
+    else if (directory_route(s->command_arena, path->local, path->domain, &from, found, &cause) ==
+             0)
         return check_size(s, found, err);
     if (cause.kind == ERR_NOT_FOUND && str_empty(s->tx.sender) && srs_is_rewritten(path->local))
         return lead_back(s, path->local, found, err);
@@ -277,12 +277,13 @@ static int resolve(struct smtp_session *s, const struct smtp_path *path, struct 
 }
 
 /* A full mailbox is refused here, while the sender can still be told whose it is. A group is not full as long as
- * one member has room. */
-static int check_room(struct smtp_session *s, const struct routes *found, struct error *err)
+ * one member has room, and postmaster never is. */
+static int check_room(struct smtp_session *s, const struct smtp_path *path,
+                      const struct routes *found, struct error *err)
 {
     int64_t wanted = s->tx.params.size_declared > 0 ? s->tx.params.size_declared : 1;
 
-    if (found->n == 0)
+    if (found->n == 0 || smtp_policy_is_role(path))
         return 0;
     for (size_t i = 0; i < found->n; i++)
         if (found->v[i].bytes_free >= wanted)
@@ -340,7 +341,7 @@ int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
     args = arena_str(s->command_arena, args); /* policies may wait, and the line with them */
     if ((status = parse_rcpt(s, args, &path, &params, err)) != 0)
         return status < 0 ? -1 : 0;
-    if (resolve(s, &path, &found, err) < 0 || check_room(s, &found, err) < 0)
+    if (resolve(s, &path, &found, err) < 0 || check_room(s, &path, &found, err) < 0)
         return refuse_rcpt(s, args, err);
     if ((status = smtp_policy_rcpt(s, &path, err)) != 0)
         return status < 0 ? -1 : 0;
