@@ -31,10 +31,13 @@ BEGIN
             OR bytes_used + p_size <= coalesce(quota_bytes, p_quota_bytes))
        AND (p_quota_messages < 0 OR coalesce(quota_messages, p_quota_messages) = 0
             OR message_count < coalesce(quota_messages, p_quota_messages))
+       AND NOT EXISTS (SELECT FROM account WHERE account_id = p_account_id AND removed_at IS NOT NULL)
     RETURNING s.modseq, next_message_id - 1 INTO modseq, message_id;
-    IF NOT FOUND THEN
+    IF NOT FOUND THEN                   -- full, or it is gone: removed since somebody looked it up
         PERFORM mail_use_blobs(ARRAY[p_blob_id], -1);
-        status := CASE WHEN EXISTS (SELECT FROM account_state WHERE account_id = p_account_id) THEN 1 ELSE 3 END;
+        status := CASE WHEN EXISTS (SELECT FROM account_state WHERE account_id = p_account_id)
+                        AND NOT EXISTS (SELECT FROM account WHERE account_id = p_account_id AND removed_at IS NOT NULL)
+                       THEN 1 ELSE 3 END;
         RETURN;
     END IF;
 
