@@ -263,10 +263,10 @@ static void attempt(struct job *j, struct hop *h)
     }
     if (read_message(j, &err) < 0) {
         if (err.kind == ERR_NOT_FOUND) {
-            commit_note_due(h->name); /* it may have been the one by which a hop that was down is tried */
+            commit_note_due(
+                h->name); /* it may have been the one by which a hop that was down is tried */
             job_free(j);
-        }
-        else
+        } else
             give_back(j, err.kind == ERR_CANCELLED ? 0 : OUR_FAULT_DELAY_MS);
         return;
     }

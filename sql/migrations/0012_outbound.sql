@@ -51,6 +51,7 @@ CREATE TABLE queue_recipient (
     claimed_by    bigint,                                 -- queue_worker; NULL: it waits
     next_at       timestamptz NOT NULL,                   -- infinity while held
     attempts      integer     NOT NULL DEFAULT 0,
+    priority      smallint    NOT NULL,                   -- the message's
     notify        smallint    NOT NULL,                   -- RFC 3461, 4.1: bits 1 NEVER, 2 SUCCESS, 4 FAILURE, 8 DELAY
     last_code     smallint,                               -- of the last attempt
     last_at       timestamptz,
@@ -67,6 +68,7 @@ CREATE TABLE queue_recipient (
     PRIMARY KEY (queue_id, recipient_no)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000);
 CREATE INDEX queue_recipient_due ON queue_recipient (hop, next_at) WHERE claimed_by IS NULL;
+CREATE INDEX queue_recipient_urgent ON queue_recipient (hop, next_at) WHERE claimed_by IS NULL AND priority > 0;
 CREATE INDEX queue_recipient_claimed ON queue_recipient (claimed_by) WHERE claimed_by IS NOT NULL;
 COMMENT ON TABLE queue_recipient IS 'host: whom a queued message still has to reach';
 
@@ -221,7 +223,7 @@ CREATE VIEW queue_entry AS
       LEFT JOIN queue_destination d ON d.hop = r.hop;
 
 -- The next due recipients: up to p_recipients of up to p_hops hops, none of p_skip, at most p_window of one. Of a hop that
--- failed last time one is taken, and nobody takes another until it is known what became of it, or p_probe_ms have passed.
+-- failed last time one is taken, the urgent before the others (RFC 6710), and nobody takes another until it is known what became of it, or p_probe_ms have passed.
 CREATE FUNCTION queue_claim(
     p_worker bigint, p_hops integer, p_recipients integer, p_window integer, p_probe_ms bigint, p_skip text[])
 RETURNS SETOF queue_entry LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off
@@ -229,6 +231,7 @@ SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off 
 DECLARE
     v_hop record;
     v_left integer := p_recipients;
+    v_most integer;
     v_taken integer;
     v_next timestamptz;
 BEGIN
@@ -238,15 +241,19 @@ BEGIN
          ORDER BY d.next_at LIMIT p_hops FOR UPDATE SKIP LOCKED
     LOOP
         EXIT WHEN v_left <= 0;
+        v_most := CASE WHEN v_hop.failures > 0 THEN 1 ELSE least(p_window, v_left) END;
         RETURN QUERY
-        WITH due AS (
+        WITH urgent AS MATERIALIZED (
             SELECT q.queue_id, q.recipient_no FROM queue_recipient q
-             WHERE q.hop = v_hop.hop AND q.claimed_by IS NULL AND q.next_at <= now()
-             ORDER BY q.next_at
-             LIMIT CASE WHEN v_hop.failures > 0 THEN 1 ELSE least(p_window, v_left) END
-               FOR UPDATE SKIP LOCKED),
+             WHERE q.hop = v_hop.hop AND q.claimed_by IS NULL AND q.priority > 0 AND q.next_at <= now()
+             ORDER BY q.priority DESC, q.next_at LIMIT v_most FOR UPDATE SKIP LOCKED),
+        other AS MATERIALIZED (
+            SELECT q.queue_id, q.recipient_no FROM queue_recipient q
+             WHERE q.hop = v_hop.hop AND q.claimed_by IS NULL AND q.priority <= 0 AND q.next_at <= now()
+             ORDER BY q.next_at LIMIT v_most - (SELECT count(*) FROM urgent) FOR UPDATE SKIP LOCKED),
         taken AS (
-            UPDATE queue_recipient r SET claimed_by = p_worker FROM due
+            UPDATE queue_recipient r SET claimed_by = p_worker
+              FROM (SELECT * FROM urgent UNION ALL SELECT * FROM other) AS due
              WHERE r.queue_id = due.queue_id AND r.recipient_no = due.recipient_no
             RETURNING r.queue_id, r.recipient_no)
         SELECT e.* FROM taken t JOIN queue_entry e ON e.queue_id = t.queue_id AND e.recipient_no = t.recipient_no

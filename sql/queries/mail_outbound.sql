@@ -15,10 +15,10 @@ WITH message AS (
                         ELSE greatest($6::timestamptz, now()) + queue_ms($18) END AS warn_at,
                    CASE WHEN $14::boolean THEN greatest($6::timestamptz, now()) + queue_ms($19)
                         ELSE least($7::timestamptz, greatest($6::timestamptz, now()) + queue_ms($19)) END AS expires_at) AS t)
-INSERT INTO queue_recipient (queue_id, recipient_no, claimed_by, next_at, held, notify, hop, route, destination, address, orcpt)
+INSERT INTO queue_recipient (queue_id, recipient_no, claimed_by, next_at, held, priority, notify, hop, route, destination, address, orcpt)
 SELECT $1, u.no, $20::bigint,
        CASE WHEN $27::text IS NULL THEN greatest($6::timestamptz, now()) ELSE 'infinity' END, $27::text,
-       u.notify, u.hop, u.route, u.destination, u.address, u.orcpt
+       $11, u.notify, u.hop, u.route, u.destination, u.address, u.orcpt
   FROM unnest($21::text[], $22::text[], $23::integer[], $24::text[], $25::text[], $26::integer[], $28::text[])
        AS u (address, orcpt, notify, destination, route, no, hop);
 

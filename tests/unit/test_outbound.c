@@ -290,6 +290,27 @@ CASE(each_hop_gives_a_window_and_the_rest_stays_due)
     assert_int_equal(fixture_sql("SELECT count(*) FROM queue_destination"), 0);
 }
 
+CASE(the_urgent_are_taken_before_those_that_wait_longer)
+{
+    struct outbound bulk = OUTBOUND("1@a.test", "2@a.test", "3@a.test");
+    struct outbound urgent = OUTBOUND("4@a.test"), most_urgent = OUTBOUND("5@a.test");
+    struct outbound_claims c;
+
+    start_clean();
+    put_due(&bulk);
+    urgent.priority = 1;
+    put_due(&urgent);
+    most_urgent.priority = 6;
+    put_due(&most_urgent);
+    c = claim_as(worker, 10, 1, 1);
+    assert_int_equal(c.v[0].o.priority, 6);
+    c = claim_as(worker, 10, 2, 2);
+    assert_int_equal(c.count, 2);
+    assert_int_equal(c.v[0].o.priority, 1);
+    assert_int_equal(c.v[1].o.priority, 0);
+    assert_int_equal(claim_all(worker).rcpt_count, 2);
+}
+
 CASE(hops_that_are_busy_are_passed_over)
 {
     struct outbound o = OUTBOUND("1@a.test", "4@b.test");
@@ -345,8 +366,8 @@ CASE(mail_for_accounts_of_ours_is_not_rerouted)
     assert_int_equal(count, 1);
     c = claim_all(worker);
     assert_int_equal(c.count, 2);
-    assert_str(c.v[0].o.rcpts[0].route, c.v[0].o.rcpts[0].no == 1 ? STR(OUTBOUND_ROUTE_HERE)
-                                                                  : STR("relay.test:587"));
+    assert_str(c.v[0].o.rcpts[0].route,
+               c.v[0].o.rcpts[0].no == 1 ? STR(OUTBOUND_ROUTE_HERE) : STR("relay.test:587"));
 }
 
 /* ---- leases -------------------------------------------------------------------------------------- */
@@ -773,6 +794,7 @@ int main(void)
         cmocka_unit_test(claims_pass_over_what_is_locked),
         cmocka_unit_test(each_hop_gives_a_window_and_the_rest_stays_due),
         cmocka_unit_test(hops_that_are_busy_are_passed_over),
+        cmocka_unit_test(the_urgent_are_taken_before_those_that_wait_longer),
         cmocka_unit_test(a_smarthost_is_one_hop_for_all_domains),
         cmocka_unit_test(mail_for_accounts_of_ours_is_not_rerouted),
         cmocka_unit_test(the_next_worker_of_the_place_gets_what_its_predecessor_held),
