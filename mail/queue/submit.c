@@ -491,7 +491,7 @@ static const struct {
     const char *enhanced;
 } refusals[] = {
     {ERR_NOT_FOUND, 550, "5.1.1"}, {ERR_UNSUPPORTED, 550, "5.1.2"}, {ERR_DENIED, 550, "5.7.1"},
-    {ERR_LIMIT, 550, "5.4.6"},     {ERR_SYNTAX, 550, "5.1.3"},
+    {ERR_LIMIT, 550, "5.2.4"},     {ERR_SYNTAX, 550, "5.1.3"},
 };
 
 static void answer(struct arena *a, struct remote_recipient *r, enum remote_status status, int code,

@@ -3,6 +3,7 @@
 #include "mail/smtp/smtp_parse.h"
 
 #include "mail/authentic/srs.h"
+#include "server/base/net.h"
 #include "server/base/utf8.h"
 
 static bool is_atext(char c)
@@ -85,7 +86,20 @@ static int parse_local(struct arena *a, struct str *s, struct str *out, struct e
 
 static bool is_literal_char(char c)
 {
-    return c > 32 && c < 127 && c != '[' && c != ']' && c != '\\';
+    return is_domain_char(c) || c == ':';
+}
+
+/* "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC 5321, 4.1.3): no other tag was ever registered. */
+static bool is_literal(struct str literal)
+{
+    struct str inside = str_of(literal.p + 1, literal.n - 2);
+    bool is_ipv6 = str_istarts(inside, STR("IPv6:"));
+    struct net address;
+
+    if (is_ipv6)
+        inside = str_from(inside, 5);
+    return (str_index(inside, ':') >= 0) == is_ipv6 && net_parse(inside, &address) &&
+           !address.is_unix;
 }
 
 static int parse_domain(struct str *s, struct str *out, struct error *err)
@@ -97,6 +111,8 @@ static int parse_domain(struct str *s, struct str *out, struct error *err)
         if (!skip_char(s, ']'))
             return fail(err, ERR_SYNTAX, "the address literal after @ is not closed");
         *out = str_head(whole, (size_t)(s->p - whole.p));
+        if (!is_literal(*out))
+            return fail(err, ERR_SYNTAX, "the address literal after @ is no IP address");
     } else {
         *out = take_while(s, is_domain_char);
         if (str_empty(*out) || out->p[0] == '.' || out->p[out->n - 1] == '.' ||
@@ -207,8 +223,13 @@ int smtp_parse_path(struct arena *a, struct str args, struct str prefix, struct 
         return fail(err, ERR_SYNTAX, "write %.*s<address>", STR_ARG(prefix));
     while (skip_char(&args, ' '))
         ;
-    if (parse_angle(a, &args, path, err) < 0)
+    path->is_bad = parse_angle(a, &args, path, err) < 0;
+    if (path->is_bad)
         return -1;
+    if (str_eq(prefix, STR("FROM:")) && !path->is_null && str_empty(path->domain)) {
+        path->is_bad = true; /* only a recipient may be <postmaster> (RFC 5321, 4.1.1.3) */
+        return fail(err, ERR_SYNTAX, "the address lacks its domain: write <user@example.org>");
+    }
     if (args.n > 0 && args.p[0] != ' ')
         return fail(err, ERR_SYNTAX,
                     "there must be a space between the address and its parameters");

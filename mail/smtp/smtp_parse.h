@@ -14,6 +14,7 @@ struct smtp_path {
     struct str local;                   /* unquoted; empty in the null path */
     struct str domain;                  /* as written; empty for <postmaster> and the null path */
     bool is_null;                       /* <> */
+    bool is_bad;                        /* it could not be read: an error is of the path and not of parameters */
     bool is_utf8;                       /* holds bytes above 127: needs SMTPUTF8 */
 };
 

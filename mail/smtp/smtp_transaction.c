@@ -97,7 +97,7 @@ int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
     /* What is remembered of it must outlive the line. */
     args = arena_str(s->tx_arena, args);
     if (smtp_parse_path(s->tx_arena, args, STR("FROM:"), &path, &params, err) < 0)
-        return -1;
+        return path.is_bad ? smtp_reply(s, 501, "5.1.7", "%s", err->text) : -1;
     if (!s->is_esmtp && params.n > 0)
         return smtp_reply(s, 555, "5.5.4", "parameters need EHLO");
     if ((status = mail_params(s, &params, err)) != 0)
@@ -245,9 +245,6 @@ static int check_size(struct smtp_session *s, const struct routes *found, struct
     if (found->size_max > 0 && s->tx.params.size_declared > found->size_max)
         return fail(err, ERR_TOO_BIG, "the message is larger than the %lld bytes this domain takes",
                     (long long)found->size_max);
-    if (s->tx.route_count + found->n > SMTP_ROUTES_MAX)
-        return fail(err, ERR_LIMIT,
-                    "the recipients lead to too many people; send them several messages");
     return 0;
 }
 
@@ -311,7 +308,7 @@ static int parse_rcpt(struct smtp_session *s, struct str args, struct smtp_path 
     struct smtp_params params;
 
     if (smtp_parse_path(s->command_arena, args, STR("TO:"), path, &params, err) < 0)
-        return -1;
+        return path->is_bad ? (smtp_reply(s, 501, "5.1.3", "%s", err->text), 1) : -1;
     if (path->is_null)
         return smtp_reply(s, 501, "5.1.3", "a recipient needs an address"), 1;
     if (path->is_utf8 && !s->tx.is_utf8)
@@ -323,7 +320,10 @@ static int refuse_rcpt(struct smtp_session *s, struct str args, const struct err
 {
     metric_inc(METRIC_smtp_recipients_refused);
     log_info(&s->log, "rcpt_refused", KV("rcpt", args), KV_ERR(err));
-    smtp_reply_error(s, err);
+    if (err->kind == ERR_LIMIT) /* RFC 3463, 3.3: a list that cannot be expanded */
+        smtp_reply(s, 550, "5.2.4", "%s", err->text);
+    else
+        smtp_reply_error(s, err);
     if (err->kind == ERR_NOT_FOUND)
         smtp_policy_unknown_rcpt(s);
     return 0;
@@ -343,6 +343,10 @@ int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
         return status < 0 ? -1 : 0;
     if (resolve(s, &path, &found, err) < 0 || check_room(s, &path, &found, err) < 0)
         return refuse_rcpt(s, args, err);
+    if (s->tx.route_count + found.n > SMTP_ROUTES_MAX)
+        return smtp_reply(
+            s, 452, "4.5.3",
+            "the recipients lead to too many people; send the rest in another message");
     if ((status = smtp_policy_rcpt(s, &path, err)) != 0)
         return status < 0 ? -1 : 0;
     if (smtp_milter_rcpt(s, args) != 0)

@@ -78,6 +78,15 @@ class ExtensionsTest(ServerTest):
             s.say("RSET")
             s = Session(self) if start[0] == "2" else s
 
+    def test_each_refusal_of_an_address_says_whose_it_is(self):
+        s = Session(self)
+        for command, start in (("MAIL FROM:<postmaster>", "501 5.1.7"), ("MAIL FROM:<a@[x]>", "501 5.1.7"), ("MAIL FROM:a@b.test", "501 5.1.7"),
+                               ("MAIL FROM:<a@b.test> SIZE==", "501 5.5.4"), ("MAIL TO:<a@b.test>", "501 5.5.4"),
+                               ("MAIL FROM:<a@b.test>", "250"), ("RCPT TO:<@>", "501 5.1.3"), ("RCPT TO:<>", "501 5.1.3"),
+                               ("RCPT TO:<alice@example.test> NOTIFY=NEVER,", "501 5.5.4"), ("RCPT TO:<nobody@example.test>", "550 5.1.1")):
+            with self.subTest(command=command):
+                s.expect(start, command)
+
     def test_parameters_of_rcpt(self):
         s = Session(self)
         s.expect("250", "MAIL FROM:<a@b.test>")
