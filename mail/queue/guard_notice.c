@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 
+#include "mail/mime/address_path.h"
 #include "mail/queue/queue.h"
 #include "server/base/buf.h"
 #include "server/base/date.h"
@@ -191,7 +192,7 @@ static int find_administrators(struct notice *n, struct people *p, struct error 
     p->away = ARENA_ARRAY(n->a, routes.n, struct outbound_recipient);
     for (size_t i = 0; i < routes.n; i++)
         if (routes.v[i].kind == ROUTE_REMOTE)
-            p->away[p->away_count++].address = routes.v[i].address;
+            p->away[p->away_count++].address = address_path(n->a, routes.v[i].address);
         else
             add_account(p, routes.v[i].account_id);
     for (size_t i = 0; i < count; i++)
@@ -229,8 +230,10 @@ static int tell_account(struct notice *n, struct error *err)
     struct people own = {.v = ARENA_NEW(n->a, struct delivery)};
 
     add_account(&own, n->account.account_id);
-    return send_notice(n, write_notice(n, true, n->record->language, n->account.address), &own,
-                       err);
+    return send_notice(n,
+                       write_notice(n, true, n->record->language,
+                                    address_path(n->a, n->account.address)),
+                       &own, err);
 }
 
 static int tell_administrators(struct notice *n, struct error *err)
