@@ -514,32 +514,6 @@ static int change_owner(struct arena *a, const struct sql_query *query, struct s
                                 is_changed, err);
 }
 
-int group_add_owner(struct str group, struct str owner, struct error *err)
-{
-    struct arena *a = arena_new();
-    bool is_new = true;
-    int status = change_owner(a, &sql_group_owner_insert, group, owner, &is_new, err);
-
-    if (status == 0 && !is_new)
-        status = fail(err, ERR_EXISTS, "%.*s is an owner of %.*s already", STR_ARG(owner),
-                      STR_ARG(group));
-    arena_free(&a);
-    return status;
-}
-
-int group_remove_owner(struct str group, struct str owner, struct error *err)
-{
-    struct arena *a = arena_new();
-    bool is_gone = true;
-    int status = change_owner(a, &sql_group_owner_delete, group, owner, &is_gone, err);
-
-    if (status == 0 && !is_gone)
-        status = fail(err, ERR_NOT_FOUND, "%.*s is not an owner of %.*s", STR_ARG(owner),
-                      STR_ARG(group));
-    arena_free(&a);
-    return status;
-}
-
 /* An address, or @domain for everybody there; people of our own domains are what the rule "domains" is for. */
 static int find_sender(struct arena *a, struct str sender, struct directory_target *out,
                        struct error *err)
@@ -574,28 +548,44 @@ static int change_sender(struct arena *a, const struct sql_query *query, struct 
         is_changed, err);
 }
 
-int group_add_sender(struct str group, struct str sender, struct error *err)
+typedef int change_fn(struct arena *a, const struct sql_query *query, struct str group,
+                      struct str who, bool *is_changed, struct error *err);
+
+/* otherwise: what is said of `who` and the group when there was nothing to change. */
+static int change_group(change_fn *change, const struct sql_query *query, struct str group,
+                        struct str who, enum error_kind kind, const char *otherwise,
+                        struct error *err)
 {
     struct arena *a = arena_new();
-    bool is_new = true;
-    int status = change_sender(a, &sql_group_sender_insert, group, sender, &is_new, err);
+    bool is_changed = true;
+    int status = change(a, query, group, who, &is_changed, err);
 
-    if (status == 0 && !is_new)
-        status = fail(err, ERR_EXISTS, "%.*s is listed for %.*s already", STR_ARG(sender),
-                      STR_ARG(group));
+    if (status == 0 && !is_changed)
+        status = fail(err, kind, "%.*s %s %.*s", STR_ARG(who), otherwise, STR_ARG(group));
     arena_free(&a);
     return status;
 }
 
+int group_add_owner(struct str group, struct str owner, struct error *err)
+{
+    return change_group(change_owner, &sql_group_owner_insert, group, owner, ERR_EXISTS,
+                        "is an owner already of", err);
+}
+
+int group_remove_owner(struct str group, struct str owner, struct error *err)
+{
+    return change_group(change_owner, &sql_group_owner_delete, group, owner, ERR_NOT_FOUND,
+                        "is not an owner of", err);
+}
+
+int group_add_sender(struct str group, struct str sender, struct error *err)
+{
+    return change_group(change_sender, &sql_group_sender_insert, group, sender, ERR_EXISTS,
+                        "is listed already for", err);
+}
+
 int group_remove_sender(struct str group, struct str sender, struct error *err)
 {
-    struct arena *a = arena_new();
-    bool is_gone = true;
-    int status = change_sender(a, &sql_group_sender_delete, group, sender, &is_gone, err);
-
-    if (status == 0 && !is_gone)
-        status = fail(err, ERR_NOT_FOUND, "%.*s is not listed for %.*s", STR_ARG(sender),
-                      STR_ARG(group));
-    arena_free(&a);
-    return status;
+    return change_group(change_sender, &sql_group_sender_delete, group, sender, ERR_NOT_FOUND,
+                        "is not listed for", err);
 }
