@@ -116,10 +116,11 @@ class ReportsTest(ServerTest):
         self.assertTrue(self.peer.said("RCPT TO:<y@elsewhere.test>"))
 
     def test_mail_that_waits_is_reported_when_it_goes(self):
-        self.submit("later.", [("budi@example.test", "NOTIFY=SUCCESS")], ["HOLDFOR=2"])
-        self.assertEqual(self.reports("later."), [])
+        self.submit("never.", [("budi@example.test", "NOTIFY=SUCCESS")], ["HOLDFOR=3600"])
+        self.submit("later.", [("budi@example.test", "NOTIFY=SUCCESS")], ["HOLDFOR=1"])
         self.assertTrue(eventually(lambda: self.reports("later.")))
         self.assertEqual([r["Action"] for r in self.fields(self.reports("later.")[0])[1].values()], ["delivered"])
+        self.assertEqual(self.reports("never."), [])
 
     def test_the_trace_knows_of_the_report(self):
         self.submit("traced.", [("budi@example.test", "NOTIFY=SUCCESS")])
