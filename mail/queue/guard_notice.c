@@ -230,10 +230,9 @@ static int tell_account(struct notice *n, struct error *err)
     struct people own = {.v = ARENA_NEW(n->a, struct delivery)};
 
     add_account(&own, n->account.account_id);
-    return send_notice(n,
-                       write_notice(n, true, n->record->language,
-                                    address_path(n->a, n->account.address)),
-                       &own, err);
+    return send_notice(
+        n, write_notice(n, true, n->record->language, address_path(n->a, n->account.address)), &own,
+        err);
 }
 
 static int tell_administrators(struct notice *n, struct error *err)

@@ -322,7 +322,7 @@ static int submit(struct errand *e, struct submit_recipient *rcpts, size_t count
 static int send_mail(struct errand *e, struct error *err)
 {
     struct submit_recipient *rcpts = ARENA_ARRAY(e->arena, e->to_count, struct submit_recipient);
-    bool is_kept = false;
+    bool is_report, is_kept = false;
     size_t count = 0;
     int rc;
 
@@ -337,7 +337,7 @@ static int send_mail(struct errand *e, struct error *err)
         arena_printf(e->arena, "sent to %.*s", STR_ARG(join(e->arena, e->to, e->to_count)));
     rc = count > 0 ? submit(e, rcpts, count, err) : report_store_end(e->claim, err);
     if (rc == 0 && is_kept)
-        report_address_keep(e->mail, NULL); /* for it has been sent */
+        report_address_keep(e->mail, &is_report, NULL); /* for it has been sent */
     return rc;
 }
 

@@ -191,7 +191,9 @@ static int refuse_message(struct smtp_session *s, int code, const char *enhanced
 {
     size_t answers = s->role == SMTP_LMTP ? s->tx.rcpt_count : 1;
 
-    log_info(&s->log, "message_refused", KV("from", s->tx.sender), KV("reason", why));
+    log_info(&s->log, "message_refused", KV("id", s->tx.trace_text), KV("from", s->tx.sender),
+             KV("reason", why));
+    smtp_trace_refused(s, smtp_message_of(&s->tx), str_c(why));
     for (size_t i = 0; i < answers; i++)
         smtp_reply(s, code, enhanced, "%s", why);
     return 1;
@@ -226,8 +228,10 @@ static int take_message(struct smtp_session *s, struct error *err)
 {
     int status;
 
-    if (fault_error(&s->tx, err) < 0)
+    if (fault_error(&s->tx, err) < 0) {
+        smtp_trace_refused(s, smtp_message_of(&s->tx), str_c(err->text));
         return -1;
+    }
     if ((status = check_message(s)) != 0)
         return status;
     if ((status = smtp_deliver(s, err)) != 0)
@@ -239,15 +243,18 @@ static int take_message(struct smtp_session *s, struct error *err)
 /* The answer to the end of the message, whatever it is, also ends the transaction. */
 static int finish_message(struct smtp_session *s, struct error *err)
 {
+    size_t answers = s->role == SMTP_LMTP ? s->tx.rcpt_count : 1; /* RFC 2033, 4.2 */
     int status = take_message(s, err);
 
-    if (status < 0 && s->role == SMTP_LMTP) { /* an answer per recipient (RFC 2033, 4.2) */
-        for (size_t i = 0; i < s->tx.rcpt_count; i++)
-            smtp_reply_error(s, err);
-        status = 0;
+    if (status < 0 && s->role != SMTP_LMTP &&
+        (err->kind == ERR_CANCELLED || err->kind == ERR_TIMED_OUT || err->kind == ERR_CLOSED)) {
+        smtp_tx_reset(s);
+        return -1; /* the session ends with it */
     }
+    for (size_t i = 0; i < answers && status < 0; i++)
+        smtp_reply_message_error(s, err);
     smtp_tx_reset(s);
-    return status < 0 ? -1 : 0;
+    return 0;
 }
 
 int smtp_cmd_data(struct smtp_session *s, struct str args, struct error *err)
@@ -326,17 +333,22 @@ static void chunk_add(struct smtp_tx *tx, struct str s)
 /* A last CR that nothing followed stands alone. */
 static void chunks_end(struct smtp_tx *tx)
 {
-    if (tx->params.body != SMTP_BODY_BINARYMIME && last_byte(tx) == '\r')
+    bool is_text = tx->params.body != SMTP_BODY_BINARYMIME || !tx->is_in_body;
+
+    if (is_text && last_byte(tx) == '\r')
         bad_line_end(tx);
 }
 
 static int read_chunk(struct smtp_session *s, uint64_t size, bool is_wanted, struct error *err)
 {
+    int64_t end_ms =
+        is_wanted ? s->tx.end_ms : loop_deadline(config.smtp_timeout * DATA_TIME_MAX_FACTOR);
+
     while (size > 0) {
         struct str block;
 
         if (str_empty(conn_peek(s->conn))) {
-            if (is_wanted && loop_now_ms() > s->tx.end_ms)
+            if (loop_now_ms() > end_ms)
                 return fail(err, ERR_TIMED_OUT, "the message took too long");
             conn_set_deadline(s->conn, config.smtp_timeout);
             if (conn_fill(s->conn, err) < 0)

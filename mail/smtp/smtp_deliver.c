@@ -4,13 +4,12 @@
  * mail/queue/submit.h like everything else: copies and queue entries in one transaction, behind which the answer follows. */
 #include "mail/smtp/smtp_internal.h"
 
-#include "mail/mime/address_path.h"
 #include "mail/queue/submit.h"
 #include "mail/smtp/smtp_author.h"
 #include "mail/smtp/smtp_guard.h"
 #include "mail/smtp/smtp_milter.h"
+#include "mail/smtp/smtp_reports.h"
 #include "mail/smtp/smtp_verdict.h"
-#include "mail/store/report_address.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
 
@@ -70,12 +69,12 @@ static struct submit describe(struct smtp_session *s)
 }
 
 /* Strangers' mail is judged; nobody's speaks in our name. */
-static int judge(struct smtp_session *s, struct submit *m, struct error *err)
+static int judge(struct smtp_session *s, struct submit *m)
 {
     struct smtp_verdict *verdict = ARENA_NEW(s->tx_arena, struct smtp_verdict);
 
-    if (smtp_verdict_make(s, m->message, m->room_size, verdict, err) < 0)
-        return -1;
+    if (smtp_verdict_make(s, m->message, m->room_size, verdict) != 0)
+        return 1;
     m->message = verdict->message;
     m->room_size = verdict->room_size;
     m->is_junk = verdict->is_junk;
@@ -89,32 +88,12 @@ static int prepare(struct smtp_session *s, struct submit *m, struct error *err)
 {
     struct str received;
 
-    if (judge(s, m, err) < 0 ||
-        (s->is_logged_in && smtp_author_prepare(s, m->message, m->room_size, m, err) < 0))
+    if (judge(s, m) != 0)
+        return 1;
+    if (s->is_logged_in && smtp_author_prepare(s, m->message, m->room_size, m, err) < 0)
         return -1;
     received = smtp_received_field(s);
     m->head = arena_printf(s->tx_arena, "%.*s%.*s", STR_ARG(m->head), STR_ARG(received));
-    return 0;
-}
-
-/* ---- reports ------------------------------------------------------------------------------------------ */
-
-/* Of our domains: an address elsewhere is somebody else's. */
-static bool is_for_reports(struct smtp_session *s, const struct smtp_recipient *r)
-{
-    struct str local, domain;
-
-    address_path_split(s->tx_arena, r->path, &local, &domain);
-    return report_address_is(local) && (r->route_count == 0 || r->routes[0].kind == ROUTE_ACCOUNT ||
-                                        r->routes[0].through_account_id != 0);
-}
-
-/* Ahead of the copies: who is told to come again has served nobody yet, and the same report is kept once. */
-static int keep_report(struct smtp_session *s, const struct submit *m, struct error *err)
-{
-    for (size_t i = 0; i < s->tx.rcpt_count; i++)
-        if (is_for_reports(s, &s->tx.rcpts[i]))
-            return report_address_keep(m->message, err);
     return 0;
 }
 
@@ -169,20 +148,23 @@ static void log_accepted(struct smtp_session *s, const struct submit *m)
 int smtp_deliver(struct smtp_session *s, struct error *err)
 {
     struct submit m = describe(s);
-    int status;
+    int status = prepare(s, &m, err);
 
-    if (prepare(s, &m, err) < 0) {
-        if (err->kind == ERR_DENIED || err->kind == ERR_TRY_LATER)
-            smtp_trace_refused(s, m.message, str_c(err->text));
+    if (status == 0)
+        status = smtp_milter_submit(s, &m, err);
+    if (status == 0)
+        status = smtp_guard_submit(s, &m, err);
+    if (status == 0) /* ahead of the copies: who is told to come again has served nobody yet */
+        status = smtp_reports_keep(s, &m, err);
+    if (status < 0)
+        smtp_trace_refused(s, m.message, str_c(err->text));
+    if (status != 0)
+        return status;
+    smtp_trace_received(s, m.message);
+    if (submit_message(&m, err) < 0) {
+        smtp_trace_recipients_refused(s, str_c(err->text));
         return -1;
     }
-    if ((status = smtp_milter_submit(s, &m, err)) != 0)
-        return status;
-    if (smtp_guard_submit(s, &m, err) < 0)
-        return -1;
-    smtp_trace_received(s, m.message);
-    if (keep_report(s, &m, err) < 0 || submit_message(&m, err) < 0)
-        return -1;
     log_accepted(s, &m);
     return answer(s, &m);
 }

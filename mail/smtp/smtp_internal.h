@@ -100,6 +100,8 @@ enum smtp_mark {
 PARKS int smtp_reply(struct smtp_session *s, int code, const char *enhanced, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 PARKS int smtp_reply_error(struct smtp_session *s, const struct error *err);
+/* The answer to a whole message, where a bad argument is none (RFC 5321, 4.3.2). */
+PARKS int smtp_reply_message_error(struct smtp_session *s, const struct error *err);
 
 /* --- smtp_session.c ------------------------------------------------------------------------------ */
 PARKS void smtp_greet(struct smtp_session *s);          /* 220 */
@@ -127,7 +129,9 @@ PARKS int smtp_deliver(struct smtp_session *s, struct error *err);     /* 1: ref
 void smtp_trace_name(struct smtp_tx *tx);                /* gives it its trace id, once */
 PARKS struct str smtp_received_field(struct smtp_session *s);
 void smtp_trace_received(struct smtp_session *s, struct str message);
+/* That nobody gets it: with what is known of it, or when that was told before. */
 void smtp_trace_refused(struct smtp_session *s, struct str message, struct str why);
+void smtp_trace_recipients_refused(struct smtp_session *s, struct str why);
 
 /* --- smtp_auth.c ------------------------------------------------------------------------------- */
 bool smtp_auth_is_offered(const struct smtp_session *s);

@@ -40,3 +40,15 @@ int smtp_reply_error(struct smtp_session *s, const struct error *err)
 {
     return smtp_reply(s, answers[err->kind].code, answers[err->kind].enhanced, "%s", err->text);
 }
+
+int smtp_reply_message_error(struct smtp_session *s, const struct error *err)
+{
+    switch (err->kind) {
+    case ERR_SYNTAX:
+        return smtp_reply(s, 554, "5.6.0", "%s", err->text);
+    case ERR_LIMIT:
+        return smtp_reply(s, 452, "4.5.3", "%s", err->text);
+    default:
+        return smtp_reply_error(s, err);
+    }
+}

@@ -109,6 +109,11 @@ void smtp_trace_received(struct smtp_session *s, struct str message)
 void smtp_trace_refused(struct smtp_session *s, struct str message, struct str why)
 {
     smtp_trace_received(s, message);
+    smtp_trace_recipients_refused(s, why);
+}
+
+void smtp_trace_recipients_refused(struct smtp_session *s, struct str why)
+{
     for (size_t i = 0; i < s->tx.rcpt_count && i < TRACE_LINES_MAX; i++)
         trace_event(s->tx.trace_id, TRACE_REFUSED, s->tx.rcpts[i].path, why);
 }

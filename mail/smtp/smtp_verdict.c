@@ -296,29 +296,43 @@ static struct str dkim_evidence(struct arena *a, const struct dkim_verdict *dkim
                         str_empty(domain) ? "" : " for ", STR_ARG(domain));
 }
 
-static int refuse(struct arena *a, const struct authentic *v, struct error *err)
+/* The codes are RFC 7372's; of DNS that fails, RFC 3463's. */
+static int say(struct smtp_session *s, struct str message, int code, const char *enhanced,
+               struct str text)
 {
+    smtp_trace_refused(s, message, text);
+    smtp_reply(s, code, enhanced, "%.*s", STR_ARG(text));
+    return 1;
+}
+
+static int refuse(struct smtp_session *s, const struct authentic *v, struct str message)
+{
+    struct arena *a = s->tx_arena;
     struct str domain = domain_told(a, v->dmarc.from_domain, DOMAIN_TOLD_SIZE);
     struct str spf = spf_evidence(a, v), dkim = dkim_evidence(a, &v->dkim);
 
     if (v->has_too_many_authors)
-        return fail(err, ERR_DENIED,
-                    "the message has authors of more than %d domains in From, so that nobody can "
-                    "tell who wrote it; name one",
-                    AUTHENTIC_FROM_DOMAINS_MAX);
-    return fail(err, ERR_DENIED,
-                "%.*s wants mail refused that is not shown to be its own (DMARC): %.*s, %.*s; "
-                "send through its servers or sign with its key",
-                STR_ARG(domain), STR_ARG(spf), STR_ARG(dkim));
+        return say(s, message, 550, "5.7.26",
+                   arena_printf(a,
+                                "the message has authors of more than %d domains in From, so that "
+                                "nobody can tell who wrote it; name one",
+                                AUTHENTIC_FROM_DOMAINS_MAX));
+    return say(s, message, 550, "5.7.26",
+               arena_printf(a,
+                            "%.*s wants mail refused that is not shown to be its own (DMARC): "
+                            "%.*s, %.*s; send through its servers or sign with its key",
+                            STR_ARG(domain), STR_ARG(spf), STR_ARG(dkim)));
 }
 
-static int defer(struct arena *a, const struct authentic *v, struct error *err)
+static int defer(struct smtp_session *s, const struct authentic *v, struct str message)
 {
-    struct str domain = domain_told(a, v->from_domain, DOMAIN_TOLD_SIZE);
+    struct str domain = domain_told(s->tx_arena, v->from_domain, DOMAIN_TOLD_SIZE);
 
-    return fail(err, ERR_TRY_LATER,
-                "DNS cannot say now whether this message is from %.*s (DMARC), try again later",
-                STR_ARG(domain));
+    return say(s, message, 451, v->spf.result == SPF_TEMPERROR ? "4.7.24" : "4.4.3",
+               arena_printf(s->tx_arena,
+                            "DNS cannot say now whether this message is from %.*s (DMARC), try "
+                            "again later",
+                            STR_ARG(domain)));
 }
 
 /* ---- the verdict --------------------------------------------------------------------------------------- */
@@ -342,7 +356,7 @@ static void check(struct smtp_session *s, struct str message, struct smtp_verdic
     out->field = authentic_field(s->tx_arena, str_c(config.hostname), &out->checked, STR_NULL);
 }
 
-static int follow(struct smtp_session *s, struct smtp_verdict *out, struct error *err)
+static int follow(struct smtp_session *s, struct smtp_verdict *out, struct str message)
 {
     const struct authentic *v = &out->checked;
     struct decision d = decide(s->tx_arena, v);
@@ -355,18 +369,18 @@ static int follow(struct smtp_session *s, struct smtp_verdict *out, struct error
     trace_event(s->tx.trace_id, TRACE_VERDICT, STR_NULL, text);
     out->is_junk = d.action == JUNK;
     if (d.action == REFUSE)
-        return refuse(s->tx_arena, v, err);
-    return d.action == DEFER ? defer(s->tx_arena, v, err) : 0;
+        return refuse(s, v, message);
+    return d.action == DEFER ? defer(s, v, message) : 0;
 }
 
 int smtp_verdict_make(struct smtp_session *s, struct str message, size_t room_size,
-                      struct smtp_verdict *out, struct error *err)
+                      struct smtp_verdict *out)
 {
     *out = (struct smtp_verdict){.message = message, .room_size = room_size};
     if (config.mail_authentication && is_stranger(s)) {
         check(s, message, out);
-        if (follow(s, out, err) < 0)
-            return -1;
+        if (follow(s, out, message) != 0)
+            return 1;
     }
     if (s->role != SMTP_LMTP) /* who speaks LMTP is one of us, and may have used our name */
         remove_forged(s, message, room_size, out);

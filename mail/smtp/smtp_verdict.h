@@ -16,7 +16,6 @@ struct smtp_verdict {
     size_t room_size;                   /* before it that may be overwritten */
 };
 
-/* message: header and body as received, in the transaction's buffer, with room_size bytes before it. ERR_DENIED: the domain asks to
- * refuse it; ERR_TRY_LATER: its domain's DNS did not answer, so that nobody can tell. */
-PARKS int smtp_verdict_make(struct smtp_session *s, struct str message, size_t room_size, struct smtp_verdict *out,
-                            struct error *err);
+/* message: header and body as received, in the transaction's buffer, with room_size bytes before it. 1: refused, as its
+ * domain asks for, or put off, as the domain's DNS did not answer so that nobody can tell; it was said and traced. */
+PARKS int smtp_verdict_make(struct smtp_session *s, struct str message, size_t room_size, struct smtp_verdict *out);

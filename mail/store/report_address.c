@@ -47,11 +47,12 @@ static bool is_worth_another_try(const struct error *err)
     return err->kind == ERR_TRY_LATER || err->kind == ERR_TIMED_OUT || err->kind == ERR_CANCELLED;
 }
 
-PARKS int report_address_keep(struct str message, struct error *err)
+PARKS int report_address_keep(struct str message, bool *is_report, struct error *err)
 {
     struct error own = {0};
     int kept = report_store_keep_message(message, &own);
 
+    *is_report = kept >= 0;
     if (kept > 0)
         metric_inc(METRIC_reports_received);
     if (kept >= 0 || own.kind == ERR_NOT_FOUND)

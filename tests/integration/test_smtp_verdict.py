@@ -168,7 +168,7 @@ class DmarcTest(VerdictTest):
                     self.assertEqual(self.result(self.accept(raw, mailbox, sender=sender, address=client), "dmarc"), [result])
                     continue
                 answer = self.submit(raw, sender, client)
-                self.assertTrue(answer.startswith("550 5.7.1 "), answer)
+                self.assertTrue(answer.startswith("550 5.7.26 "), answer)
                 self.assertEqual(self.find(f"case {i} of policies") + self.find(f"case {i} of policies", "Junk"), [])
 
     def test_an_author_about_whom_nobody_can_be_asked_goes_to_junk(self):
@@ -181,7 +181,7 @@ class DmarcTest(VerdictTest):
         raw = self.sign(message("a@reject.test", "tampering"), "reject.test")
         for forged in (raw.replace(b"Hello", b"Jello"), raw.replace(b"Subject: tampering", b"Subject: tempering"),
                        b"Subject: in front\r\n" + raw, raw.replace(b"From: a@", b"From: b@")):
-            self.assertTrue(self.submit(forged).startswith("550 5.7.1"), forged)
+            self.assertTrue(self.submit(forged).startswith("550 5.7.26"), forged)
 
     def test_a_bounce_is_judged_by_its_hello(self):
         got = self.accept(message("postmaster@reject.test", "bounce"), sender="", address=SERVER, hello="EHLO mail.reject.test")
@@ -202,7 +202,7 @@ class DmarcTest(VerdictTest):
     def test_refusals_fit_into_a_line_whatever_the_names(self):
         long = ".".join(["x" * 60] * 3) + ".reject.test"
         answer = self.submit(message(f"a@{long}", "long"), f"b@{long}", ELSEWHERE)
-        self.assertTrue(answer.startswith("550 5.7.1"), answer)
+        self.assertTrue(answer.startswith("550 5.7.26"), answer)
         self.assertLess(len(answer), 512)
         self.assertTrue(answer.rstrip().endswith("sign with its key"), answer)
 
@@ -407,7 +407,7 @@ class DmarcTest(VerdictTest):
                     unsigned,                                               # its author may be anybody
                     spoilt):                                                # changed behind the seal
             answer = self.submit(raw, "list-bounces@lists.test", LIST)
-            self.assertTrue(answer.startswith("550 5.7.1"), answer)
+            self.assertTrue(answer.startswith("550 5.7.26"), answer)
 
 
 @unittest.skipIf(dkim is None, "python3-dkim and python3-authres are not installed")

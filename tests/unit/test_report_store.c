@@ -438,8 +438,10 @@ CASE(addresses_for_reports_are_known_in_any_spelling_and_with_details)
 
 CASE(mail_without_a_report_passes_a_report_address)
 {
+    bool is_report = true;
     truncate_reports();
-    assert_done(report_address_keep(STR("From: a@b.test\r\n\r\nhello\r\n"), &err));
+    assert_done(report_address_keep(STR("From: a@b.test\r\n\r\nhello\r\n"), &is_report, &err));
+    assert_false(is_report);
     assert_int_equal(fixture_sql("SELECT count(*) FROM report_received"), 0);
 }
 

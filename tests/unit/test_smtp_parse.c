@@ -104,8 +104,8 @@ static void only_a_recipient_is_postmaster_without_a_domain(void **state)
     struct smtp_params params;
     struct smtp_path path;
 
-    assert_int_equal(
-        smtp_parse_path(a, STR("TO:<Postmaster>"), STR("TO:"), &path, &params, NULL), 0);
+    assert_int_equal(smtp_parse_path(a, STR("TO:<Postmaster>"), STR("TO:"), &path, &params, NULL),
+                     0);
     assert_true(str_eq(path.local, STR("Postmaster")) && str_empty(path.domain));
     arena_free(&a);
 }
