@@ -13,6 +13,7 @@
 #include "server/base/object.h"
 #include "server/directory/sasl.h"
 #include "server/run/config.h"
+#include "server/run/loop.h"
 #include "server/run/metrics.h"
 
 #define TEXT_OF(number) #number
@@ -279,6 +280,11 @@ static int dispatch(struct smtp_session *s, struct str line, struct error *err)
                                 : refuse_unknown(s, line);
     if (smtp_policy_sent_ahead(s, command->ends_group) != 0)
         return 0;
+    if (s->phase == SMTP_CHUNKS && loop_now_ms() > s->tx.end_ms) { /* NOOPs would hold its memory for ever */
+        smtp_reply(s, 421, "4.4.2", "the message took too long, goodbye");
+        s->phase = SMTP_CLOSING;
+        return 0;
+    }
     if (!(command->legal_in & (1u << s->phase)))
         return smtp_reply(s, 503, "5.5.1", "%s", command->otherwise);
     return command->run(s, str_trim(args), err);
