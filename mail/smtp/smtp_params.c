@@ -327,29 +327,33 @@ static bool is_utf8_address(struct str s, bool may_be_raw)
     return s.n > 0;
 }
 
-/* Of an xtext only whether it decodes to something printable. With SMTPUTF8 it may hold UTF-8 as it is: Postfix says
- * rfc822 of every address. */
-static bool is_printable_xtext(struct str s, bool may_be_raw)
+/* Undoes a xtext that holds no control characters. Bytes of UTF-8 may be in it: Postfix says rfc822 of every address. */
+static bool read_xtext(struct arena *a, struct str s, bool may_be_raw, struct str *out)
 {
-    if (!utf8_valid(s) || (!may_be_raw && !str_is_ascii(s)))
-        return false;
+    char *to = arena_alloc(a, s.n + 1);
+    size_t n = 0;
+
     for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] == '+') {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if (c == '+') {
             int high = i + 2 < s.n ? xtext_digit(s.p[i + 1]) : -1;
             int low = i + 2 < s.n ? xtext_digit(s.p[i + 2]) : -1;
 
-            if (high < 2 || low < 0 || high > 7 || (high == 7 && low == 15))
+            if (high < 2 || low < 0 || (high == 7 && low == 15))
                 return false;
+            c = (unsigned char)(high * 16 + low);
             i += 2;
-        } else if ((unsigned char)s.p[i] < 128 && !xtext_is_plain(s.p[i]))
+        } else if (c < 128 ? !xtext_is_plain((char)c) : !may_be_raw)
             return false;
+        to[n++] = (char)c;
     }
-    return s.n > 0;
+    *out = str_of(to, n);
+    return n > 0 && utf8_valid(*out);
 }
 
-/* An address with UTF-8 in it as utf-8-addr-xtext (RFC 6533, 3), which any server may be given; a xtext is undone
- * first. Empty when it gets too long so. */
-static struct str utf8_addr_xtext(struct arena *a, struct str text, bool is_xtext)
+/* "utf-8;" and utf-8-addr-xtext (RFC 6533, 3), which any server may be given. Empty when it gets too long so. */
+static struct str utf8_orcpt(struct arena *a, struct str address, bool is_escaped)
 {
     struct str out = STR_NULL;
     struct buf b;
@@ -357,19 +361,11 @@ static struct str utf8_addr_xtext(struct arena *a, struct str text, bool is_xtex
 
     buf_init(&b, SMTP_ORCPT_SIZE_MAX);
     buf_adds(&b, "utf-8;");
-    while (utf8_next(&text, &c)) {
-        bool is_plain = c < 128 && xtext_is_plain((char)c) && !(is_xtext && c == '\\');
-
-        if (is_xtext && c == '+') {
-            c = (uint32_t)(xtext_digit(text.p[0]) * 16 + xtext_digit(text.p[1]));
-            text = str_from(text, 2);
-            is_plain = xtext_is_plain((char)c) && c != '\\';
-        }
-        if (is_plain)
+    while (utf8_next(&address, &c))
+        if (c < 128 && xtext_is_plain((char)c) && (is_escaped || c != '\\'))
             buf_addc(&b, (char)c);
         else
             buf_addf(&b, "\\x{%02X}", c);
-    }
     if (buf_ok(&b))
         out = arena_str(a, buf_str(&b));
     buf_fini(&b);
@@ -379,17 +375,18 @@ static struct str utf8_addr_xtext(struct arena *a, struct str text, bool is_xtex
 static int read_orcpt(struct arena *a, struct str value, bool is_utf8, struct smtp_rcpt_params *out,
                       struct error *err)
 {
-    bool says_utf8, may_be_raw;
-    struct str type, text;
+    struct str type, text, address;
+    bool says_utf8, is_good;
 
     str_cut(value, ';', &type, &text);
     says_utf8 = str_ieq(type, STR("utf-8"));
-    may_be_raw = is_utf8 && (says_utf8 || str_ieq(type, STR("rfc822")));
-    if (value.n > SMTP_ORCPT_SIZE_MAX || !is_atom(type) || !str_is_ascii(type) ||
-        !(says_utf8 ? is_utf8_address(text, may_be_raw) : is_printable_xtext(text, may_be_raw)))
+    address = text;
+    is_good = says_utf8 ? is_utf8_address(text, is_utf8) : read_xtext(a, text, is_utf8, &address);
+    if (value.n > SMTP_ORCPT_SIZE_MAX || !is_atom(type) || !str_is_ascii(type) || !is_good ||
+        !(says_utf8 || str_ieq(type, STR("rfc822")) || str_is_ascii(address)))
         return fail(err, ERR_SYNTAX,
                     "ORCPT needs a type and an address, such as rfc822;ani@example.org");
-    out->orcpt = str_is_ascii(text) ? value : utf8_addr_xtext(a, text, !says_utf8);
+    out->orcpt = str_is_ascii(address) ? value : utf8_orcpt(a, address, says_utf8);
     return 0;
 }
 

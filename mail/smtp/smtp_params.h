@@ -3,7 +3,7 @@
  * SIZE (RFC 1870), BODY (6152, 3030), SMTPUTF8 (6531), AUTH (4954), RET, ENVID, NOTIFY and ORCPT (3461, 6533), BY (2852),
  * MT-PRIORITY (6710), REQUIRETLS (8689), HOLDFOR and HOLDUNTIL (4865). A parameter that was not offered, is unknown or is
  * given twice is refused, and a value must match its RFC's grammar to the byte: it may be sent on as it came. One thing more is
- * understood: with SMTPUTF8 an ORCPT of the type rfc822 may hold UTF-8, as Postfix sends it. */
+ * understood: an ORCPT of the type rfc822 may hold UTF-8 in xtext, as Postfix sends it, and with SMTPUTF8 as it is. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -220,7 +220,10 @@ static const struct {
     {"ORCPT=rfc822;\xc3\xa4ni@example.org", true, ERR_NONE, 0},
     {"ORCPT=rfc822;\xc3ni@example.org", true, ERR_SYNTAX, 0},
     {"ORCPT=rfc822;\xc3\xa4ni+0A@example.org", true, ERR_SYNTAX, 0},
+    {"ORCPT=rfc822;+C3+A4ni@example.org", false, ERR_NONE, 0},
+    {"ORCPT=rfc822;+C3ni@example.org", true, ERR_SYNTAX, 0},
     {"ORCPT=x400;\xc3\xa4ni", true, ERR_SYNTAX, 0},
+    {"ORCPT=x400;+C3+A4ni", true, ERR_SYNTAX, 0},
     {"ORCPT=utf-8;\xc3\xa4ni@example.org", false, ERR_SYNTAX, 0},
     {"ORCPT=utf-8;a\\x{41}@example.org", false, ERR_SYNTAX, 0},
     {"ORCPT=utf-8;a\\x{0A}@example.org", false, ERR_SYNTAX, 0},
@@ -263,6 +266,7 @@ static void original_recipients_in_utf8_become_ascii(void **state)
         {"ORCPT=utf-8;a\\x{E4}@example.org", "utf-8;a\\x{E4}@example.org"},
         {"ORCPT=utf-8;\xc3\xa4\\x{2B}@example.org", "utf-8;\\x{E4}\\x{2B}@example.org"},
         {"ORCPT=rfc822;\xc3\xa4+2B+41\\@example.org", "utf-8;\\x{E4}\\x{2B}A\\x{5C}@example.org"},
+        {"ORCPT=rfc822;j+C3+BCrgen+2B@example.org", "utf-8;j\\x{FC}rgen\\x{2B}@example.org"},
         {"ORCPT=RFC822;\xe4\xb8\xad+20+3D@example.org",
          "utf-8;\\x{4E2D}\\x{20}\\x{3D}@example.org"},
     };
