@@ -18,7 +18,7 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev 
 DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
 TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop \
-	offlineimap3 neomutt ldnsutils python3-yaml python3-dkim python3-authres msmtp
+	offlineimap3 neomutt ldnsutils python3-yaml python3-dkim python3-authres msmtp libsasl2-modules libsasl2-modules-db
 NODE_PACKAGES := nodejs npm
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.
@@ -91,29 +91,32 @@ define install_packages
 	fi; touch $(1)
 endef
 
-# unpack_service NAME: only unpacked, with its libraries installed: as packages these would run as services, and nsd wants port 53.
+# unpack_service NAME: only unpacked, with its libraries installed: as packages these would run as services, nsd wants port 53,
+# and one mail server drives out the other. A package that an interrupted run has left is not unpacked.
 define unpack_service
 	@mkdir -p $(@D); as=; [ "$$(id -u)" = 0 ] || as=sudo; \
 	echo 'Unpacking $(1)'; export DEBIAN_FRONTEND=noninteractive; \
 	{ $$as apt-get update -qq && \
 		$$as apt-get install -y -qq --no-install-recommends $$(apt-cache depends $(1) | sed -n 's/^ *Depends: lib/lib/p') && \
-		(cd $(@D) && apt-get download -qq $(1) && dpkg -x $(1)_*.deb . && rm $(1)_*.deb); } >build/apt.log 2>&1 \
+		(cd $(@D) && rm -f *.deb && apt-get download -qq $(1) && dpkg -x $(1)_*.deb . && rm $(1)_*.deb); } >build/apt.log 2>&1 \
 		|| { tail -n 20 build/apt.log; echo 'make: could not unpack $(1); see build/apt.log' >&2; exit 1; }
 	@touch $@
 endef
 
-# The unprivileged user that the server becomes when root starts it.
+# make_user NAME: an unprivileged system user.
 define make_user
-	@if [ "$$(id -u)" = 0 ] && ! getent passwd merpati >/dev/null; then \
-		echo 'Making the system user merpati'; \
-		useradd --system --no-create-home --shell /usr/sbin/nologin merpati; \
+	@if [ "$$(id -u)" = 0 ] && ! getent passwd $(1) >/dev/null; then \
+		echo 'Making the system user $(1)'; \
+		useradd --system --no-create-home --shell /usr/sbin/nologin $(1); \
 	fi
 endef
 
 deps: build/.deps
-test-deps: build/.deps build/.test-deps build/nsd/.unpacked build/opendkim/.unpacked build/imapflow/.installed
+test-deps: build/.deps build/.test-deps build/nsd/.unpacked build/opendkim/.unpacked build/postfix/.unpacked build/sasl2-bin/.unpacked \
+	build/exim4-daemon-light/.unpacked build/imapflow/.installed
+# The server becomes this user when root starts it.
 build/.deps: Makefile
-	$(make_user)
+	$(call make_user,merpati)
 	$(call install_packages,$@,$(BUILD_PACKAGES))
 build/.test-deps: Makefile
 	$(call install_packages,$@,$(TEST_PACKAGES))
@@ -121,6 +124,16 @@ build/nsd/.unpacked: | build/.test-deps
 	$(call unpack_service,nsd)
 build/opendkim/.unpacked: | build/nsd/.unpacked
 	$(call unpack_service,opendkim)
+# Neighbours: other mail servers, with the users that they become. sasl2-bin makes Postfix's passwords.
+build/postfix/.unpacked: | build/opendkim/.unpacked
+	$(call make_user,postfix)
+	@[ "$$(id -u)" != 0 ] || getent group postdrop >/dev/null || groupadd --system postdrop
+	$(call unpack_service,postfix)
+build/sasl2-bin/.unpacked: | build/postfix/.unpacked
+	$(call unpack_service,sasl2-bin)
+build/exim4-daemon-light/.unpacked: | build/sasl2-bin/.unpacked
+	$(call make_user,Debian-exim)
+	$(call unpack_service,exim4-daemon-light)
 # Whatever brought npm here is good enough: Debian's and others' packages of it exclude each other.
 build/.node-deps: Makefile
 	$(if $(shell command -v npm),@touch $@,$(call install_packages,$@,$(NODE_PACKAGES)))
