@@ -36,6 +36,8 @@
 struct queue queue = {.hop_list = {&queue.hop_list, &queue.hop_list},
                       .runnable = {&queue.runnable, &queue.runnable}};
 static int64_t host_number;
+static int place_fd = -1; /* locked while this worker is at work */
+static int64_t place_wait_until_ms;
 static struct bus_subscription subscription;
 
 void queue_wake_scheduler(void)
@@ -92,11 +94,41 @@ bool queue_lease_is_good(void)
            loop_now_ms() - queue.renewed_ms < OUTBOUND_LEASE_MS - LEASE_SLACK_MS;
 }
 
+/* A worker whose supervisor was killed finishes what it is sending while its successor starts. Until it is gone its claims are
+ * not to be had: they would be sent twice. The system takes the lock from whoever ends, however. One that does not end has
+ * lost its claims by the time its lease is over, for it renews nothing any more. */
+static int take_place(struct error *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[PATH_MAX + 32];
+
+    snprintf(path, sizeof path, "%s/queue-worker-%u", config.data_dir, queue.options.worker);
+    if (place_fd < 0)
+        place_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (place_fd < 0)
+        return fail(err, ERR_INTERNAL, "cannot open %s: %s", path, strerror(errno));
+    if (place_wait_until_ms == 0)
+        place_wait_until_ms = loop_deadline(OUTBOUND_LEASE_MS);
+    if (fcntl(place_fd, F_SETLK, &lock) < 0 && loop_now_ms() < place_wait_until_ms)
+        return fail(err, ERR_TRY_LATER, "the worker that was here before is still delivering");
+    return 0;
+}
+
+static void leave_place(void)
+{
+    if (place_fd >= 0)
+        close(place_fd);
+    place_fd = -1;
+    place_wait_until_ms = 0;
+}
+
 static int begin(struct error *err)
 {
     int64_t now_ms = loop_now_ms();
     int64_t worker_id;
 
+    if (take_place(err) < 0)
+        return -1;
     if (outbound_worker_begin(host_number, (int)queue.options.worker, &worker_id, err) < 0)
         return -1;
     queue.worker_id = worker_id;
@@ -536,6 +568,7 @@ void queue_stop(void)
     commit_stop();
     if (queue.worker_id != 0)
         outbound_worker_end(queue.worker_id, NULL);
+    leave_place();
     hops_trim(true);
     if (queue.running == 0)
         map_free(&queue.hops);

@@ -4,11 +4,11 @@ import imaplib
 import os
 import random
 import re
-import signal
 import threading
 import time
 import unittest
 
+from faults import Killer
 from harness import ServerTest, eventually
 
 KILLS = int(os.environ.get("MERPATI_KILLS", "50"))
@@ -84,23 +84,6 @@ class FaultTest(ServerTest):
     settings = {"drain_timeout": "2s"}
     expects_losses = True
 
-    def victims(self, kind):
-        server = self.server
-        if kind == "worker":
-            return server.named("worker-0") + server.named("worker-1")
-        if kind == "supervisor":
-            return [server.supervisor()]
-        return [p for p in server.named("postgres")]
-
-    def kill_one(self, kind):
-        victims = self.victims(kind)
-        if not victims or victims[0] is None:
-            return
-        try:
-            os.kill(random.choice(victims), signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-
     def acked(self, senders):
         return sum(len(s.acked) for s in senders)
 
@@ -110,10 +93,11 @@ class FaultTest(ServerTest):
         reader = Reader(self.server, stop)
         for thread in senders + [reader]:
             thread.start()
+        killer = Killer(self.server)
         kinds = ["worker", "supervisor", "postgres"]
         for i in range(KILLS):
             time.sleep(random.uniform(0.05, 0.8))
-            self.kill_one(kinds[i % 3])
+            killer.kill(kinds[i % 3])
             before = self.acked(senders)
             self.assertTrue(eventually(lambda: self.acked(senders) > before + 3, timeout=120),
                             f"not back after kill {i} of {kinds[i % 3]}\n{self.server.log()[-3000:]}")

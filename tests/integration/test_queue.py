@@ -1,10 +1,8 @@
 """The outbound queue of a running server against other servers made here: deferral, hold, release, reroute, deletion, reports,
 dead servers beside live ones, and nothing lost whatever is killed."""
 
-import os
 import random
 import re
-import signal
 import socket
 import socketserver
 import subprocess
@@ -12,6 +10,7 @@ import threading
 import time
 import unittest
 
+from faults import Killer
 from harness import PASSWORD, ROOT, ServerTest, eventually
 
 QUEUE_PUT = ROOT / "build/asan/tools/queue_put"
@@ -310,26 +309,17 @@ class Crashes(QueueTest):
         self.assertTrue(put)
         self.assertEqual(set(put) - set(self.sink.numbers()), set())
 
-    def kill_one(self, *names):
-        pids = [pid for name in names for pid in self.server.named(name)]
-        if pids:
-            try:
-                os.kill(random.choice(pids), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+    def kill_one(self, kind):
+        Killer(self.server).kill(kind)
 
     def test_workers_are_killed(self):
-        self.check_all_arrive(200, lambda: self.kill_one("worker-0", "worker-1"), 6)
+        self.check_all_arrive(200, lambda: self.kill_one("worker"), 6)
 
     def test_postgres_is_killed(self):
         self.check_all_arrive(200, lambda: self.kill_one("postgres"), 3)
 
     def test_everything_is_killed(self):
-        def restart():
-            self.server.kill()
-            self.server.start()
-
-        self.check_all_arrive(200, restart, 3)
+        self.check_all_arrive(200, lambda: self.kill_one("everything"), 3)
 
 
 if __name__ == "__main__":
