@@ -28,13 +28,13 @@
 #define SWEEP_INTERVAL_MS 60000
 #define CLAIM_HOPS        50
 #define CLAIM_RCPTS       500
-#define WINDOW_RCPTS      100
 #define PROBE_MS          900000 /* longer than any attempt */
 #define ACCEPT_RCPTS_MAX  100
 #define ACCEPT_SIZE_MAX   ((size_t)1 << 20)
 
 struct queue queue = {.hop_list = {&queue.hop_list, &queue.hop_list},
-                      .runnable = {&queue.runnable, &queue.runnable}};
+                      .runnable = {&queue.runnable, &queue.runnable},
+                      .runnable_new = {&queue.runnable_new, &queue.runnable_new}};
 static int64_t host_number;
 static int place_fd = -1; /* locked while this worker is at work */
 static int64_t place_wait_until_ms;
@@ -245,6 +245,7 @@ static void add_claimed(const struct outbound_claim *c)
     h->failures = c->failures;
     if (c->failures > 0)
         h->limit = 1;
+    h->may_have_more = true;
     for (size_t i = 0; i < c->o.rcpt_count; i++)
         c->o.rcpts[i].hop = way_of(&c->o.rcpts[i]);
     for (size_t i = 0; i < c->o.rcpt_count; i++)
@@ -255,15 +256,17 @@ static void add_claimed(const struct outbound_claim *c)
 static int claim_some(struct error *err)
 {
     struct arena *a = arena_new();
-    struct outbound_claim_limits limits = {CLAIM_HOPS, CLAIM_RCPTS, WINDOW_RCPTS,
-                                           PROBE_MS,   NULL,        0};
+    struct outbound_claim_limits limits = {.hops = CLAIM_HOPS,
+                                           .rcpts = CLAIM_RCPTS,
+                                           .rcpts_per_hop = CLAIM_WINDOW,
+                                           .rcpts_per_new_hop =
+                                               hops_take_new() ? CLAIM_WINDOW_NEW : 0,
+                                           .probe_ms = PROBE_MS};
     int64_t worker_id = queue.worker_id;
     struct outbound_claims claims;
-    struct str *skip;
     int rc;
 
-    limits.skip_count = hops_to_skip(a, WINDOW_RCPTS, &skip);
-    limits.skip = skip;
+    hops_sort(a, &limits);
     rc = outbound_claim(a, worker_id, &limits, &claims, err);
     for (size_t i = 0; rc == 0 && i < claims.count; i++)
         add_claimed(&claims.v[i]);
@@ -272,10 +275,15 @@ static int claim_some(struct error *err)
     return rc;
 }
 
+static size_t in_hand(void)
+{
+    return queue.job_count - queue.slow;
+}
+
 static bool has_room(void)
 {
-    return queue.job_count + CLAIM_RCPTS <= (size_t)config.queue_memory_messages ||
-           queue.job_count * 2 <= (size_t)config.queue_memory_messages;
+    return in_hand() + CLAIM_RCPTS <= (size_t)config.queue_memory_messages ||
+           in_hand() * 2 <= (size_t)config.queue_memory_messages;
 }
 
 /* ---- the scheduler's fiber -------------------------------------------------------------------------- */
@@ -387,8 +395,12 @@ static bool takes_more(struct str hop)
 {
     const struct hop *h = hop_find(hop);
 
-    return h == NULL || (h->failures == 0 && !hop_is_blocked(h) &&
-                         h->waiting_count < (size_t)config.queue_memory_messages / 2);
+    if (h == NULL)
+        return hops_take_new();
+    if (!h->is_proven && (!hops_take_new() || !hop_takes_more(h)))
+        return false;
+    return h->failures == 0 && !hop_is_blocked(h) &&
+           h->waiting_count < (size_t)config.queue_memory_messages / 2;
 }
 
 /* Whether this worker delivers it at once: then it is claimed as it is inserted, and nobody else sees it. */
@@ -396,7 +408,7 @@ static bool is_admitted(const struct outbound *o, size_t size)
 {
     if (!queue.is_started || queue.is_stopping || !queue_lease_is_good() || o->hold_until_us != 0 ||
         !str_empty(o->held) || o->rcpt_count > ACCEPT_RCPTS_MAX || size > ACCEPT_SIZE_MAX ||
-        queue.job_count + o->rcpt_count > (size_t)config.queue_memory_messages ||
+        in_hand() + o->rcpt_count > (size_t)config.queue_memory_messages ||
         queue.bytes + size > (size_t)config.queue_memory_max)
         return false;
     for (size_t i = 0; i < o->rcpt_count; i++)

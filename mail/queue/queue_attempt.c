@@ -17,6 +17,7 @@
 
 #define MESSAGE_SIZE_MAX   ((size_t)2 << 30)
 #define OUR_FAULT_DELAY_MS 10000
+#define SLOW_MS            2000
 
 /* ---- messages and jobs ------------------------------------------------------------------------ */
 
@@ -52,7 +53,10 @@ void queue_message_unref(struct queue_message **message)
     *message = NULL;
     if (m == NULL || --m->refs > 0)
         return;
-    queue.bytes -= m->charged;
+    if (m->is_slow)
+        queue.slow_bytes -= m->charged;
+    else
+        queue.bytes -= m->charged;
     wait_queue_wake_all(&queue.room);
     free((char *)m->text.p);
     free(m);
@@ -155,6 +159,44 @@ static struct remote_job *describe(struct job *j)
     };
     describe_rcpts(&j->claim, r->rcpts);
     return r;
+}
+
+/* ---- those that take long ------------------------------------------------------------------------ */
+
+/* As much memory again is for messages of attempts that were set aside. */
+static void set_message_aside(struct queue_message *m)
+{
+    if (m->is_slow || queue.slow_bytes + m->charged > (size_t)config.queue_memory_max)
+        return;
+    m->is_slow = true;
+    queue.bytes -= m->charged;
+    queue.slow_bytes += m->charged;
+    wait_queue_wake_all(&queue.room);
+}
+
+static void became_slow(struct timer *t)
+{
+    struct job *j = CONTAINER_OF(t, struct job, timer);
+
+    if (hop_set_aside(j->hop, j->began_ms, j->attempt->has_session)) {
+        j->is_slow = true;
+        set_message_aside(j->message);
+    } else
+        timer_set(t, loop_deadline(SLOW_MS));
+}
+
+static void send_job(struct job *j, struct remote_job *answer)
+{
+    j->attempt = answer;
+    j->began_ms = loop_now_ms();
+    j->timer.fire = became_slow;
+    timer_set(&j->timer, loop_deadline(SLOW_MS));
+    queue.options.deliver(j->arena, answer);
+    timer_clear(&j->timer);
+    if (j->is_slow)
+        hop_slow_ended(j->hop);
+    j->is_slow = false;
+    j->attempt = NULL;
 }
 
 /* ---- judging ---------------------------------------------------------------------------------- */
@@ -274,7 +316,7 @@ static void attempt(struct job *j, struct hop *h)
     if (str_eq(j->claim.o.rcpts[0].route, STR(OUTBOUND_ROUTE_HERE)))
         submit_released(j->arena, &j->claim, j->worker_id, answer);
     else
-        queue.options.deliver(j->arena, answer);
+        send_job(j, answer);
     judge(j, answer, &judged);
     tell_hop(h, answer);
     if (judged.fate_count > 0)

@@ -13,24 +13,29 @@
 #include "server/base/list.h"
 #include "server/base/map.h"
 #include "server/run/channel.h"
+#include "server/run/loop.h"
 
 /* A message in memory, shared by the jobs of its hops. */
 struct queue_message {
     unsigned refs;
     struct str text;                                    /* as it is sent; on the heap */
     size_t charged;                                     /* bytes of queue_memory_max */
+    bool is_slow;                                       /* charged to queue.slow_bytes */
 };
 
 /* Where mail goes next: a domain, [address] or smarthost. */
 struct hop {
     struct list link;                                   /* of all hops, the longest unused first */
-    struct list runnable;                               /* linked while it waits for a free slot */
+    struct list runnable;                               /* linked while it waits for a free slot: queue.runnable, runnable_new */
     struct str name;
     struct list waiting;                                /* jobs, the more urgent first */
     size_t waiting_count;
     unsigned running;                                   /* fibers */
+    unsigned slow;                                      /* of them, set aside: they take no slot of others */
     unsigned limit;                                     /* of them, for now */
     bool is_proven;                                     /* it took something since it last failed */
+    bool may_have_more;                                 /* waiting in the database */
+    int64_t succeeded_ms;
     int failures;                                       /* in a row */
     int64_t blocked_until_ms;
     int64_t used_ms;
@@ -45,6 +50,10 @@ struct job {
     struct queue_message *message;                      /* NULL: still to be read */
     struct outbound_result *results;                    /* what is to be committed */
     size_t result_count;
+    struct timer timer;                                 /* until it is slow */
+    int64_t began_ms;
+    const struct remote_job *attempt;                   /* while it runs */
+    bool is_slow;
 };
 
 struct queue {
@@ -54,9 +63,12 @@ struct queue {
     int64_t renewed_ms;                                 /* the lease counts from here */
     struct map *hops;
     struct list hop_list;
-    struct list runnable;                               /* hops with jobs and no slot */
-    unsigned running, running_unproven;
+    struct list runnable, runnable_new;                 /* hops with jobs and no slot, proven and not */
+    unsigned running, running_unproven;                 /* with those that are slow, without them */
+    unsigned slow;                                      /* set aside */
+    size_t waiting_new;                                 /* jobs that wait at hops that are not proven */
     size_t job_count, bytes;                            /* in hand */
+    size_t slow_bytes;
     bool has_more;                                      /* the last claim took as much as it asked for */
     struct wait_queue room;                             /* for attempts that wait for memory */
     struct fiber *scheduler, *committer;
@@ -64,6 +76,11 @@ struct queue {
     struct wait_queue ended;
 };
 extern struct queue queue;
+
+#define CLAIM_WINDOW      100                           /* jobs of a proven hop that are claimed at once */
+#define CLAIM_WINDOW_NEW  2                             /* and of others */
+
+struct remote_job;
 
 bool queue_lease_is_good(void);
 void queue_wake_scheduler(void);
@@ -80,7 +97,13 @@ void hop_failed(struct hop *h, struct str why);         /* its waiting jobs go b
 void hop_block(struct hop *h, int failures, int64_t blocked_ms);      /* as the database has it */
 void hop_give_back(struct hop *h);
 void hops_trim(bool all);
-size_t hops_to_skip(struct arena *a, size_t window, struct str **names);
+bool hop_takes_more(const struct hop *h);
+bool hops_take_new(void);                               /* there is room for jobs of hops that are not proven */
+/* For a claim: those that have enough to do, and those that are proven and have not. */
+void hops_sort(struct arena *a, struct outbound_claim_limits *limits);
+/* An attempt that began then has come to nothing yet. False: there is no room beside the slots, ask again later. */
+bool hop_set_aside(struct hop *h, int64_t began_ms, bool has_session);
+void hop_slow_ended(struct hop *h);
 
 /* --- queue_attempt.c ------------------------------------------------------------------------------ */
 struct job *job_new(struct outbound_claim *c, struct arena *a, int64_t worker_id);      /* takes the arena */

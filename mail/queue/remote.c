@@ -170,6 +170,7 @@ static void try_address(struct delivery *d, const struct remote_target *t)
             remember(d, &why);
             return;
         }
+        d->job->has_session = true;
         progress = use_session(d, t, s);
         may_reuse = false;
         remote_pool_put(&s);
@@ -307,6 +308,7 @@ PARKS void remote_deliver(struct arena *a, struct remote_job *job)
     struct route_refusal why = {0};
 
     job->host = job->tls = STR_NULL;
+    job->has_session = false;
     if (route_hosts_find(a, job->destination, job->route, &d.hosts, &why) < 0) {
         remember(&d, &why);
     } else {

@@ -49,6 +49,7 @@ struct remote_job {
     /* the answer: */
     struct str host;                                    /* the last one asked: "mx1.example.net [192.0.2.1]:25"; may be empty */
     struct str tls;                                     /* "TLSv1.3 with cipher ..., verified by DANE"; empty: plaintext */
+    bool has_session;                                   /* a host greeted us and is in conversation: told as soon as it is so */
     bool is_destination_down;                           /* nothing of this destination can be delivered now: all its mail waits */
 };
 

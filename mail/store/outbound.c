@@ -303,8 +303,9 @@ int outbound_claim(struct arena *a, int64_t worker_id, const struct outbound_cla
 
     if (pg_run(pg_pool(), &sql_queue_claim,
                PG_ARGS(pg_i64(worker_id), pg_i32(limits->hops), pg_i32(limits->rcpts),
-                       pg_i32(limits->rcpts_per_hop), pg_i64(limits->probe_ms),
-                       pg_text_array(limits->skip, limits->skip_count)),
+                       pg_i32(limits->rcpts_per_hop), pg_i32(limits->rcpts_per_new_hop),
+                       pg_i64(limits->probe_ms), pg_text_array(limits->skip, limits->skip_count),
+                       pg_text_array(limits->proven, limits->proven_count)),
                &rows, err) < 0)
         return -1;
     read_claims(a, &rows, true, out);

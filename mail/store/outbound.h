@@ -121,10 +121,14 @@ struct outbound_claims {
 };
 
 struct outbound_claim_limits {
-    int hops, rcpts, rcpts_per_hop;
+    int hops, rcpts;
+    int rcpts_per_hop;                                  /* of those that are known to take mail */
+    int rcpts_per_new_hop;                              /* of others; 0: none of these */
     int64_t probe_ms;                                   /* of a hop that failed: no second recipient for so long */
     const struct str *skip;                             /* hops that are not wanted */
     size_t skip_count;
+    const struct str *proven;                           /* hops that take mail, as far as the worker knows */
+    size_t proven_count;
 };
 PARKS int outbound_claim(struct arena *a, int64_t worker_id, const struct outbound_claim_limits *limits,
                          struct outbound_claims *out, struct error *err);

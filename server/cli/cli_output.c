@@ -32,6 +32,8 @@ struct cli_output {
     const char *names[COLUMNS_MAX];
     size_t column_count, at;
     struct row *first, *last;
+    size_t widths[COLUMNS_MAX]; /* of what was printed so far */
+    bool has_begun;
 };
 
 struct cli_output *cli_output_new(struct arena *a, bool is_json)
@@ -205,21 +207,23 @@ static void print_cell(const struct cli_output *out, size_t column, struct str t
         print_spaces(GAP + (is_right ? 0 : space));
 }
 
-static void print_table(const struct cli_output *out)
+static void print_table(struct cli_output *out)
 {
-    size_t widths[COLUMNS_MAX];
+    size_t *widths = out->widths;
 
     if (out->first == NULL)
         return;
     for (size_t i = 0; i < out->column_count; i++) {
-        widths[i] = width_of(str_c(out->names[i]));
+        if (!out->has_begun)
+            widths[i] = width_of(str_c(out->names[i]));
         for (const struct row *row = out->first; row != NULL; row = row->next)
             if (width_of(row->cells[i].text) > widths[i])
                 widths[i] = width_of(row->cells[i].text);
     }
-    for (size_t i = 0; i < out->column_count; i++)
+    for (size_t i = 0; i < out->column_count && !out->has_begun; i++)
         print_cell(out, i, str_c(out->names[i]), widths[i]);
-    putchar('\n');
+    if (!out->has_begun)
+        putchar('\n');
     for (const struct row *row = out->first; row != NULL; row = row->next) {
         for (size_t i = 0; i < out->column_count; i++)
             print_cell(out, i, row->cells[i].text, widths[i]);
@@ -272,9 +276,40 @@ static void print_json(json_t *value)
     json_decref(value);
 }
 
+static void print_json_part(const struct cli_output *out)
+{
+    bool is_first = !out->has_begun;
+
+    for (const struct row *row = out->first; row != NULL; row = row->next) {
+        json_t *object = json_row(out, row);
+
+        fputs(is_first ? "[\n" : ",\n", stdout);
+        is_first = false;
+        json_dumpf(object, stdout, JSON_INDENT(2));
+        json_decref(object);
+    }
+}
+
+void cli_print_part(struct cli_output *out, struct arena *next)
+{
+    if (out->is_json)
+        print_json_part(out);
+    else
+        print_table(out);
+    out->has_begun = out->has_begun || out->first != NULL;
+    out->first = out->last = NULL;
+    out->arena = next;
+}
+
 void cli_print_list(struct cli_output *out)
 {
     json_t *array;
+
+    if (out->has_begun) {
+        cli_print_part(out, out->arena);
+        fputs(out->is_json ? "\n]\n" : "", stdout);
+        return;
+    }
 
     if (!out->is_json) {
         print_table(out);

@@ -28,6 +28,9 @@ void cli_time(struct cli_output *out, const char *name, int64_t unix_us);     /*
 void cli_texts(struct cli_output *out, const char *name, const struct str *values, size_t count);
 
 void cli_print_list(struct cli_output *out);            /* aligned columns; an array of objects */
+/* Of a list that is too long to be kept: prints the rows so far and forgets them; the next ones go into `next`. Columns are as
+ * wide as they have had to be until now. cli_print_list() ends it. */
+void cli_print_part(struct cli_output *out, struct arena *next);
 void cli_print_record(struct cli_output *out);          /* name: value lines; one object */
 /* A command that has nothing to tell: a sentence for people, the record for programs. */
 void cli_print_done(struct cli_output *out, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -157,14 +157,34 @@ static int each_entry(struct cli *c, const struct outbound_filter *f, struct cli
     return 0;
 }
 
+/* The queue may be longer than memory: each page has an arena of its own. */
 static int list(struct cli *c, struct error *err)
 {
     struct cli_output *out = cli_output_new(c->arena, c->is_json);
     struct outbound_filter f;
-    size_t total;
+    int64_t after_id = 0;
+    int32_t after_no = 0;
+    size_t count = PAGE_COUNT;
 
-    if (take_filter(c, &f, err) < 0 || each_entry(c, &f, out, print_short, &total, err) < 0)
+    if (take_filter(c, &f, err) < 0)
         return -1;
+    while (count == PAGE_COUNT) {
+        struct arena *page = arena_new();
+        struct outbound_entry *v;
+        int rc = outbound_list(page, &f, after_id, after_no, PAGE_COUNT, &v, &count, err);
+
+        cli_print_part(out, page);
+        for (size_t i = 0; rc == 0 && i < count; i++)
+            print_short(c, out, &v[i]);
+        if (rc == 0 && count > 0) {
+            after_id = v[count - 1].queue_id;
+            after_no = v[count - 1].no;
+        }
+        cli_print_part(out, c->arena);
+        arena_free(&page);
+        if (rc < 0)
+            return -1;
+    }
     cli_print_list(out);
     return 0;
 }

@@ -222,10 +222,13 @@ CREATE VIEW queue_entry AS
       JOIN queue_recipient r ON r.queue_id = m.queue_id
       LEFT JOIN queue_destination d ON d.hop = r.hop;
 
--- The next due recipients: up to p_recipients of up to p_hops hops, none of p_skip, at most p_window of one. Of a hop that
--- failed last time one is taken, the urgent before the others (RFC 6710), and nobody takes another until it is known what became of it, or p_probe_ms have passed.
+-- The next due recipients: up to p_recipients of up to p_hops hops, none of p_skip, at most p_window of one of p_proven and
+-- p_window_new of any other (0: only of p_proven), so that servers that may be dead do not fill the worker; the urgent before
+-- the others (RFC 6710). Of a hop that failed last time one is taken, and nobody takes another until it is known what became of
+-- it, or p_probe_ms have passed.
 CREATE FUNCTION queue_claim(
-    p_worker bigint, p_hops integer, p_recipients integer, p_window integer, p_probe_ms bigint, p_skip text[])
+    p_worker bigint, p_hops integer, p_recipients integer, p_window integer, p_window_new integer, p_probe_ms bigint, p_skip text[],
+    p_proven text[])
 RETURNS SETOF queue_entry LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off
 SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
@@ -237,11 +240,13 @@ DECLARE
 BEGIN
     FOR v_hop IN
         SELECT d.hop, d.failures FROM queue_destination d
-         WHERE d.next_at <= now() AND d.hop <> ALL (p_skip)
+         WHERE d.next_at <= now() AND d.hop <> ALL (p_skip) AND (p_window_new > 0 OR d.hop = ANY (p_proven))
          ORDER BY d.next_at LIMIT p_hops FOR UPDATE SKIP LOCKED
     LOOP
         EXIT WHEN v_left <= 0;
-        v_most := CASE WHEN v_hop.failures > 0 THEN 1 ELSE least(p_window, v_left) END;
+        v_most := CASE WHEN v_hop.failures > 0 THEN 1
+                       WHEN v_hop.hop = ANY (p_proven) THEN least(p_window, v_left)
+                       ELSE least(p_window_new, v_left) END;
         RETURN QUERY
         WITH urgent AS MATERIALIZED (
             SELECT q.queue_id, q.recipient_no FROM queue_recipient q

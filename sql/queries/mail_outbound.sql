@@ -38,7 +38,7 @@ DELETE FROM queue_worker WHERE worker_id = $1;
 SELECT claims, hops FROM queue_sweep();
 
 -- name: queue_claim :many
-SELECT * FROM queue_claim($1, $2, $3, $4, $5, $6);
+SELECT * FROM queue_claim($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: queue_claim_late :many
 SELECT * FROM queue_claim_late($1, $2, $3);
@@ -49,12 +49,12 @@ SELECT substring(b.data FROM m.blob_offset + 1) AS data
  WHERE m.queue_id = $1;
 
 -- name: queue_still_claimed :many
--- Of the recipients $3; those that are held by now are given back.
+-- Of the recipients $3; those that are held by now are given back. Written so that nobody looks through all claims of a worker.
 WITH given_back AS (
     UPDATE queue_recipient SET claimed_by = NULL
-     WHERE queue_id = $1 AND claimed_by = $2 AND recipient_no = ANY ($3::integer[]) AND held IS NOT NULL)
+     WHERE queue_id = $1 AND claimed_by IS NOT DISTINCT FROM $2 AND recipient_no = ANY ($3::integer[]) AND held IS NOT NULL)
 SELECT recipient_no FROM queue_recipient
- WHERE queue_id = $1 AND claimed_by = $2 AND recipient_no = ANY ($3::integer[]) AND held IS NULL
+ WHERE queue_id = $1 AND claimed_by IS NOT DISTINCT FROM $2 AND recipient_no = ANY ($3::integer[]) AND held IS NULL
  ORDER BY recipient_no;
 
 -- name: queue_remove :maybe
@@ -76,12 +76,12 @@ SELECT queue_unblock($1);
 SELECT queue_note_due($1::text[], (SELECT array_agg(now()) FROM unnest($1::text[])));
 
 -- name: queue_list :many
--- $7, $8: after these; $9: how many.
+-- $7, $8: after these; $9: how many. The two numbers stand in two tables, so that only the first by itself finds its place.
 SELECT * FROM queue_entry e
  WHERE ($1::bigint IS NULL OR e.queue_id = $1) AND ($2::bigint IS NULL OR e.account_id = $2)
    AND ($3::text IS NULL OR queue_matches(e.sender, $3)) AND ($4::text IS NULL OR queue_matches(e.address, $4))
    AND ($5::text IS NULL OR $5 IN (e.destination, e.hop)) AND ($6::boolean IS NOT TRUE OR e.held IS NOT NULL)
-   AND (e.queue_id, e.recipient_no) > ($7::bigint, $8::integer)
+   AND e.queue_id >= $7::bigint AND (e.queue_id, e.recipient_no) > ($7::bigint, $8::integer)
  ORDER BY e.queue_id, e.recipient_no
  LIMIT $9::integer;
 

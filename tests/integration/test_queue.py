@@ -229,6 +229,73 @@ class Relay(QueueTest):
         self.assertEqual([e["recipient"] for e in self.waiting()], ["y@safe.live.test"])
 
 
+class SilentServer:
+    """Takes connections and never says a word."""
+
+    def __init__(self, address):
+        self.listener, self.clients = socket.create_server(address, backlog=500), []
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                self.clients.append(self.listener.accept()[0])
+            except OSError:
+                return
+
+    def has_given_up(self):
+        """Whether any client has."""
+        for client in self.clients:
+            try:
+                if client.recv(1, socket.MSG_DONTWAIT) == b"":
+                    return True
+            except BlockingIOError:
+                pass
+        return False
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for s in [self.listener, *self.clients]:
+            s.close()
+
+
+class DeadHalf(QueueTest):
+    """Far more dead destinations than there are slots or jobs in hand: all live mail passes them while the first attempts at
+    the dead ones still hang."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.sink = Sink()
+        cls.silent = SilentServer(("127.0.0.2", cls.sink.port))
+        cls.live = [f"live{i}.test" for i in range(20)]
+        cls.dead = [f"silent{i}.test" for i in range(20)]
+        records = [f"{d}. MX 10 mx.{d}.; mx.{d}. A {host}" for host, names in (("127.0.0.1", cls.live), ("127.0.0.2", cls.dead))
+                   for d in names]
+        cls.settings = {"delivery_routes": "", "delivery_refused_networks": "", "delivery_port": str(cls.sink.port),
+                        "delivery_ipv6": "no", "dane": "no", "mta_sts": "no", "dns_override": "; ".join(records),
+                        "queue_deliveries_max": "8", "queue_memory_messages": "40",
+                        "queue_poll_interval": "50ms", "delivery_greeting_timeout": "30m", "drain_timeout": "1s"}
+        ServerTest.setUpClass.__func__(cls)
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.silent.close()
+
+    def test_the_live_half_does_not_wait_for_the_dead_one(self):
+        self.put(*[f"x@{d}" for d in self.dead], count=40)
+        self.assertTrue(eventually(lambda: len(self.silent.clients) >= 12))      # the slots of all who are not proven
+        self.put(*[f"x@{d}" for d in self.live], count=40, first=1000)
+        self.assertTrue(eventually(lambda: len(self.sink.messages) == 20 * 40, timeout=120), len(self.sink.messages))
+        self.assertEqual(sorted(self.sink.numbers()), sorted(list(range(1000, 1040)) * 20))
+        self.assertFalse(self.silent.has_given_up())
+        left = self.waiting()
+        self.assertEqual(len(left), 20 * 40)
+        self.assertEqual({(e["recipient"].split("@")[1], e["attempts"]) for e in left}, {(d, 0) for d in self.dead})
+        # A few connections each tell that they are dead; the other messages wait in the database.
+        self.assertLessEqual(len(self.silent.clients), 20 * 2 * self.workers)
+
+
 class Commands(QueueTest):
     def test_held_mail_waits_until_it_is_released(self):
         self.sink.later.add("x@live.test")

@@ -61,7 +61,11 @@ static void put_due(struct outbound *o)
 
 static struct outbound_claims claim_as(int64_t as, int hops, int rcpts, int per_hop)
 {
-    struct outbound_claim_limits limits = {hops, rcpts, per_hop, 60000, NULL, 0};
+    struct outbound_claim_limits limits = {.hops = hops,
+                                           .rcpts = rcpts,
+                                           .rcpts_per_hop = per_hop,
+                                           .rcpts_per_new_hop = per_hop,
+                                           .probe_ms = 60000};
     struct outbound_claims out;
 
     assert_done(outbound_claim(store_arena, as, &limits, &out, &err));
@@ -315,7 +319,13 @@ CASE(hops_that_are_busy_are_passed_over)
 {
     struct outbound o = OUTBOUND("1@a.test", "4@b.test");
     struct str skip[] = {STR("a.test")};
-    struct outbound_claim_limits limits = {10, 10, 10, 60000, skip, 1};
+    struct outbound_claim_limits limits = {.hops = 10,
+                                           .rcpts = 10,
+                                           .rcpts_per_hop = 10,
+                                           .rcpts_per_new_hop = 10,
+                                           .probe_ms = 60000,
+                                           .skip = skip,
+                                           .skip_count = 1};
     struct outbound_claims c;
 
     start_clean();
@@ -323,6 +333,29 @@ CASE(hops_that_are_busy_are_passed_over)
     assert_done(outbound_claim(store_arena, worker, &limits, &c, &err));
     assert_int_equal(c.count, 1);
     assert_str(c.v[0].o.rcpts[0].destination, STR("b.test"));
+}
+
+CASE(of_hops_that_may_be_dead_little_is_claimed_or_nothing)
+{
+    struct outbound o = OUTBOUND("1@a.test", "2@a.test", "3@a.test", "4@b.test", "5@b.test");
+    struct str proven[] = {STR("b.test")};
+    struct outbound_claim_limits limits = {.hops = 10,
+                                           .rcpts = 10,
+                                           .rcpts_per_hop = 10,
+                                           .probe_ms = 60000,
+                                           .proven = proven,
+                                           .proven_count = 1};
+    struct outbound_claims c;
+
+    start_clean();
+    put_due(&o);
+    assert_done(outbound_claim(store_arena, worker, &limits, &c, &err));
+    assert_int_equal(c.rcpt_count, 2);
+    assert_str(c.v[0].o.rcpts[0].destination, STR("b.test"));
+    limits.rcpts_per_new_hop = 2;
+    assert_done(outbound_claim(store_arena, worker, &limits, &c, &err));
+    assert_int_equal(c.rcpt_count, 2);
+    assert_str(c.v[0].o.rcpts[0].destination, STR("a.test"));
 }
 
 CASE(a_smarthost_is_one_hop_for_all_domains)
@@ -795,6 +828,7 @@ int main(void)
         cmocka_unit_test(each_hop_gives_a_window_and_the_rest_stays_due),
         cmocka_unit_test(hops_that_are_busy_are_passed_over),
         cmocka_unit_test(the_urgent_are_taken_before_those_that_wait_longer),
+        cmocka_unit_test(of_hops_that_may_be_dead_little_is_claimed_or_nothing),
         cmocka_unit_test(a_smarthost_is_one_hop_for_all_domains),
         cmocka_unit_test(mail_for_accounts_of_ours_is_not_rerouted),
         cmocka_unit_test(the_next_worker_of_the_place_gets_what_its_predecessor_held),
