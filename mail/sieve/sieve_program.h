@@ -239,7 +239,7 @@ struct sieve_command {
         struct sieve_branch *branches;       /* IF */
         struct { struct sieve_place place; bool is_copy; } file;   /* KEEP, FILEINTO */
         struct {
-            struct sieve_string address;     /* or with is_list a list's name */
+            struct sieve_string address;     /* addr-spec when constant (else sieve_address_take()); with is_list a list's name */
             bool is_copy, is_list;
             struct sieve_string dsn_notify, dsn_ret;   /* maybe not given */
             bool has_by, by_is_absolute, by_trace;
@@ -330,6 +330,9 @@ const struct sieve_program *sieve_script_program(const struct sieve_script *);
 /* What the run checks when a string had variables: the same checks as for constants. */
 bool sieve_header_name_valid(struct str name);                           /* RFC 5322, 2.2 */
 bool sieve_address_valid(struct str address);                            /* addr-spec with a domain */
+/* "a@b" or "Name <a@b>" (RFC 5228, 2.4.2.3): its addr-spec, in `a`. False when it is no valid address. */
+bool sieve_address_take(struct arena *a, struct str text, struct str *address);
+bool sieve_from_valid(struct arena *a, struct str text);                 /* a mailbox-list (RFC 5230, 4.3) */
 bool sieve_mailbox_name_valid(struct str path);                          /* not empty, UTF-8, no controls, at most 1000 bytes */
 bool sieve_flag_valid(struct str flag);                                  /* system flag or keyword (RFC 5232, 2) */
 bool sieve_zone_parse(struct str zone, int *minutes);                    /* "+0700" */
