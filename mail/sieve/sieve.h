@@ -14,8 +14,9 @@
 /* Limits. Each refusal names the limit in one sentence. */
 #define SIEVE_SIZE_MAX (1 << 20)             /* of a script's text, bytes */
 #define SIEVE_NESTING_MAX 32                 /* blocks and tests within each other */
-#define SIEVE_COMMANDS_MAX 20000             /* commands and tests in a script */
+#define SIEVE_COMMANDS_MAX 50000             /* commands and tests in a script */
 #define SIEVE_STRINGS_MAX 60000              /* strings in a script */
+#define SIEVE_WILDCARDS_MAX 200              /* "*", "?" and "\\" in one pattern of :matches */
 #define SIEVE_REGEXES_MAX 500                /* regular expressions in a script */
 #define SIEVE_REGEX_SIZE_MAX 2000            /* bytes of one regular expression */
 #define SIEVE_VARIABLES_MAX 256              /* names in a script (RFC 5229, 6 wants 128) */

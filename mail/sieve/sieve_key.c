@@ -50,17 +50,30 @@ static void add_glob(struct sieve_key *key, struct sieve_glob *globs, enum sieve
         globs[key->globs_count++] = (struct sieve_glob){kind, text};
 }
 
-/* "\" takes the meaning of the next character away (RFC 5228, 2.7.1). Two stars at once are kept: each sets a match variable. */
-static void prepare_globs(struct arena *a, enum sieve_comparator comparator, struct str text,
-                          struct sieve_key *key)
+static unsigned count_wildcards(struct str text)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < text.n; i++)
+        n += text.p[i] == '*' || text.p[i] == '?' || text.p[i] == '\\';
+    return n;
+}
+
+/* "\" takes the meaning of the next character away (RFC 5228, 2.7.1). Two stars at once are kept: each sets a match
+ * variable. */
+static int prepare_globs(struct arena *a, enum sieve_comparator comparator, struct str text,
+                         struct sieve_key *key, struct str *why)
 {
     struct str folded = sieve_fold(a, comparator, text);
-    size_t count_max = 1;
+    unsigned wildcards = count_wildcards(folded);
     struct sieve_glob *globs;
 
-    for (size_t i = 0; i < folded.n; i++)
-        count_max += folded.p[i] == '*' || folded.p[i] == '?' || folded.p[i] == '\\' ? 2 : 0;
-    globs = ARENA_ARRAY(a, count_max, struct sieve_glob);
+    if (wildcards > SIEVE_WILDCARDS_MAX) {
+        *why = arena_printf(a, "the pattern has more than %d wildcards: use fewer",
+                            SIEVE_WILDCARDS_MAX);
+        return -1;
+    }
+    key->globs = globs = ARENA_ARRAY(a, 2 * wildcards + 1, struct sieve_glob);
     for (size_t i = 0; i < folded.n; i++) {
         if (folded.p[i] == '*' || folded.p[i] == '?') {
             add_glob(key, globs, folded.p[i] == '*' ? SIEVE_GLOB_ANY : SIEVE_GLOB_ONE, STR_NULL);
@@ -70,7 +83,7 @@ static void prepare_globs(struct arena *a, enum sieve_comparator comparator, str
             i++;
         add_glob(key, globs, SIEVE_GLOB_TEXT, str_of(folded.p + i, 1));
     }
-    key->globs = globs;
+    return 0;
 }
 
 /* --- regular expressions -------------------------------------------------------------------------- */
@@ -145,8 +158,7 @@ int sieve_key_prepare(struct arena *a, struct sieve_match_how how, struct str te
     case SIEVE_REGEX:
         return prepare_regex(a, how.comparator, text, out, why);
     case SIEVE_MATCHES:
-        prepare_globs(a, how.comparator, text, out);
-        return 0;
+        return prepare_globs(a, how.comparator, text, out, why);
     case SIEVE_LIST:
         return 0;
     default:

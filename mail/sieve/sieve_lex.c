@@ -154,8 +154,10 @@ static int lex_number(struct sieve_lexer *l, struct sieve_token *t)
     bool is_too_big = false;
 
     for (t->number = 0; p < l->end && is_digit(*p); p++) {
-        is_too_big = is_too_big || t->number > (NUMBER_MAX - 9) / 10;
-        t->number = is_too_big ? 0 : t->number * 10 + (uint64_t)(*p - '0');
+        uint64_t digit = (uint64_t)(*p - '0');
+
+        is_too_big = is_too_big || t->number > (NUMBER_MAX - digit) / 10;
+        t->number = is_too_big ? 0 : t->number * 10 + digit;
     }
     if (p < l->end && (factor = factor_of(*p)) != 1)
         p++;
