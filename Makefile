@@ -18,7 +18,7 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev 
 DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
 TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop \
-	offlineimap3 neomutt ldnsutils python3-yaml python3-dkim python3-authres msmtp libsasl2-modules libsasl2-modules-db
+	offlineimap3 neomutt ldnsutils python3-yaml python3-dkim python3-authres msmtp libsasl2-modules libsasl2-modules-db sieve-connect
 NODE_PACKAGES := nodejs npm
 
 # libunbound is named by hand: its .pc file wants libevent's, which we do not use.

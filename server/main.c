@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #include "mail/authentic/dkim_ring.h"
+#include "mail/filter/filter.h"
+#include "mail/filter/filter_scripts.h"
 #include "mail/imap/imap.h"
 #include "mail/pop3/pop3.h"
 #include "mail/queue/guard.h"
@@ -19,6 +21,8 @@
 #include "mail/queue/report_sender.h"
 #include "mail/queue/route_hosts.h"
 #include "mail/queue/sts_host.h"
+#include "mail/queue/submit.h"
+#include "mail/sieve/managesieve.h"
 #include "mail/smtp/smtp.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
@@ -66,6 +70,7 @@ static const struct endpoint *endpoints(size_t *count)
     v[n++] = (struct endpoint){&imap_service, 0, "listen_imaps", config.listen_imaps, 993, TLS_IMPLICIT};
     v[n++] = (struct endpoint){&pop3_service, 0, "listen_pop3", config.listen_pop3, 110, TLS_OFFERED};
     v[n++] = (struct endpoint){&pop3_service, 0, "listen_pop3s", config.listen_pop3s, 995, TLS_IMPLICIT};
+    v[n++] = (struct endpoint){&managesieve_service, 0, "listen_managesieve", config.listen_managesieve, 4190, TLS_OFFERED};
     v[n++] = (struct endpoint){&http_service, 0, "listen_http", config.listen_http, 80, TLS_NONE};
     v[n++] = (struct endpoint){&http_service, 0, "listen_https", config.listen_https, 443, TLS_IMPLICIT};
     /* clang-format on */
@@ -153,6 +158,8 @@ static int worker_start(unsigned index, struct error *err)
     trace_start();
     report_store_start();
     text_indexer_start();
+    filter_scripts_start();
+    submit_set_filter(&filter_scripts_filter);
     maildrop_keeper_start(index);
     login_watch_keeper_start();
     remote_start();
@@ -176,6 +183,7 @@ static void worker_stop(void)
     remote_stop();
     dkim_ring_keeper_stop();
     store_upkeep_stop();
+    filter_scripts_stop();
     text_indexer_stop();
     maildrop_keeper_stop();
     login_watch_keeper_stop();

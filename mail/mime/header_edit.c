@@ -313,3 +313,24 @@ struct str header_encode_text(struct arena *a, size_t name_size, struct str utf8
     buf_fini(&out);
     return text;
 }
+
+struct str header_encode_phrase(struct arena *a, struct str utf8)
+{
+    struct buf out;
+    struct str text;
+
+    utf8 = str_trim(utf8);
+    if (needs_encoding(utf8))
+        return header_encode_text(a, 0, utf8);
+    buf_init(&out, 2 * utf8.n + 2);
+    buf_addc(&out, '"');
+    for (size_t i = 0; i < utf8.n; i++) {
+        if (utf8.p[i] == '"' || utf8.p[i] == '\\')
+            buf_addc(&out, '\\');
+        buf_addc(&out, utf8.p[i]);
+    }
+    buf_addc(&out, '"');
+    text = arena_str(a, buf_str(&out));
+    buf_fini(&out);
+    return text;
+}

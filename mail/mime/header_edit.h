@@ -49,3 +49,5 @@ struct str header_edit_header(const struct header_edit *e);
 
 /* Unstructured UTF-8 text as a field body: RFC 2047 words where it is not ASCII, folded below 78 columns. */
 struct str header_encode_text(struct arena *a, size_t name_size, struct str utf8);
+/* The same of a name before an address: a quoted string where it is ASCII. */
+struct str header_encode_phrase(struct arena *a, struct str utf8);

@@ -1,6 +1,8 @@
 /* mailto.c - takes a mailto: URI apart. */
 #include "mail/mime/mailto.h"
 
+#include "server/base/utf8.h"
+
 static int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
@@ -9,7 +11,7 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Percent-decoding (RFC 3986, 2.1). False on a broken escape, and on what no address may hold. */
+/* Percent-decoding (RFC 3986, 2.1). False on a broken escape. */
 static bool uri_decode(struct arena *a, struct str in, struct str *out)
 {
     char *p = arena_alloc(a, in.n + 1);
@@ -27,11 +29,20 @@ static bool uri_decode(struct arena *a, struct str in, struct str *out)
             c = (char)(high << 4 | low);
             i += 2;
         }
-        if ((unsigned char)c <= ' ' || c == 127 || c == '<' || c == '>')
-            return false;
         p[n++] = c;
     }
     *out = str_of(p, n);
+    return true;
+}
+
+static bool may_be_in_address(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+
+        if (c <= ' ' || c == 127 || c == '<' || c == '>')
+            return false;
+    }
     return true;
 }
 
@@ -43,6 +54,19 @@ bool mailto_parse(struct arena *a, struct str uri, struct str *address)
         return false;
     rest = str_from(rest, sizeof "mailto:" - 1);
     str_cut(rest, '?', &rest, &local);
-    return uri_decode(a, rest, address) && str_rcut(*address, '@', &local, &domain) &&
+    return uri_decode(a, rest, address) && may_be_in_address(*address) &&
+           str_rcut(*address, '@', &local, &domain) &&
            local.n > 0 && domain.n > 0;
+}
+
+struct str mailto_field(struct arena *a, struct str uri, struct str name)
+{
+    struct str head, rest, pair, field, value;
+
+    if (!str_cut(uri, '?', &head, &rest))
+        return STR("");
+    while (str_next_token(&rest, '&', &pair))
+        if (str_cut(pair, '=', &field, &value) && str_ieq(field, name))
+            return uri_decode(a, value, &value) && utf8_valid(value) ? value : STR("");
+    return STR("");
 }

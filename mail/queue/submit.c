@@ -26,11 +26,29 @@
 
 enum { DIRECT, PASSED_ON, ENTRY_COUNT };
 
+/* An account that gets the message. */
+struct taker {
+    struct submit_filtered f;
+    struct submit_decision d;
+    enum delivery_status status; /* of its copies together: the best of them */
+};
+
+/* A copy on its way into a mailbox. */
+struct copy {
+    struct taker *taker; /* NULL: one beside those of the recipients */
+    struct str mailbox;
+    struct str message; /* p NULL: as it came */
+};
+
 struct plan {
     struct arena *arena;
     struct submit *s;
-    struct delivery *copies; /* by account, each once */
-    size_t copy_count, copy_room;
+    struct taker *takers; /* by account, each once */
+    size_t taker_count, taker_room;
+    struct copy *copies;     /* those of the message as it came first */
+    struct delivery *places; /* where each goes */
+    size_t copy_count, edited_count;
+    struct mail_item *items; /* the message as it came, then those that filters edited */
     struct outbound entries[ENTRY_COUNT];
     size_t entry_room[ENTRY_COUNT];
     bool is_kept_back; /* copies wait in the queue, too */
@@ -38,6 +56,21 @@ struct plan {
         passed_through; /* the recipient, an address of ours, that others are reached through; empty: none */
     struct str raw; /* everything, with the Return-Path */
 };
+
+static const struct submit_filter *filter;
+
+void submit_set_filter(const struct submit_filter *f)
+{
+    filter = f;
+}
+
+/* What is empty may have no place at all, which memcpy() must not be given. */
+static char *put(char *at, struct str s)
+{
+    if (s.n > 0)
+        memcpy(at, s.p, s.n);
+    return at + s.n;
+}
 
 /* ---- who gets it --------------------------------------------------------------------------------- */
 
@@ -77,7 +110,7 @@ static void count_routes(struct plan *p, const struct submit_recipient *r)
     }
     for (size_t i = 0; i < r->route_count; i++) {
         if (r->routes[i].kind == ROUTE_ACCOUNT)
-            p->copy_room++;
+            p->taker_room++;
         else
             p->entry_room[is_passed_on(&r->routes[i]) ? PASSED_ON : DIRECT]++;
     }
@@ -87,17 +120,15 @@ static void make_room(struct plan *p)
 {
     for (size_t i = 0; i < p->s->rcpt_count; i++)
         count_routes(p, &p->s->rcpts[i]);
-    p->copies = ARENA_ARRAY(p->arena, p->copy_room + p->s->copy_count, struct delivery);
+    p->takers = ARENA_ARRAY(p->arena, p->taker_room, struct taker);
     for (int i = 0; i < ENTRY_COUNT; i++)
         p->entries[i].rcpts = ARENA_ARRAY(p->arena, p->entry_room[i], struct outbound_recipient);
 }
 
-static void add_copy(struct plan *p, const struct route *route)
+static void add_taker(struct plan *p, const struct submit_recipient *r, const struct route *route)
 {
-    p->copies[p->copy_count++] = (struct delivery){.account_id = route->account_id,
-                                                   .mailbox_id = p->s->is_junk ? MAILBOX_JUNK : 0,
-                                                   .received_us = time_now_us(),
-                                                   .may_exceed_quota = p->s->may_exceed_quota};
+    p->takers[p->taker_count++] =
+        (struct taker){.f = {.account_id = route->account_id, .rcpt = r}};
 }
 
 /* What the sender asked for holds for the one whom he wrote to, not for everyone a group or forward leads on to: those are told of by
@@ -133,43 +164,33 @@ static void add_recipient(struct plan *p, const struct submit_recipient *r)
     }
     for (size_t i = 0; i < r->route_count; i++) {
         if (r->routes[i].kind == ROUTE_ACCOUNT)
-            add_copy(p, &r->routes[i]);
+            add_taker(p, r, &r->routes[i]);
         else
             add_away(p, r, &r->routes[i]);
     }
 }
 
-/* Behind those of the recipients, which are looked up by account. */
-static void add_extra_copies(struct plan *p)
+static int compare_takers(const void *a, const void *b)
 {
-    for (size_t i = 0; i < p->s->copy_count; i++)
-        p->copies[p->copy_count + i] = (struct delivery){.account_id = p->s->copies[i].account_id,
-                                                         .mailbox_id = p->s->copies[i].mailbox,
-                                                         .flags = p->s->copies[i].flags,
-                                                         .received_us = time_now_us(),
-                                                         .may_exceed_quota = true};
+    const struct taker *x = a, *y = b;
+
+    if (x->f.account_id != y->f.account_id)
+        return x->f.account_id < y->f.account_id ? -1 : 1;
+    return (x->f.rcpt > y->f.rcpt) - (x->f.rcpt < y->f.rcpt);
 }
 
-static int compare_copies(const void *a, const void *b)
-{
-    int64_t x = ((const struct delivery *)a)->account_id,
-            y = ((const struct delivery *)b)->account_id;
-
-    return x < y ? -1 : x > y;
-}
-
-/* Several recipients may lead to one account, which gets one copy. */
-static void merge_copies(struct plan *p)
+/* Several recipients may lead to one account, which gets one copy, as the first of them. */
+static void merge_takers(struct plan *p)
 {
     size_t n = 0;
 
-    if (p->copy_count < 2)
+    if (p->taker_count < 2)
         return;
-    qsort(p->copies, p->copy_count, sizeof *p->copies, compare_copies);
-    for (size_t i = 0; i < p->copy_count; i++)
-        if (n == 0 || p->copies[n - 1].account_id != p->copies[i].account_id)
-            p->copies[n++] = p->copies[i];
-    p->copy_count = n;
+    qsort(p->takers, p->taker_count, sizeof *p->takers, compare_takers);
+    for (size_t i = 0; i < p->taker_count; i++)
+        if (n == 0 || p->takers[n - 1].f.account_id != p->takers[i].f.account_id)
+            p->takers[n++] = p->takers[i];
+    p->taker_count = n;
 }
 
 static int compare_addresses(const void *a, const void *b)
@@ -200,12 +221,135 @@ static void merge_away(struct outbound *o)
 static void plan_recipients(struct plan *p)
 {
     p->is_kept_back = p->s->hold_until_us > time_now_us() || !str_empty(p->s->held);
+    p->passed_through = p->s->passed_on_for;
     make_room(p);
     for (size_t i = 0; i < p->s->rcpt_count; i++)
         add_recipient(p, &p->s->rcpts[i]);
-    merge_copies(p);
+    merge_takers(p);
     for (int i = 0; i < ENTRY_COUNT; i++)
         merge_away(&p->entries[i]);
+}
+
+/* ---- what their filters make of it ---------------------------------------------------------------- */
+
+/* With the fields that are added on the way, but for those of who passes it on. */
+static struct str message_as_filed(struct plan *p)
+{
+    const struct submit *s = p->s;
+    char *text = arena_alloc(p->arena, s->head.n + s->message.n + 1);
+
+    put(put(text, s->head), s->message);
+    return str_of(text, s->head.n + s->message.n);
+}
+
+static int decide_one(struct plan *p, struct taker *t, struct str *message, struct error *err)
+{
+    bool is_wanted;
+
+    if (filter->is_wanted(t->f.account_id, &is_wanted, err) < 0)
+        return -1;
+    if (!is_wanted)
+        return 0;
+    if (message->p == NULL)
+        *message = message_as_filed(p);
+    t->f.message = *message;
+    return filter->decide(p->arena, p->s, &t->f, &t->d, err);
+}
+
+static int decide(struct plan *p, struct error *err)
+{
+    struct str message = STR_NULL;
+
+    for (size_t i = 0; filter != NULL && i < p->taker_count; i++)
+        if (decide_one(p, &p->takers[i], &message, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int run_before(struct plan *p, struct error *err)
+{
+    for (size_t i = 0; i < p->taker_count; i++) {
+        struct taker *t = &p->takers[i];
+
+        if (t->d.is_made && filter->before(p->arena, p->s, &t->f, &t->d, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void run_after(struct plan *p)
+{
+    for (size_t i = 0; i < p->taker_count; i++)
+        if (p->takers[i].d.is_made)
+            filter->after(p->s, &p->takers[i].f, &p->takers[i].d);
+}
+
+/* ---- copies --------------------------------------------------------------------------------------- */
+
+static size_t count_filings(const struct plan *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->taker_count; i++)
+        n += p->takers[i].d.is_made ? p->takers[i].d.filing_count : 1;
+    return n;
+}
+
+static void add_copy(struct plan *p, struct copy copy, struct delivery place)
+{
+    place.received_us = time_now_us();
+    p->copies[p->copy_count] = copy;
+    p->places[p->copy_count++] = place;
+}
+
+static void add_filing(struct plan *p, struct taker *t, const struct submit_filing *f)
+{
+    add_copy(p, (struct copy){.taker = t, .mailbox = f->mailbox, .message = f->message},
+             (struct delivery){.account_id = t->f.account_id,
+                               .mailbox_id = f->mailbox_id,
+                               .flags = f->flags,
+                               .keywords = f->keywords,
+                               .may_exceed_quota = p->s->may_exceed_quota});
+}
+
+static void add_filings(struct plan *p, struct taker *t, bool edited)
+{
+    struct submit_filing as_it_came = {
+        .mailbox_id = p->s->is_junk ? MAILBOX_JUNK : 0,
+        .mailbox = p->s->is_junk ? STR("Junk") : STR("INBOX"),
+        .message = STR_NULL,
+    };
+
+    if (!t->d.is_made && !edited)
+        add_filing(p, t, &as_it_came);
+    for (size_t i = 0; i < t->d.filing_count; i++)
+        if ((t->d.filings[i].message.p != NULL) == edited)
+            add_filing(p, t, &t->d.filings[i]);
+}
+
+static void add_extra_copies(struct plan *p)
+{
+    for (size_t i = 0; i < p->s->copy_count; i++)
+        add_copy(p, (struct copy){.taker = NULL, .message = STR_NULL},
+                 (struct delivery){.account_id = p->s->copies[i].account_id,
+                                   .mailbox_id = p->s->copies[i].mailbox,
+                                   .flags = p->s->copies[i].flags,
+                                   .may_exceed_quota = true});
+}
+
+static void plan_copies(struct plan *p)
+{
+    size_t room = count_filings(p) + p->s->copy_count;
+
+    p->copies = ARENA_ARRAY(p->arena, room, struct copy);
+    p->places = ARENA_ARRAY(p->arena, room, struct delivery);
+    for (size_t i = 0; i < p->taker_count; i++)
+        add_filings(p, &p->takers[i], false);
+    add_extra_copies(p);
+    p->edited_count = p->copy_count;
+    for (size_t i = 0; i < p->taker_count; i++)
+        add_filings(p, &p->takers[i], true);
+    p->edited_count = p->copy_count - p->edited_count;
 }
 
 /* ---- under whose name ------------------------------------------------------------------------------ */
@@ -327,14 +471,6 @@ static int added_fields(struct plan *p, struct str *fields, struct error *err)
     return 0;
 }
 
-/* What is empty may have no place at all, which memcpy() must not be given. */
-static char *put(char *at, struct str s)
-{
-    if (s.n > 0)
-        memcpy(at, s.p, s.n);
-    return at + s.n;
-}
-
 /* Through whom it was passed on: when it comes back to them, it goes in circles (smtp_message_check.c). Of several recipients
  * none is shown to the others; in the second round of a circle there is one. */
 static struct str circle_mark(struct plan *p)
@@ -363,43 +499,80 @@ static void put_together(struct plan *p, struct str fields)
 
 /* ---- what became of it ----------------------------------------------------------------------------- */
 
-static const struct delivery *find_copy(const struct plan *p, int64_t account_id)
+static struct taker *find_taker(const struct plan *p, int64_t account_id)
 {
-    struct delivery key = {.account_id = account_id};
+    size_t low = 0, high = p->taker_count;
 
-    return bsearch(&key, p->copies, p->copy_count, sizeof key, compare_copies);
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (p->takers[middle].f.account_id < account_id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &p->takers[low];
+}
+
+/* Who filed nothing has taken it all the same; of several copies the best counts. */
+static void settle_takers(struct plan *p)
+{
+    for (size_t i = 0; i < p->taker_count; i++)
+        p->takers[i].status = DELIVERED;
+    for (size_t i = p->copy_count; i-- > 0;)
+        if (p->copies[i].taker != NULL)
+            p->copies[i].taker->status = p->places[i].status;
+    for (size_t i = 0; i < p->copy_count; i++)
+        if (p->copies[i].taker != NULL && p->places[i].status == DELIVERED)
+            p->copies[i].taker->status = DELIVERED;
+}
+
+static enum submit_status status_of_taker(const struct taker *t)
+{
+    if (!str_empty(t->d.refusal))
+        return SUBMIT_REFUSED;
+    if (t->status == DELIVERED)
+        return SUBMIT_TAKEN;
+    return t->status == DELIVERY_OVER_QUOTA ? SUBMIT_OVER_QUOTA : SUBMIT_GONE;
 }
 
 /* A recipient is served when anyone it led to was: a group's one full member is not its failure. */
-static enum submit_status status_of(const struct plan *p, const struct submit_recipient *r)
+static enum submit_status status_of(const struct plan *p, struct submit_recipient *r)
 {
     enum submit_status status = r->route_count > 0 ? SUBMIT_GONE : SUBMIT_TAKEN;
 
     for (size_t i = 0; i < r->route_count; i++) {
-        const struct delivery *d;
+        const struct taker *t;
+        enum submit_status of_taker;
 
         if (p->is_kept_back || r->routes[i].kind == ROUTE_REMOTE)
             return SUBMIT_TAKEN;
-        d = find_copy(p, r->routes[i].account_id);
-        if (d->status == DELIVERED)
+        t = find_taker(p, r->routes[i].account_id);
+        of_taker = status_of_taker(t);
+        if (of_taker == SUBMIT_TAKEN)
             return SUBMIT_TAKEN;
-        if (d->status == DELIVERY_OVER_QUOTA)
-            status = SUBMIT_OVER_QUOTA;
+        if (of_taker == SUBMIT_REFUSED)
+            r->reason = t->d.refusal;
+        if (of_taker != SUBMIT_GONE)
+            status = of_taker;
     }
     return status;
 }
 
-static void trace_copy(const struct plan *p, struct str recipient, const struct route *route)
+static void trace_copies(const struct plan *p, struct str recipient, const struct taker *t)
 {
-    const struct delivery *d = find_copy(p, route->account_id);
-
-    if (d->status == DELIVERED)
-        trace_delivered(p->s->trace_id, recipient, route->account_id,
-                        p->s->is_junk ? STR("Junk") : STR("INBOX"));
-    else
-        trace_event(p->s->trace_id, TRACE_FAILED, recipient,
-                    d->status == DELIVERY_OVER_QUOTA ? STR("the mailbox is full")
-                                                     : STR("the account is gone"));
+    if (!str_empty(t->d.told))
+        trace_event(p->s->trace_id, TRACE_FILTERED, recipient, t->d.told);
+    for (size_t i = 0; i < p->copy_count; i++) {
+        if (p->copies[i].taker != t)
+            continue;
+        if (p->places[i].status == DELIVERED)
+            trace_delivered(p->s->trace_id, recipient, t->f.account_id, p->copies[i].mailbox);
+        else
+            trace_event(p->s->trace_id, TRACE_FAILED, recipient,
+                        p->places[i].status == DELIVERY_OVER_QUOTA ? STR("the mailbox is full")
+                                                                   : STR("the account is gone"));
+    }
 }
 
 static void trace_recipient(const struct plan *p, const struct submit_recipient *r)
@@ -413,7 +586,7 @@ static void trace_recipient(const struct plan *p, const struct submit_recipient 
         trace_event(p->s->trace_id, TRACE_DELIVERED, r->address, STR("reports of other servers"));
     for (size_t i = 0; i < r->route_count; i++) {
         if (r->routes[i].kind == ROUTE_ACCOUNT)
-            trace_copy(p, r->address, &r->routes[i]);
+            trace_copies(p, r->address, find_taker(p, r->routes[i].account_id));
         else
             trace_event(p->s->trace_id,
                         is_passed_on(&r->routes[i]) ? TRACE_FORWARDED : TRACE_QUEUED, r->address,
@@ -423,6 +596,7 @@ static void trace_recipient(const struct plan *p, const struct submit_recipient 
 
 static void tell(struct plan *p)
 {
+    settle_takers(p);
     for (size_t i = 0; i < p->s->rcpt_count; i++) {
         p->s->rcpts[i].status = status_of(p, &p->s->rcpts[i]);
         trace_recipient(p, &p->s->rcpts[i]);
@@ -454,28 +628,92 @@ static struct outbound *chain(struct plan *p)
     return direct;
 }
 
+static struct message_prepared *prepared_message(struct plan *p, struct str raw, bool is_filed)
+{
+    struct message_prepared *m = ARENA_NEW(p->arena, struct message_prepared);
+
+    *m = (struct message_prepared){.raw = raw};
+    if (is_filed)
+        message_prepare(p->arena, raw, m);
+    return m;
+}
+
+static struct str with_return_path(struct plan *p, struct str message)
+{
+    char *text = arena_alloc(p->arena, p->s->return_path.n + message.n + 1);
+
+    put(put(text, p->s->return_path), message);
+    return str_of(text, p->s->return_path.n + message.n);
+}
+
+static void plan_items(struct plan *p)
+{
+    size_t first_edited = p->copy_count - p->edited_count;
+
+    p->items = ARENA_ARRAY(p->arena, 1 + p->edited_count, struct mail_item);
+    p->items[0] = (struct mail_item){.m = prepared_message(p, p->raw, first_edited > 0),
+                                     .v = p->places,
+                                     .count = first_edited,
+                                     .outbound = chain(p)};
+    for (size_t i = 0; i < p->edited_count; i++) {
+        struct str raw = with_return_path(p, p->copies[first_edited + i].message);
+
+        p->items[1 + i] = (struct mail_item){.m = prepared_message(p, raw, true),
+                                             .v = &p->places[first_edited + i],
+                                             .count = 1};
+    }
+}
+
+/* A mailbox that went while its filter ran: nothing is lost. */
+static int rescue_copies(struct plan *p, struct error *err)
+{
+    size_t first_edited = p->copy_count - p->edited_count;
+
+    for (size_t i = 0; i < p->copy_count; i++) {
+        const struct mail_item *item =
+            &p->items[i < first_edited ? 0 : 1 + (i - first_edited)];
+
+        if (p->places[i].status != DELIVERY_NO_MAILBOX)
+            continue;
+        p->places[i].mailbox_id = INBOX_ID;
+        p->copies[i].mailbox = STR("INBOX");
+        if (mail_deliver(item->m, &p->places[i], 1, NULL, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int commit(struct plan *p, struct error *err)
 {
-    struct message_prepared prepared = {.raw = p->raw};
+    plan_items(p);
+    if (queue_deliver_all(p->items, 1 + p->edited_count, err) < 0)
+        return -1;
+    return rescue_copies(p, err);
+}
 
-    if (p->copy_count + p->s->copy_count > 0)
-        message_prepare(p->arena, p->raw, &prepared);
-    add_extra_copies(p);
-    return queue_deliver(&prepared, p->copies, p->copy_count + p->s->copy_count, chain(p), err);
+static int plan_all(struct plan *p, struct error *err)
+{
+    struct str fields;
+
+    plan_recipients(p);
+    if (decide(p, err) < 0)
+        return -1;
+    plan_copies(p);
+    if (plan_entries(p, err) < 0 || added_fields(p, &fields, err) < 0)
+        return -1;
+    put_together(p, fields);
+    return 0;
 }
 
 int submit_message(struct submit *s, struct error *err)
 {
     struct plan p = {.arena = arena_new(), .s = s};
-    struct str fields;
     int rc = -1;
 
-    plan_recipients(&p);
-    if (plan_entries(&p, err) == 0 && added_fields(&p, &fields, err) == 0) {
-        put_together(&p, fields);
+    if (plan_all(&p, err) == 0 && run_before(&p, err) == 0)
         rc = commit(&p, err);
-    }
     if (rc == 0) {
+        run_after(&p);
         tell(&p);
         submit_report_taken(s);
     }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "mail/authentic/arc.h"
+#include "mail/store/message.h"
 #include "mail/store/outbound.h"
 #include "server/base/arena.h"
 #include "server/base/error.h"
@@ -16,7 +17,7 @@
 #include "server/directory/routing.h"
 #include "server/run/fiber.h"
 
-enum submit_status { SUBMIT_TAKEN, SUBMIT_OVER_QUOTA, SUBMIT_GONE };
+enum submit_status { SUBMIT_TAKEN, SUBMIT_OVER_QUOTA, SUBMIT_GONE, SUBMIT_REFUSED };
 
 struct submit_recipient {
     struct str address;                                 /* of the envelope, as it goes into RCPT */
@@ -26,6 +27,7 @@ struct submit_recipient {
     size_t route_count;
     bool is_group;                                      /* it was expanded (RFC 3461, 5.2.7) */
     enum submit_status status;                          /* the answer */
+    struct str reason;                                  /* of SUBMIT_REFUSED: what the recipient's filter says */
 };
 
 /* A copy beside those of the recipients: what somebody sent, in their Sent. */
@@ -53,6 +55,8 @@ struct submit {
     bool is_ours;                                       /* written here: signed with the keys of its author's domain */
     const struct arc_verdict *arc;                      /* of a message from outside, with what we say of it: passing it */
     struct str results;                                 /* on adds a seal; NULL and empty: nothing was checked */
+    struct str passed_on_for;                           /* the address of ours whose filter passes it on; empty: none does */
+    struct str client_ip, client_name;                  /* who brought it; empty: nobody from outside */
     struct str return_path;                             /* the field with its CRLF: only for copies that stay here */
     struct str head;                                    /* fields in front for everybody: Received, Authentication-Results */
     struct str message;                                 /* header and body, CRLF */
@@ -65,6 +69,48 @@ struct submit {
 };
 
 PARKS int submit_message(struct submit *s, struct error *err);
+
+/* --- filters --------------------------------------------------------------------------------------- */
+/* What an account's filter makes of its copy of a message. */
+
+struct submit_filing {
+    int64_t mailbox_id;                                 /* or MAILBOX_JUNK and the like */
+    struct str mailbox;                                 /* its name, for the trace */
+    uint32_t flags;
+    struct keywords keywords;
+    struct str message;                                 /* other bytes than those that came; p NULL: as it came */
+};
+struct submit_decision {
+    bool is_made;                                       /* false: there is no filter; the copy goes where it would go */
+    struct submit_filing *filings;                      /* none: it is filed nowhere */
+    size_t filing_count;
+    struct str refusal;                                 /* the sender is told; empty: nothing is refused */
+    struct str told;                                    /* for the trace: which rules did what */
+    void *more;                                         /* the filter's own */
+};
+
+/* Whose copy. */
+struct submit_filtered {
+    int64_t account_id;
+    const struct submit_recipient *rcpt;
+    struct str message;                                 /* with the fields that are added on the way, without Return-Path */
+};
+
+struct submit_filter {
+    /* Is there anything to decide for this account? If so, the others are called. */
+    PARKS int (*is_wanted)(int64_t account_id, bool *out, struct error *err);
+    /* Everything in the arena. An error puts the message off, for everybody. */
+    PARKS int (*decide)(struct arena *a, const struct submit *s, const struct submit_filtered *f, struct submit_decision *out,
+                        struct error *err);
+    /* When all is decided and before anything is filed: what goes to others goes out. So a crash in between sends it twice,
+     * and loses nothing. An error puts the message off. */
+    PARKS int (*before)(struct arena *a, const struct submit *s, const struct submit_filtered *f, struct submit_decision *d,
+                        struct error *err);
+    /* Once it is filed. */
+    PARKS void (*after)(const struct submit *s, const struct submit_filtered *f, struct submit_decision *d);
+};
+/* In the worker, before anything is submitted. NULL: none. */
+void submit_set_filter(const struct submit_filter *filter);
 
 /* The route of an address that is not ours. In the arena. */
 struct route *submit_route_away(struct arena *a, struct str address);

@@ -68,6 +68,11 @@ static struct dsn_recipient describe(struct arena *a, const struct submit_recipi
         out.status = STR("5.1.1");
         out.text = STR("the account is gone");
         break;
+    case SUBMIT_REFUSED:
+        out.action = DSN_FAILED;
+        out.status = STR("5.7.1");
+        out.text = r->reason;
+        break;
     }
     return out;
 }

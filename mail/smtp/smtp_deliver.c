@@ -60,6 +60,7 @@ static struct submit describe(struct smtp_session *s)
         .hold_until_us = p->hold_until_us,
         .may_exceed_quota = s->role != SMTP_LMTP,
         .answers_each = s->role == SMTP_LMTP,
+        .client_ip = conn_peer_text(s->conn),
         .return_path = arena_printf(s->tx_arena, "Return-Path: <%.*s>\r\n", STR_ARG(s->tx.sender)),
         .message = smtp_message_of(&s->tx),
         .room_size = SMTP_ROOM_SIZE,
@@ -111,17 +112,27 @@ static void answer_recipient(struct smtp_session *s, const struct submit_recipie
     case SUBMIT_GONE:
         smtp_reply(s, 550, "5.1.1", "<%.*s> the account is gone", STR_ARG(r->address));
         return;
+    case SUBMIT_REFUSED:
+        smtp_reply(s, 550, "5.7.1", "<%.*s> refuses the message: %.*s", STR_ARG(r->address),
+                   STR_ARG(r->reason));
+        return;
     }
 }
 
 static int answer_smtp(struct smtp_session *s, const struct submit *m)
 {
+    const struct submit_recipient *refused = NULL;
     size_t taken = 0, full = 0;
 
     for (size_t i = 0; i < m->rcpt_count; i++) {
         taken += m->rcpts[i].status == SUBMIT_TAKEN;
         full += m->rcpts[i].status == SUBMIT_OVER_QUOTA;
+        if (m->rcpts[i].status == SUBMIT_REFUSED)
+            refused = &m->rcpts[i];
     }
+    if (taken == 0 && full == 0 && refused != NULL)
+        return smtp_reply(s, 550, "5.7.1", "the recipient refuses the message: %.*s",
+                          STR_ARG(refused->reason));
     if (taken == 0)
         return full > 0 ? smtp_reply(s, 452, "4.2.2", "the mailbox is full")
                         : smtp_reply(s, 550, "5.1.1", "the recipient's account is gone");

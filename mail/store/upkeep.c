@@ -8,6 +8,7 @@
  * The journal of other changes only spares an index from being read anew, and is kept for
  * CHANGE_AGE_MS. */
 #include "mail/store/upkeep.h"
+#include "mail/store/sieve_store.h"
 #include "mail/store/trace.h"
 #include "server/base/date.h"
 #include "server/base/log.h"
@@ -345,6 +346,16 @@ static int do_trace(struct error *err)
     return trace_upkeep(config.trace_retention, err);
 }
 
+static int do_sieve(struct error *err)
+{
+    int64_t count = 1;
+
+    while (count > 0)
+        if (sieve_store_forget_expired(&count, err) < 0)
+            return -1;
+    return 0;
+}
+
 static const struct upkeep_task {
     const char *name; /* its row in store_upkeep */
     int interval_s;
@@ -354,6 +365,7 @@ static const struct upkeep_task {
     {"forget", FORGET_INTERVAL_S, do_forget},
     {"audit", AUDIT_INTERVAL_S, do_audit},
     {"trace", TRACE_INTERVAL_S, do_trace},
+    {"sieve", FORGET_INTERVAL_S, do_sieve},
 };
 
 static bool claim(const struct upkeep_task *task, struct error *err)

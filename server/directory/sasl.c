@@ -60,6 +60,8 @@ struct sasl {
     struct error refusal; /* of a token: told once the client has heard why */
     bool has_expired;     /* it was one that has */
     struct account account;
+    sasl_authorize *authorize; /* NULL: nobody acts for others */
+    struct account acts_for;   /* account_id 0: for itself */
 };
 
 /* --- authorization identity ------------------------------------------------------------------------ */
@@ -72,7 +74,17 @@ static struct str beside(struct arena *a, struct str local, struct str address)
     return arena_printf(a, "%.*s@%.*s", STR_ARG(local), STR_ARG(domain));
 }
 
-/* Whom the client wants to be: itself, by any of its addresses. */
+static int act_for(struct sasl *s, const struct account *wanted, struct error *err)
+{
+    if (s->authorize == NULL)
+        return fail(err, ERR_DENIED, "you may not log in as somebody else");
+    if (s->authorize(s->arena, &s->account, wanted, err) < 0)
+        return -1;
+    s->acts_for = *wanted;
+    return 0;
+}
+
+/* Whom the client wants to be: itself, by any of its addresses, or somebody for whom it may act. */
 static int check_authzid(struct sasl *s, struct str authzid, struct error *err)
 {
     struct account wanted;
@@ -87,9 +99,8 @@ static int check_authzid(struct sasl *s, struct str authzid, struct error *err)
         name = beside(s->arena, name, s->account.address);
     if (str_eq(name, s->account.address))
         return 0;
-    if (directory_find_account(s->arena, name, &wanted, &cause) == 0 &&
-        wanted.account_id == s->account.account_id)
-        return 0;
+    if (directory_find_account(s->arena, name, &wanted, &cause) == 0)
+        return wanted.account_id == s->account.account_id ? 0 : act_for(s, &wanted, err);
     if (cause.kind == ERR_TRY_LATER)
         return fail(err, cause.kind, "%s", cause.text);
     return fail(err, ERR_DENIED, "you may not log in as somebody else");
@@ -550,9 +561,19 @@ enum sasl_status sasl_step(struct sasl *s, bool has_input, struct str input, str
     return status;
 }
 
+void sasl_set_authorizer(struct sasl *s, sasl_authorize *authorize)
+{
+    s->authorize = authorize;
+}
+
 const struct account *sasl_account(const struct sasl *s)
 {
     return &s->account;
+}
+
+const struct account *sasl_acts_for(const struct sasl *s)
+{
+    return s->acts_for.account_id != 0 ? &s->acts_for : NULL;
 }
 
 bool sasl_has_expired(const struct sasl *s)

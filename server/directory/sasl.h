@@ -26,7 +26,11 @@ struct sasl *sasl_new(struct arena *a, struct str mechanism, struct conn *c, str
 int sasl_decode_response(struct arena *a, struct str base64, struct str *out, struct error *err);
 /* has_input: false for "no initial response". err is set on SASL_FAILED only. The challenge lives in the arena. */
 PARKS enum sasl_status sasl_step(struct sasl *s, bool has_input, struct str input, struct str *challenge, struct error *err);
-/* After SASL_DONE: who logged in; an authorization identity that is not the account's own was refused with ERR_DENIED. */
+/* After SASL_DONE: who logged in. An authorization identity that is not the account's own was refused with ERR_DENIED, unless the
+ * protocol lets people act for other accounts: then it says who may. 0, or -1 with the error that the client hears. */
+typedef PARKS int sasl_authorize(struct arena *a, const struct account *who, const struct account *for_whom, struct error *err);
+void sasl_set_authorizer(struct sasl *s, sasl_authorize *authorize);
 const struct account *sasl_account(const struct sasl *s);
+const struct account *sasl_acts_for(const struct sasl *s);   /* the other account; NULL: it is its own */
 /* After SASL_FAILED with ERR_AUTH: the credential was right once (RFC 5530: EXPIRED). */
 bool sasl_has_expired(const struct sasl *s);

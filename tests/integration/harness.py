@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("MERPATI_BINARY", ROOT / "build/asan/merpati"))
 SHARED_DATA = pathlib.Path(os.environ.get("MERPATI_SHARED_DATA", ROOT.parent / "shared/data"))
 PORTS = {"smtp": 25, "submission": 587, "submissions": 465, "lmtp": 24, "imap": 143, "imaps": 993,
-         "pop3": 110, "pop3s": 995, "http": 80, "https": 443}
+         "pop3": 110, "pop3s": 995, "managesieve": 4190, "http": 80, "https": 443}
 PASSWORD = "secret"
 
 SETTINGS = {
@@ -31,7 +31,7 @@ SETTINGS = {
     "listen_smtp": "127.0.0.1", "listen_submission": "127.0.0.1", "listen_submissions": "127.0.0.1",
     "listen_lmtp": "127.0.0.1", "listen_imap": "127.0.0.1", "listen_imaps": "127.0.0.1",
     "listen_pop3": "127.0.0.1", "listen_pop3s": "127.0.0.1",
-    "listen_http": "127.0.0.1", "listen_https": "127.0.0.1",
+    "listen_managesieve": "127.0.0.1", "listen_http": "127.0.0.1", "listen_https": "127.0.0.1",
     "login_plaintext_loopback": "yes", "auth_failure_delay": "0s", "tls_reload_interval": "200ms",
     "delivery_routes": "*=127.0.0.1:9",         # nothing leaves this machine
     "database_shared_buffers": "32M", "database_connections": "4",
