@@ -90,7 +90,7 @@ static const struct {
     {"room", cli_room_commands},     {"config", cli_config_commands},
     {"trace", cli_trace_commands},   {"dkim", cli_dkim_commands},
     {"report", cli_report_commands}, {"queue", cli_queue_commands},
-    {"doctor", cli_doctor_commands},
+    {"doctor", cli_doctor_commands}, {"sieve", cli_sieve_commands},
 };
 #define NOUN_COUNT (sizeof nouns / sizeof *nouns)
 

@@ -62,6 +62,7 @@ extern const struct cli_command cli_trace_commands[];
 extern const struct cli_command cli_dkim_commands[];
 extern const struct cli_command cli_report_commands[];
 extern const struct cli_command cli_doctor_commands[];
+extern const struct cli_command cli_sieve_commands[];
 
 static inline bool cli_has(const struct cli *c, enum cli_option option) { return c->options[option] != NULL; }
 static inline struct str cli_value(const struct cli *c, enum cli_option option) { return str_c(c->options[option]); }

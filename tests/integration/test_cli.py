@@ -328,7 +328,7 @@ class UsageTest(Commands, unittest.TestCase):
         for args in (["help"], ["--help"], ["-h"]):
             result = self.raw(*args)
             self.assertEqual((result.returncode, result.stderr), (DONE, ""))
-            for words in ("merpati serve", "domain add", "account add", "alias add", "group add-member", "room add", "config print"):
+            for words in ("merpati serve", "domain add", "account add", "alias add", "group add-member", "room add", "config print", "sieve check"):
                 self.assertIn(words, result.stdout)
         self.assertNotIn("domain add", self.raw("help", "account").stdout)
         self.assertNotIn("domain add", self.raw("account", "--help").stdout)
@@ -400,6 +400,17 @@ login_plaintext_loopback = maybe
         statuses = {args: self.raw(*args, *more).returncode for args, more in
                     ((("domain", "list"), ["--config", str(path)]), (("serve",), ["--config", str(path)]))}
         self.assertEqual(len(set(statuses.values())), 1, statuses)
+
+    def test_a_sieve_script_is_checked_without_a_server(self):
+        path = self.server.base / "rules.sieve"
+        path.write_text('require "fileinto";\nif header :contains "subject" "x" {\n  fileinto :copy "X";\n}\n')
+        result = self.raw("sieve", "check", str(path))
+        self.assertEqual(result.returncode, REFUSED)
+        self.assertRegex(result.stdout, rf'\A{path}:3:12: ":copy" needs require \["copy"\]: .*\n\Z')
+        answer = json.loads(self.raw("sieve", "check", "--json", str(path)).stdout)
+        self.assertEqual((answer["is_right"], answer["line"], answer["column"]), (False, 3, 12))
+        result = self.raw("sieve", "check", "-", input="keep;")
+        self.assertEqual((result.returncode, result.stderr), (DONE, ""))
 
     def test_printed_settings_can_be_read_back(self):
         printed = self.raw("config", "print", "--set", "workers=5", "--set", "dns_override=mx.test. A 127.0.0.1; test. MX 10 mx.test.").stdout
