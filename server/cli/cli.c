@@ -40,6 +40,8 @@ static const struct {
     [OPTION_REMOVED] = {"removed", NULL, "those that can be restored"},
     [OPTION_EQUIPMENT] = {"equipment", NULL, "a thing to be booked, not a room"},
     [OPTION_ADMINISTRATOR] = {"admin", NULL, "may change other accounts"},
+    [OPTION_ACTIVE] = {"active", NULL, "let it run from now on"},
+    [OPTION_PLACE] = {"place", "WHERE", "before, after or include"},
     [OPTION_MAILBOX] = {"mailbox", "NAME", "this mailbox, not all that there are"},
     [OPTION_WITH] = {"with", "WHO",
                      "an address of a person or a group, or anyone; -WHO takes away"},
