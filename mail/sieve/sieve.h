@@ -30,7 +30,6 @@
 #define SIEVE_INCLUDE_DEPTH_MAX 10           /* within each other (RFC 6609, 3 wants 3) */
 #define SIEVE_HEADER_SIZE_MAX 2048           /* bytes of a header field's value that editheader adds (RFC 5293, 4) */
 #define SIEVE_REGEX_STEPS_MAX 100000         /* of one regex on one value (PCRE2's match limit) */
-#define SIEVE_REGEX_DEPTH_MAX 1000           /* PCRE2's depth limit */
 #define SIEVE_VACATION_DAYS_MAX 90           /* longer periods become this (RFC 5230, 4.1) */
 #define SIEVE_DUPLICATE_SECONDS_MAX (90 * 86400)
 
@@ -170,20 +169,22 @@ struct sieve_action {
     int64_t by_us;                           /* absolute time */
 };
 
-/* One test that was evaluated, for "why is this here?" and dry runs. */
+/* The condition of one if or elsif that was evaluated, for "why is this here?" and dry runs. */
 struct sieve_note {
     unsigned script, line;
     struct str included;
     bool is_true;
+    struct str test, value, key;             /* when true: the last test in it that compared and was true, as "header", and of what */
 };
 
 enum sieve_end {
     SIEVE_DONE,
-    SIEVE_FAILED,                            /* run-time error: fault says which; the implicit keep stands, no other action */
+    SIEVE_FAILED,                            /* run-time error: fault says which; nothing of that script stands but the implicit keep; what
+                                                scripts before it decided does, those behind it do not run */
     SIEVE_TRY_LATER,                         /* a hook could not answer: nothing is decided */
 };
 
-#define SIEVE_NOTES_MAX 500                  /* the first so many */
+#define SIEVE_NOTES_MAX 500                  /* the first so many; half of them kept for true ones */
 
 struct sieve_outcome {
     enum sieve_end end;
