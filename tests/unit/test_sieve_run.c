@@ -766,6 +766,45 @@ CASE(scripts_include_each_other_within_bounds)
     assert_true(str_find(out.fault.text, STR("has a fault in line 2")) > 0);
 }
 
+/* Script "dN" nests and includes "dN+1"; the last one decodes a body. */
+static int include_deeper(void *context, enum sieve_location location, struct str name,
+                          struct arena *a, struct sieve_script **script, struct sieve_fault *fault)
+{
+    int n = atoi(name.p + 1), levels = *(int *)context;
+    struct buf b;
+    int answer;
+
+    buf_init(&b, SIZE_MAX);
+    buf_adds(&b, "require [\"include\",\"body\",\"regex\",\"mime\"];");
+    for (int i = 0; i < levels; i++)
+        buf_adds(&b, "if true {");
+    if (n < 10)
+        buf_addf(&b, "include \"d%d\";", n + 1);
+    else
+        buf_adds(&b, "if anyof (body :text :regex \"^(fa|x)+y$\", header :mime :anychild :param "
+                     "\"name\" :matches \"content-type\" \"*.exe\") { discard; }");
+    for (int i = 0; i < levels; i++)
+        buf_addc(&b, '}');
+    answer = sieve_compile(buf_str(&b), script, a, fault) < 0;
+    buf_fini(&b);
+    return answer;
+}
+
+CASE(the_deepest_nesting_fits_a_stack)
+{
+    int levels = 4;
+
+    mail.message = STR("Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: "
+                       "text/html; name=a.exe\r\n\r\n<p>fast</p>\r\n--x--\r\n");
+    hooks.context = &levels;
+    hooks.include = include_deeper;
+    assert_string_equal(run("require \"include\"; include \"d1\";"), "discard");
+    levels = 8;
+    run("require \"include\"; include \"d1\";");
+    assert_int_equal(out.end, SIEVE_FAILED);
+    assert_true(str_find(out.fault.text, STR("nested")) > 0);
+}
+
 static int mailbox_exists(void *context, struct str path, bool *exists)
 {
     *exists = str_eq(path, STR("Known"));
@@ -1058,6 +1097,7 @@ int main(void)
         cmocka_unit_test(vacation_answers_people_who_wrote_to_me),
         cmocka_unit_test(notices_are_resolved),
         cmocka_unit_test(scripts_include_each_other_within_bounds),
+        cmocka_unit_test(the_deepest_nesting_fits_a_stack),
         cmocka_unit_test(the_store_is_asked_through_hooks),
         cmocka_unit_test(the_next_script_runs_while_the_implicit_keep_stands),
         cmocka_unit_test(what_was_true_is_noted_with_its_line_and_value),
