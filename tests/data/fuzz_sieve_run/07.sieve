@@ -1,0 +1,1 @@
+;fileinto "a"; fileinto :copy :create :flags "x" "a/b"; fileinto :specialuse "\\Junk" :create "Spam"; fileinto :mailboxid "F6352ae03" "a";

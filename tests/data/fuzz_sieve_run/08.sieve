@@ -1,0 +1,1 @@
+;redirect "a@example.org"; redirect :copy "A. B <a@example.org>"; redirect "\"a b\"@example.org"; redirect "é@example.org";

@@ -1,0 +1,1 @@
+;redirect :list "tag:example.com,2010:lists/sales"; redirect :notify "SUCCESS,DELAY" :ret "HDRS" "a@b"; redirect :notify "never" "a@b";

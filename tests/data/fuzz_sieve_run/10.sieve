@@ -1,0 +1,1 @@
+;redirect :bytimerelative 600 :bymode "return" :bytrace "a@b"; redirect :bytimeabsolute "2026-11-23T08:00:00+07:00" "a@b"; redirect :bytimeabsolute "${x}" "a@b";

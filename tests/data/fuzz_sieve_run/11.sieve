@@ -1,0 +1,4 @@
+;reject "no"; ereject text:
+no
+.
+;

@@ -1,0 +1,1 @@
+;vacation "away"; vacation :days 3 :subject "s" :from "a@b" :addresses ["c@d"] :handle "h" "away"; vacation :seconds 0 :mime "x: y";

@@ -1,0 +1,1 @@
+;vacation :fcc "Sent" :create :flags "\\Seen" "away"; vacation :fcc "Sent" :specialuse "\\Sent" "away";

@@ -1,0 +1,1 @@
+;notify "mailto:a@b"; notify :from "x@y" :importance "1" :options ["a=b"] :message "m" :fcc "Sent" "mailto:a@b,c@d?subject=x"; notify "xmpp:a@b"; notify "mailto:?to=a@b";

@@ -1,0 +1,1 @@
+;set "a" "b"; set :lower :upperfirst :quotewildcard :encodeurl :length "a_1" "${A_1}${0}${31}"; set :quoteregex "global.x" "";

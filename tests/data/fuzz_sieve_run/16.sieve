@@ -1,0 +1,1 @@
+;setflag "a"; addflag "v" ["a", "b"]; removeflag "${v}";

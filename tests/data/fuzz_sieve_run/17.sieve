@@ -1,0 +1,1 @@
+;addheader "X-A" "b"; addheader :last "X-A" "${b}"; deleteheader "X-A"; deleteheader :index 2 :last :matches "X-A" ["a*"];

@@ -1,0 +1,1 @@
+;include "a"; include :global :once :optional "b"; return; global "a"; global ["b", "c"]; set "b" "x";

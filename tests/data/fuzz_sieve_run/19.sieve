@@ -1,0 +1,1 @@
+;foreverypart { break; } foreverypart :name "o" { foreverypart { break :name "o"; } }

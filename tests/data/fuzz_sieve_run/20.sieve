@@ -1,0 +1,1 @@
+;foreverypart { replace "x"; replace :mime "a: b"; replace :subject "s" :from "a@b" "x"; extracttext :first 10 :lower "v"; }

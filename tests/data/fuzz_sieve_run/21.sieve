@@ -1,0 +1,1 @@
+;enclose :subject "s" :headers ["X: y"] "text";

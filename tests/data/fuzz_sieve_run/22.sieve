@@ -1,0 +1,1 @@
+;processcalendar; processcalendar :allowpublic :addresses "a@b" :calendarid "c" :deletecancelled :organizers "l" :outcome "o" :reason "r"; processcalendar :updatesonly;

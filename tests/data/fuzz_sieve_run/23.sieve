@@ -1,0 +1,1 @@
+;if address "From" "a@b" {} if address :domain :contains ["to", "cc"] ["x", "y"] {} if address :detail "to" "x" {} if address :user :mime :anychild "to" "x" {}

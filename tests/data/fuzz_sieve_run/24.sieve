@@ -1,0 +1,1 @@
+;if header :index 1 :last "x" "y" {} if header :mime :anychild :param ["Name"] :matches "Content-Type" "*" {} if header "From:" "x" {}

@@ -1,0 +1,1 @@
+;if exists ["a", "b"] {} if exists :mime :anychild "a" {} if size :over 1M {} if size :under 0 {}

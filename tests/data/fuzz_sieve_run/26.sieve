@@ -1,0 +1,1 @@
+;if envelope "from" "" {} if envelope :localpart ["TO", "from"] "x" {} if envelope "envid" "x" {} if envelope :count "eq" "notify" "1" {} if envelope "bytrace" "x" {}

@@ -1,0 +1,1 @@
+;if body "x" {} if body :raw :contains "x" {} if body :content ["text", "image/png"] :is "x" {} if body :text :regex "a+" {}

@@ -1,0 +1,1 @@
+;if date "date" "hour" "9" {} if date :zone "+0700" :value "ge" "received" "weekday" "1" {} if date :originalzone :index 1 "date" "std11" "x" {}

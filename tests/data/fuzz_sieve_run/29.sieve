@@ -1,0 +1,1 @@
+;if currentdate :zone "-0330" "year" "2026" {} if currentdate "iso8601" "x" {} if currentdate :zone "${z}" "${p}" "x" {}

@@ -1,0 +1,1 @@
+;if string "${a}" "b" {} if hasflag "x" {} if hasflag :contains ["a", "b"] "x" {} if environment "domain" "x" {}

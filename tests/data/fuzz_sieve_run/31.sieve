@@ -1,0 +1,1 @@
+;if duplicate {} if duplicate :handle "h" :header "Message-Id" :seconds 60 :last {} if duplicate :uniqueid "${x}" {}

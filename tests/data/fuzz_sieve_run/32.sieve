@@ -1,0 +1,1 @@
+;if spamtest :value "ge" :comparator "i;ascii-numeric" "5" {} if spamtest :percent :value "ge" "80" {} if virustest :count "ge" "1" {}

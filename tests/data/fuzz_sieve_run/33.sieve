@@ -1,0 +1,1 @@
+;if mailboxexists "a" {} if mailboxidexists ["a"] {} if specialuse_exists "\\Junk" {} if specialuse_exists "a" ["\\Junk"] {}

@@ -1,0 +1,1 @@
+;if metadata "INBOX" "/private/comment" "x" {} if metadataexists "" ["/shared/a"] {} if servermetadata "/shared/admin" "x" {} if servermetadataexists "/private/a" {}

@@ -1,0 +1,1 @@
+;if valid_notify_method ["mailto:a@b", "xmpp:x"] {} if notify_method_capability "mailto:a@b" "Online" "maybe" {} if valid_ext_list "x" {}
