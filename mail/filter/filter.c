@@ -39,8 +39,8 @@ static struct str notify_words(struct arena *a, unsigned notify)
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (notify & words[i].bit)
-            out = arena_printf(a, "%.*s%s%s", STR_ARG(out), str_empty(out) ? "" : ",",
-                               words[i].word);
+            out =
+                arena_printf(a, "%.*s%s%s", STR_ARG(out), str_empty(out) ? "" : ",", words[i].word);
     return out;
 }
 

@@ -1,4 +1,7 @@
-/* filter_actions.c - from what a script decided to what is done. */
+/* filter_actions.c - from what a script decided to what is done.
+ *
+ * What goes to accounts here goes through the queue: their filters run there, never within this one, however long a chain
+ * of redirects is. */
 #include "mail/filter/filter_actions.h"
 
 #include "mail/mime/address_path.h"
@@ -33,13 +36,13 @@ static void tell(struct filter_run *r, const struct sieve_action *action, const 
     if (action->line == 0)
         where = STR("");
     else if (str_empty(action->included))
-        where = arena_printf(r->arena, "%.*s line %u: ",
-                             STR_ARG(r->scripts->names[action->script]), action->line);
+        where = arena_printf(r->arena, "%.*s line %u: ", STR_ARG(r->scripts->names[action->script]),
+                             action->line);
     else
         where = arena_printf(r->arena, "%.*s line %u: ", STR_ARG(action->included), action->line);
-    r->decision->told = arena_printf(r->arena, "%.*s%s%.*s%s%s%.*s", STR_ARG(told),
-                                     str_empty(told) ? "" : "; ", STR_ARG(where), what,
-                                     str_empty(object) ? "" : " ", STR_ARG(object));
+    r->decision->told =
+        arena_printf(r->arena, "%.*s%s%.*s%s%s%.*s", STR_ARG(told), str_empty(told) ? "" : "; ",
+                     STR_ARG(where), what, str_empty(object) ? "" : " ", STR_ARG(object));
 }
 
 /* ---- filings --------------------------------------------------------------------------------- */
@@ -262,10 +265,9 @@ int filter_actions_plan(struct filter_run *r, struct filter_place *p, struct err
     r->decision->filings = ARENA_ARRAY(r->arena, o->n + 1, struct submit_filing);
     r->redirects = ARENA_ARRAY(r->arena, o->n, struct filter_redirect);
     if (o->end == SIEVE_FAILED)
-        r->decision->told =
-            arena_printf(r->arena, "%.*s line %u failed: %.*s",
-                         STR_ARG(r->scripts->names[o->fault_script]), o->fault.line,
-                         STR_ARG(str_head(o->fault.text, TOLD_SIZE_MAX)));
+        r->decision->told = arena_printf(r->arena, "%.*s line %u failed: %.*s",
+                                         STR_ARG(r->scripts->names[o->fault_script]), o->fault.line,
+                                         STR_ARG(str_head(o->fault.text, TOLD_SIZE_MAX)));
     for (size_t i = 0; i < o->n; i++)
         if (plan_action(r, p, &o->v[i], err) < 0)
             return -1;
@@ -306,6 +308,7 @@ static int send_redirect(struct filter_run *r, const struct filter_redirect *to,
         .requires_tls = s->requires_tls,
         .priority = s->priority,
         .may_exceed_quota = true,
+        .waits_for_queue = true,
         .arc = s->arc,
         .results = s->results,
         .is_ours = s->is_ours,
@@ -320,12 +323,12 @@ static int send_redirect(struct filter_run *r, const struct filter_redirect *to,
     return submit_message(&m, &cause) == 0 ? 0 : settle(r, &cause, "redirect", err);
 }
 
-static int send_mail(struct filter_run *r, struct str address, struct str message,
-                     const char *what, struct error *err)
+static int send_mail(struct filter_run *r, struct str address, struct str message, const char *what,
+                     struct error *err)
 {
     struct system_mail_target to;
     struct system_mail m = {
-        .to = &to, .message = message, .is_utf8 = !str_is_ascii(address)};
+        .to = &to, .message = message, .is_utf8 = !str_is_ascii(address), .waits_for_queue = true};
     struct error cause = {0};
 
     if (system_mail_find(r->arena, address, &to, &cause) < 0 || system_mail_send(&m, &cause) < 0)
@@ -337,8 +340,7 @@ static int send_mail(struct filter_run *r, struct str address, struct str messag
 
 /* Whom the answer told hears it again when the time is over (RFC 5230, 4.2). Told is noted first: two messages that come at once
  * are answered once; a crash right behind it leaves one unanswered. */
-static int send_vacation(struct filter_run *r, const struct sieve_action *action,
-                         struct error *err)
+static int send_vacation(struct filter_run *r, const struct sieve_action *action, struct error *err)
 {
     struct str parts[] = {STR("vacation"), action->handle, arena_lower(r->arena, action->address)};
     int64_t until_us = time_now_us() + (int64_t)action->seconds * 1000000;

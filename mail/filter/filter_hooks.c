@@ -144,8 +144,7 @@ static int special_use(void *context, struct arena *a, struct str path, struct s
 static int read_annotation(struct filter_place *p, struct arena *a, int64_t mailbox_id,
                            struct str entry, struct annotation **v, size_t *count)
 {
-    struct metadata_query query = {
-        .names = &entry, .name_count = 1, .size_max = VALUE_SIZE_MAX};
+    struct metadata_query query = {.names = &entry, .name_count = 1, .size_max = VALUE_SIZE_MAX};
 
     if (mailbox_id == 0)
         return metadata_find_server(a, p->account_id, &query, v, count, &p->cause);

@@ -57,8 +57,7 @@ static struct str from_value(struct arena *a, const struct filter_author *author
     address_parse_list(a, wanted, &list);
     for (size_t i = 0; i < list.n; i++) {
         const struct address *v = &list.v[i];
-        struct str address =
-            arena_printf(a, "%.*s@%.*s", STR_ARG(v->local), STR_ARG(v->domain));
+        struct str address = arena_printf(a, "%.*s@%.*s", STR_ARG(v->local), STR_ARG(v->domain));
 
         if (!v->is_group_start && !v->is_group_end && is_own(author, address))
             return mailbox_text(a, header_decode_text(a, v->name), address);
@@ -243,8 +242,9 @@ bool filter_notice_message(struct arena *a, const struct filter_author *author,
     add_message_id(&b, author);
     buf_addf(&b, "Auto-Submitted: auto-notified; owner-email=\"%.*s\"\r\n",
              STR_ARG(author->address));
-    buf_addf(&b, "Importance: %s\r\n",
-             importance[action->importance >= 1 && action->importance <= 3 ? action->importance : 0]);
+    buf_addf(
+        &b, "Importance: %s\r\n",
+        importance[action->importance >= 1 && action->importance <= 3 ? action->importance : 0]);
     add_text_body(&b, a, notice_body(a, action, original));
     out->message = finish(a, &b);
     return true;

@@ -35,9 +35,9 @@ struct set {
     uint64_t account_id;
     struct list included;
     size_t size;
-    unsigned refs; /* of users and, while it is kept, of the cache */
+    unsigned refs;           /* of users and, while it is kept, of the cache */
     unsigned domain_changes; /* when its scripts were asked for */
-    bool is_stale; /* its scripts have changed since */
+    bool is_stale;           /* its scripts have changed since */
 };
 
 static struct {
@@ -95,7 +95,7 @@ static void account_changed(struct bus_subscription *subscription)
 static void domains_changed(struct bus_subscription *subscription)
 {
     cache.domain_changes++;
-    LIST_EACH_SAFE(link, &cache.used)
+    LIST_EACH_SAFE (link, &cache.used)
         drop(CONTAINER_OF(link, struct set, link));
 }
 
@@ -157,9 +157,8 @@ static void add_script(struct set *s, struct arena *a, const struct sieve_runnin
 {
     struct sieve_fault fault = {0};
     struct sieve_script *script = compile(a, r->content, &fault);
-    struct str name = r->turn == SIEVE_TURN_OWN
-                          ? r->name
-                          : arena_printf(a, "domain: %.*s", STR_ARG(r->name));
+    struct str name =
+        r->turn == SIEVE_TURN_OWN ? r->name : arena_printf(a, "domain: %.*s", STR_ARG(r->name));
 
     if (script == NULL) {
         log_warn(NULL, "script_left_out", KV("account", (int64_t)s->account_id), KV("script", name),
@@ -217,7 +216,7 @@ void filter_scripts_release(const struct filter_scripts **held)
 
 static struct included *find_included(struct set *s, enum sieve_location location, struct str name)
 {
-    LIST_EACH(link, &s->included) {
+    LIST_EACH (link, &s->included) {
         struct included *in = CONTAINER_OF(link, struct included, link);
 
         if (in->location == location && str_eq(str_c(in->name), name))

@@ -55,8 +55,7 @@ bool mailto_parse(struct arena *a, struct str uri, struct str *address)
     rest = str_from(rest, sizeof "mailto:" - 1);
     str_cut(rest, '?', &rest, &local);
     return uri_decode(a, rest, address) && may_be_in_address(*address) &&
-           str_rcut(*address, '@', &local, &domain) &&
-           local.n > 0 && domain.n > 0;
+           str_rcut(*address, '@', &local, &domain) && local.n > 0 && domain.n > 0;
 }
 
 struct str mailto_field(struct arena *a, struct str uri, struct str name)

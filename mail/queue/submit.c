@@ -96,10 +96,18 @@ static bool is_any_here(const struct submit_recipient *r)
     return false;
 }
 
+static bool has_account(const struct submit_recipient *r)
+{
+    for (size_t i = 0; i < r->route_count; i++)
+        if (r->routes[i].kind == ROUTE_ACCOUNT)
+            return true;
+    return false;
+}
+
 /* It is resolved anew when its time comes. */
 static bool waits_unresolved(const struct plan *p, const struct submit_recipient *r)
 {
-    return p->is_kept_back && is_any_here(r);
+    return (p->is_kept_back && is_any_here(r)) || (p->s->waits_for_queue && has_account(r));
 }
 
 static void count_routes(struct plan *p, const struct submit_recipient *r)
@@ -127,8 +135,7 @@ static void make_room(struct plan *p)
 
 static void add_taker(struct plan *p, const struct submit_recipient *r, const struct route *route)
 {
-    p->takers[p->taker_count++] =
-        (struct taker){.f = {.account_id = route->account_id, .rcpt = r}};
+    p->takers[p->taker_count++] = (struct taker){.f = {.account_id = route->account_id, .rcpt = r}};
 }
 
 /* What the sender asked for holds for the one whom he wrote to, not for everyone a group or forward leads on to: those are told of by
@@ -545,7 +552,7 @@ static enum submit_status status_of(const struct plan *p, struct submit_recipien
         const struct taker *t;
         enum submit_status of_taker;
 
-        if (p->is_kept_back || r->routes[i].kind == ROUTE_REMOTE)
+        if (waits_unresolved(p, r) || r->routes[i].kind == ROUTE_REMOTE)
             return SUBMIT_TAKEN;
         t = find_taker(p, r->routes[i].account_id);
         of_taker = status_of_taker(t);
@@ -575,11 +582,20 @@ static void trace_copies(const struct plan *p, struct str recipient, const struc
     }
 }
 
+static void trace_kept_back(const struct plan *p, const struct submit_recipient *r)
+{
+    if (!str_empty(p->s->held))
+        trace_event(p->s->trace_id, TRACE_HELD, r->address, p->s->held);
+    else if (p->s->hold_until_us > time_now_us())
+        trace_event(p->s->trace_id, TRACE_HELD, r->address, STR("until the time its sender chose"));
+    else
+        trace_event(p->s->trace_id, TRACE_QUEUED, r->address, STR("for accounts here"));
+}
+
 static void trace_recipient(const struct plan *p, const struct submit_recipient *r)
 {
-    if (p->is_kept_back) {
-        trace_event(p->s->trace_id, TRACE_HELD, r->address,
-                    str_empty(p->s->held) ? STR("until the time its sender chose") : p->s->held);
+    if (p->is_kept_back || waits_unresolved(p, r)) {
+        trace_kept_back(p, r);
         return;
     }
     if (r->route_count == 0)
@@ -658,9 +674,8 @@ static void plan_items(struct plan *p)
     for (size_t i = 0; i < p->edited_count; i++) {
         struct str raw = with_return_path(p, p->copies[first_edited + i].message);
 
-        p->items[1 + i] = (struct mail_item){.m = prepared_message(p, raw, true),
-                                             .v = &p->places[first_edited + i],
-                                             .count = 1};
+        p->items[1 + i] = (struct mail_item){
+            .m = prepared_message(p, raw, true), .v = &p->places[first_edited + i], .count = 1};
     }
 }
 
@@ -670,8 +685,7 @@ static int rescue_copies(struct plan *p, struct error *err)
     size_t first_edited = p->copy_count - p->edited_count;
 
     for (size_t i = 0; i < p->copy_count; i++) {
-        const struct mail_item *item =
-            &p->items[i < first_edited ? 0 : 1 + (i - first_edited)];
+        const struct mail_item *item = &p->items[i < first_edited ? 0 : 1 + (i - first_edited)];
 
         if (p->places[i].status != DELIVERY_NO_MAILBOX)
             continue;

@@ -50,6 +50,8 @@ struct submit {
     int64_t hold_until_us;                              /* nobody gets it before; 0: at once */
     struct str held;                                    /* nobody gets it until an administrator releases it; empty: no */
     bool may_exceed_quota;                              /* room was promised already */
+    bool waits_for_queue;                               /* what goes to accounts here is left to the queue: for who is a filter
+                                                           itself, so that one does not run within another */
     bool answers_each;                                  /* LMTP: the client hears of each recipient, and needs no report of it */
     bool is_junk;                                       /* copies here go to Junk */
     bool is_ours;                                       /* written here: signed with the keys of its author's domain */

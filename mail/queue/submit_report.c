@@ -14,7 +14,7 @@
 /* It waits in the queue, and what becomes of it is known when it comes out. */
 static bool is_kept_back(const struct submit *s)
 {
-    return !str_empty(s->held) || s->hold_until_us > time_now_us();
+    return !str_empty(s->held) || s->hold_until_us > time_now_us() || s->waits_for_queue;
 }
 
 static bool is_delivered_here(const struct submit_recipient *r)

@@ -9,7 +9,8 @@
 
 /* ---- whom -------------------------------------------------------------------------------------- */
 
-static void lead_away(struct arena *a, struct str local, struct str domain, struct system_mail_target *out)
+static void lead_away(struct arena *a, struct str local, struct str domain,
+                      struct system_mail_target *out)
 {
     struct str address = arena_printf(a, "%.*s@%.*s", STR_ARG(local), STR_ARG(domain));
 
@@ -80,6 +81,7 @@ int system_mail_send(const struct system_mail *m, struct error *err)
         .body = OUTBOUND_BODY_8BITMIME,
         .is_utf8 = m->is_utf8,
         .may_exceed_quota = true,
+        .waits_for_queue = m->waits_for_queue,
         .is_ours = true,
         .return_path = STR("Return-Path: <>\r\n"),
         .message = m->message,

@@ -24,6 +24,7 @@ struct system_mail {
     struct str message;                                 /* header and body, CRLF */
     struct str language;                                /* of a report about it; may be empty */
     bool is_utf8;
+    bool waits_for_queue;                               /* as submit.h has it */
     const struct submit_copy *copies;                   /* beside that of whom it is for */
     size_t copy_count;
     const struct outbound_ends *ends;                   /* what the same transaction ends; NULL: nothing */

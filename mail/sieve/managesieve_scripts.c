@@ -133,8 +133,8 @@ int managesieve_cmd_setactive(struct managesieve_session *s, const struct manage
     return 0;
 }
 
-int managesieve_cmd_deletescript(struct managesieve_session *s,
-                                 const struct managesieve_command *c, struct error *err)
+int managesieve_cmd_deletescript(struct managesieve_session *s, const struct managesieve_command *c,
+                                 struct error *err)
 {
     if (sieve_store_remove(s->account_id, c->v[0].text, err) < 0)
         return -1;
@@ -142,8 +142,8 @@ int managesieve_cmd_deletescript(struct managesieve_session *s,
     return 0;
 }
 
-int managesieve_cmd_renamescript(struct managesieve_session *s,
-                                 const struct managesieve_command *c, struct error *err)
+int managesieve_cmd_renamescript(struct managesieve_session *s, const struct managesieve_command *c,
+                                 struct error *err)
 {
     if (sieve_store_rename(s->account_id, c->v[0].text, c->v[1].text, err) < 0)
         return -1;

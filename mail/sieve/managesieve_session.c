@@ -18,8 +18,9 @@
 #define MANAGESIEVE_MAGIC 0x4190c0deu
 #define STALL_MS          (5 * 60 * 1000) /* for a line, or for the client to take something */
 #define LINE_SIZE_MAX     16384           /* AUTHENTICATE needs the most */
-#define LITERAL_SIZE_MAX  (4 << 20)       /* what is longer ends the session: it cannot be skipped for ever */
-#define OUTPUT_NEW_MAX    16384           /* answers that may pend before log-in */
+#define LITERAL_SIZE_MAX                                                                           \
+    (4 << 20)                /* what is longer ends the session: it cannot be skipped for ever */
+#define OUTPUT_NEW_MAX 16384 /* answers that may pend before log-in */
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
@@ -73,9 +74,11 @@ void managesieve_refuse(struct managesieve_session *s, const char *word, const c
 
 /* RFC 5804, 1.3. */
 static const char *const codes[ERR_KIND_COUNT] = {
-    [ERR_LIMIT] = "QUOTA/MAXSCRIPTS",   [ERR_OVER_QUOTA] = "QUOTA",  [ERR_TOO_BIG] = "QUOTA/MAXSIZE",
-    [ERR_NOT_FOUND] = "NONEXISTENT",    [ERR_EXISTS] = "ALREADYEXISTS", [ERR_CONFLICT] = "ACTIVE",
-    [ERR_TRY_LATER] = "TRYLATER",       [ERR_INTERNAL] = "TRYLATER", [ERR_NONE] = "TRYLATER",
+    [ERR_LIMIT] = "QUOTA/MAXSCRIPTS", [ERR_OVER_QUOTA] = "QUOTA",
+    [ERR_TOO_BIG] = "QUOTA/MAXSIZE",  [ERR_NOT_FOUND] = "NONEXISTENT",
+    [ERR_EXISTS] = "ALREADYEXISTS",   [ERR_CONFLICT] = "ACTIVE",
+    [ERR_TRY_LATER] = "TRYLATER",     [ERR_INTERNAL] = "TRYLATER",
+    [ERR_NONE] = "TRYLATER",
 };
 
 static void reply_error(struct managesieve_session *s, const struct error *err)
@@ -181,8 +184,8 @@ static int read_literal(struct managesieve_session *s, struct managesieve_comman
     return managesieve_parse_more(s->arena, str_of(bytes, c->literal_size), line, c, err);
 }
 
-int managesieve_read(struct managesieve_session *s, bool is_answer,
-                     struct managesieve_command *out, struct error *err)
+int managesieve_read(struct managesieve_session *s, bool is_answer, struct managesieve_command *out,
+                     struct error *err)
 {
     struct str line;
 
@@ -348,8 +351,7 @@ static void take_turn(struct managesieve_session *s)
         else
             reply_error(s, &err);
     }
-    if (s->error_count > (uint32_t)config.managesieve_errors_max &&
-        s->phase != MANAGESIEVE_CLOSING)
+    if (s->error_count > (uint32_t)config.managesieve_errors_max && s->phase != MANAGESIEVE_CLOSING)
         end_with(s, "too many errors, goodbye");
 }
 

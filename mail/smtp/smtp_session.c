@@ -280,7 +280,8 @@ static int dispatch(struct smtp_session *s, struct str line, struct error *err)
                                 : refuse_unknown(s, line);
     if (smtp_policy_sent_ahead(s, command->ends_group) != 0)
         return 0;
-    if (s->phase == SMTP_CHUNKS && loop_now_ms() > s->tx.end_ms) { /* NOOPs would hold its memory for ever */
+    if (s->phase == SMTP_CHUNKS &&
+        loop_now_ms() > s->tx.end_ms) { /* NOOPs would hold its memory for ever */
         smtp_reply(s, 421, "4.4.2", "the message took too long, goodbye");
         s->phase = SMTP_CLOSING;
         return 0;

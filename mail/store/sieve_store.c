@@ -58,9 +58,9 @@ bool sieve_place_parse(struct str name, enum sieve_place *out)
 
 static int check_size(uint64_t size, struct error *err)
 {
-    return size <= SIEVE_SIZE_MAX ? 0
-                                  : fail(err, ERR_TOO_BIG, "a script has at most %d bytes",
-                                         SIEVE_SIZE_MAX);
+    return size <= SIEVE_SIZE_MAX
+               ? 0
+               : fail(err, ERR_TOO_BIG, "a script has at most %d bytes", SIEVE_SIZE_MAX);
 }
 
 /* A change of which nothing is read. */
@@ -147,8 +147,7 @@ int sieve_store_remove(int64_t account_id, struct str name, struct error *err)
     return run(&sql_sieve_remove, PG_ARGS(pg_i64(account_id), pg_text(name)), err);
 }
 
-int sieve_store_rename(int64_t account_id, struct str name, struct str new_name,
-                       struct error *err)
+int sieve_store_rename(int64_t account_id, struct str name, struct str new_name, struct error *err)
 {
     if (sieve_name_check(new_name, err) < 0)
         return -1;
@@ -185,8 +184,8 @@ int sieve_store_domain_list(struct arena *a, struct str domain, struct sieve_dom
     return 0;
 }
 
-int sieve_store_domain_get(struct arena *a, struct str domain, struct str name,
-                           struct str *content, struct error *err)
+int sieve_store_domain_get(struct arena *a, struct str domain, struct str name, struct str *content,
+                           struct error *err)
 {
     return read_content(a, &sql_sieve_domain_get, PG_ARGS(pg_text(domain), pg_text(name)), content,
                         err);
@@ -212,8 +211,8 @@ int sieve_store_domain_put(struct str domain, struct str name, enum sieve_place 
     if (sieve_name_check(name, err) < 0 || check_size(content.n, err) < 0)
         return -1;
     return run_found(&sql_sieve_domain_put,
-                     PG_ARGS(pg_text(domain), pg_text(name), pg_text(str_c(sieve_place_name(place))),
-                             pg_text(content)),
+                     PG_ARGS(pg_text(domain), pg_text(name),
+                             pg_text(str_c(sieve_place_name(place))), pg_text(content)),
                      "the domain is not one of ours", err);
 }
 
@@ -235,10 +234,10 @@ int sieve_store_running(struct arena *a, int64_t account_id, struct sieve_runnin
     *count = rows.count;
     *out = ARENA_ARRAY(a, rows.count + 1, struct sieve_running);
     for (size_t i = 0; i < rows.count; i++)
-        (*out)[i] = (struct sieve_running){
-            .turn = (enum sieve_turn)pg_get_i32(&rows, i, "turn"),
-            .name = arena_str(a, pg_get_str(&rows, i, "name")),
-            .content = arena_str(a, pg_get_str(&rows, i, "content"))};
+        (*out)[i] =
+            (struct sieve_running){.turn = (enum sieve_turn)pg_get_i32(&rows, i, "turn"),
+                                   .name = arena_str(a, pg_get_str(&rows, i, "name")),
+                                   .content = arena_str(a, pg_get_str(&rows, i, "content"))};
     pg_rows_free(&rows);
     return 0;
 }
@@ -278,10 +277,10 @@ int sieve_store_remember(int64_t account_id, const struct str *parts, size_t cou
     uint8_t digest[DIGEST_SIZE];
     struct pg_rows rows = {0};
 
-    if (pg_run(pg_pool(), &sql_sieve_remember,
-               PG_ARGS(pg_i64(account_id), digest_arg(parts, count, digest),
-                       pg_time_us(expires_us)),
-               &rows, err) < 0)
+    if (pg_run(
+            pg_pool(), &sql_sieve_remember,
+            PG_ARGS(pg_i64(account_id), digest_arg(parts, count, digest), pg_time_us(expires_us)),
+            &rows, err) < 0)
         return -1;
     *is_new = rows.count > 0;
     pg_rows_free(&rows);
@@ -293,14 +292,12 @@ int sieve_store_remember_anew(int64_t account_id, const struct str *parts, size_
 {
     uint8_t digest[DIGEST_SIZE];
 
-    return run(&sql_sieve_remember_anew,
-               PG_ARGS(pg_i64(account_id), digest_arg(parts, count, digest),
-                       pg_time_us(expires_us)),
-               err);
+    return run(
+        &sql_sieve_remember_anew,
+        PG_ARGS(pg_i64(account_id), digest_arg(parts, count, digest), pg_time_us(expires_us)), err);
 }
 
-int sieve_store_forget(int64_t account_id, const struct str *parts, size_t count,
-                       struct error *err)
+int sieve_store_forget(int64_t account_id, const struct str *parts, size_t count, struct error *err)
 {
     uint8_t digest[DIGEST_SIZE];
 
@@ -312,8 +309,7 @@ int sieve_store_forget_expired(int64_t *count, struct error *err)
 {
     struct pg_rows rows = {0};
 
-    if (pg_run(pg_pool(), &sql_sieve_forget_expired, PG_ARGS(pg_i32(FORGET_COUNT)), &rows, err) <
-        0)
+    if (pg_run(pg_pool(), &sql_sieve_forget_expired, PG_ARGS(pg_i32(FORGET_COUNT)), &rows, err) < 0)
         return -1;
     *count = pg_get_i64(&rows, 0, "forgotten");
     pg_rows_free(&rows);

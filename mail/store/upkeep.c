@@ -361,10 +361,8 @@ static const struct upkeep_task {
     int interval_s;
     int (*run)(struct error *err);
 } upkeep_tasks[] = {
-    {"purge", PURGE_INTERVAL_S, do_purge},
-    {"forget", FORGET_INTERVAL_S, do_forget},
-    {"audit", AUDIT_INTERVAL_S, do_audit},
-    {"trace", TRACE_INTERVAL_S, do_trace},
+    {"purge", PURGE_INTERVAL_S, do_purge},  {"forget", FORGET_INTERVAL_S, do_forget},
+    {"audit", AUDIT_INTERVAL_S, do_audit},  {"trace", TRACE_INTERVAL_S, do_trace},
     {"sieve", FORGET_INTERVAL_S, do_sieve},
 };
 

@@ -131,7 +131,8 @@ static struct str advise_dmarc(struct arena *a, const struct report_source *s, b
         str_find(s->detail, STR("; trusted_forwarder")) >= 0 ||
         str_find(s->detail, STR("; mailing_list")) >= 0)
         return STR("forwarded by somebody else: nothing to do");
-    if (!parse_address(a, s->source, &address)) /* it would be told to be added to SPF, whatever it says */
+    if (!parse_address(a, s->source,
+                       &address)) /* it would be told to be added to SPF, whatever it says */
         return STR("this is no address: a report with it is not to be believed");
     return arena_printf(
         a,

@@ -116,9 +116,9 @@ static int show(struct cli *c, struct error *err)
     struct str content;
 
     if (find_owner(c, &owner, err) < 0 ||
-        (owner.is_domain ? sieve_store_domain_get(c->arena, owner.domain, c->args[1], &content, err)
-                         : sieve_store_get(c->arena, owner.account.account_id, c->args[1],
-                                           &content, err)) < 0)
+        (owner.is_domain
+             ? sieve_store_domain_get(c->arena, owner.domain, c->args[1], &content, err)
+             : sieve_store_get(c->arena, owner.account.account_id, c->args[1], &content, err)) < 0)
         return -1;
     cli_row(out);
     cli_text(out, "name", c->args[1]);
@@ -202,7 +202,8 @@ static int activate(struct cli *c, struct error *err)
     if (find_owner(c, &owner, err) < 0)
         return -1;
     if (owner.is_domain)
-        return fail(err, ERR_DENIED, "scripts of a domain always run: remove those that should not");
+        return fail(err, ERR_DENIED,
+                    "scripts of a domain always run: remove those that should not");
     if (sieve_store_activate(owner.account.account_id, cli_none(c->args[1]), err) < 0)
         return -1;
     print_name(c, str_empty(cli_none(c->args[1])) ? "of the scripts is active" : "is active");

@@ -53,7 +53,8 @@ CASE(one_script_is_active_and_cannot_be_removed)
     assert_done(sieve_store_activate(1, STR("b"), &err));
     assert_done(sieve_store_remove(1, STR("a"), &err));
     assert_done(sieve_store_rename(1, STR("b"), STR("a"), &err));
-    assert_int_equal(fixture_sql("SELECT count(*) FROM sieve_script WHERE is_active AND name = 'a'"), 1);
+    assert_int_equal(
+        fixture_sql("SELECT count(*) FROM sieve_script WHERE is_active AND name = 'a'"), 1);
     assert_done(sieve_store_activate(1, STR(""), &err));
     assert_refused(sieve_store_remove(1, STR("b"), &err), ERR_NOT_FOUND);
     assert_done(sieve_store_remove(1, STR("a"), &err));
@@ -123,10 +124,14 @@ CASE(scripts_of_the_domain_run_around_the_accounts_own)
     fixture_sql("INSERT INTO address (address, domain_id, account_id, is_primary) "
                 "SELECT 'one@sieve.test', domain_id, 1, true FROM domain WHERE name = 'sieve.test' "
                 "ON CONFLICT DO NOTHING");
-    assert_done(sieve_store_domain_put(STR("sieve.test"), STR("z"), SIEVE_PLACE_BEFORE, STR("1"), &err));
-    assert_done(sieve_store_domain_put(STR("sieve.test"), STR("b"), SIEVE_PLACE_BEFORE, STR("0"), &err));
-    assert_done(sieve_store_domain_put(STR("sieve.test"), STR("a"), SIEVE_PLACE_AFTER, STR("3"), &err));
-    assert_done(sieve_store_domain_put(STR("sieve.test"), STR("i"), SIEVE_PLACE_INCLUDE, STR("9"), &err));
+    assert_done(
+        sieve_store_domain_put(STR("sieve.test"), STR("z"), SIEVE_PLACE_BEFORE, STR("1"), &err));
+    assert_done(
+        sieve_store_domain_put(STR("sieve.test"), STR("b"), SIEVE_PLACE_BEFORE, STR("0"), &err));
+    assert_done(
+        sieve_store_domain_put(STR("sieve.test"), STR("a"), SIEVE_PLACE_AFTER, STR("3"), &err));
+    assert_done(
+        sieve_store_domain_put(STR("sieve.test"), STR("i"), SIEVE_PLACE_INCLUDE, STR("9"), &err));
     assert_done(sieve_store_put(1, STR("own"), STR("2"), &err));
     assert_done(sieve_store_put(1, STR("other"), STR("8"), &err));
     assert_done(sieve_store_activate(1, STR("own"), &err));
@@ -144,8 +149,9 @@ CASE(scripts_of_the_domain_run_around_the_accounts_own)
     assert_done(sieve_store_domain_list(store_arena, STR("sieve.test"), &listed, &count, &err));
     assert_int_equal(count, 4);
     assert_int_equal(listed[0].place, SIEVE_PLACE_AFTER);
-    assert_refused(sieve_store_domain_put(STR("else.test"), STR("z"), SIEVE_PLACE_BEFORE, STR("1"), &err),
-                   ERR_NOT_FOUND);
+    assert_refused(
+        sieve_store_domain_put(STR("else.test"), STR("z"), SIEVE_PLACE_BEFORE, STR("1"), &err),
+        ERR_NOT_FOUND);
     assert_done(sieve_store_domain_remove(STR("sieve.test"), STR("i"), &err));
     assert_refused(sieve_store_domain_remove(STR("sieve.test"), STR("i"), &err), ERR_NOT_FOUND);
     assert_refused(sieve_store_domain_get(store_arena, STR("sieve.test"), STR("i"), &content, &err),
