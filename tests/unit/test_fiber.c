@@ -233,7 +233,7 @@ static void stacks_are_reused_and_given_back_without_mixing(void **state)
 
 static void spin_and_pause(void *arg)
 {
-    int64_t end_us = loop_now_us() + 20000;
+    int64_t end_us = loop_now_us() + 30000000;
 
     while (loop_now_us() < end_us && trail[0] == '\0')
         fiber_pause();
