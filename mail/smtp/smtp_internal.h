@@ -14,6 +14,7 @@
 #define SMTP_SESSION_MAGIC 0x536d7470u
 #define SMTP_LINE_MAX 12288             /* AUTH needs the most (RFC 4954, 4) */
 #define SMTP_ROOM_SIZE 8192             /* trace fields, verdicts and signatures of nearly every message fit */
+#define SMTP_REFUSAL_SIZE 256           /* of what is remembered of a refusal */
 #define SMTP_ROUTES_MAX 100000          /* of one message: groups of groups */
 
 /*   START --EHLO--> READY --MAIL--> MAIL --RCPT--> RCPT --DATA, BDAT LAST--> READY
@@ -39,6 +40,7 @@ struct smtp_tx {
     struct str sender;                  /* as it goes into Return-Path; empty: the null path */
     bool is_utf8;                       /* SMTPUTF8 was asked for */
     struct smtp_mail_params params;     /* what else was asked for */
+    const char *over_rate;              /* who sends too many messages: only postmaster takes this one; NULL: nobody */
     int64_t size_max;                   /* smallest limit of the recipients' domains; 0: the server's alone */
     struct smtp_recipient *rcpts;
     size_t rcpt_count, rcpt_room;
@@ -49,6 +51,9 @@ struct smtp_tx {
     bool is_in_body;                    /* of a binary message in chunks */
     enum smtp_fault fault;
     int64_t trace_id;                   /* of the message; 0: none has begun */
+    bool is_traced;                     /* the trace knows where it came from */
+    struct str *refused;                /* recipients whose refusals are in the trace: the first few */
+    size_t refused_count;
     char trace_text[TRACE_ID_TEXT_SIZE];/* the same for people: Received, answers, the log */
     struct str client_name;             /* as Received has it */
 };
@@ -74,7 +79,10 @@ struct smtp_session {
     char auth_mechanism[24];            /* of their log-in; empty when a proxy vouches */
     unsigned error_count;
     unsigned mail_count;                /* transactions begun */
+    unsigned idle_count;                /* commands since the last message that brought none nearer */
     unsigned unknown_count;             /* recipients that there are not */
+    unsigned refusals_traced, refusals_untraced;        /* recipients of the session; untraced: of the transaction */
+    char refusal[SMTP_REFUSAL_SIZE];    /* the first since it was emptied: the text of a reply above 399 */
     unsigned marks;                     /* enum smtp_mark */
     bool is_trusted;                    /* of smtp_trusted_networks: may relay, is believed */
     bool is_exempt;                     /* from policies against strangers */
@@ -132,6 +140,10 @@ void smtp_trace_received(struct smtp_session *s, struct str message);
 /* That nobody gets it: with what is known of it, or when that was told before. */
 void smtp_trace_refused(struct smtp_session *s, struct str message, struct str why);
 void smtp_trace_recipients_refused(struct smtp_session *s, struct str why);
+/* A recipient was not taken at RCPT. Bounded for the session and for the worker: beyond, they are counted. */
+void smtp_trace_rcpt_refused(struct smtp_session *s, struct str rcpt, struct str why);
+/* The transaction ends. When nothing came of it but refusals, they still have one timeline. */
+void smtp_trace_end(struct smtp_session *s);
 
 /* --- smtp_auth.c ------------------------------------------------------------------------------- */
 bool smtp_auth_is_offered(const struct smtp_session *s);

@@ -80,6 +80,8 @@ static int add_recipient(struct smtp_session *s, struct submit *m, struct str ad
         .route_count = found.n,
         .is_group = found.is_group,
     };
+    trace_event(s->tx.trace_id, TRACE_VERDICT, m->rcpts[m->rcpt_count - 1].address,
+                STR("a filter added the recipient"));
     return 0;
 }
 
@@ -101,9 +103,13 @@ static int change_recipients(struct smtp_session *s, const struct smtp_milter_re
         return 0;
     m->rcpts = ARENA_ARRAY(s->tx_arena, old_count + r->added_count, struct submit_recipient);
     m->rcpt_count = 0;
-    for (size_t i = 0; i < old_count; i++)
-        if (!is_removed(r, old[i].address))
+    for (size_t i = 0; i < old_count; i++) {
+        if (is_removed(r, old[i].address))
+            trace_event(s->tx.trace_id, TRACE_VERDICT, old[i].address,
+                        STR("a filter removed the recipient"));
+        else
             m->rcpts[m->rcpt_count++] = old[i];
+    }
     for (size_t i = 0; i < r->added_count; i++)
         if (add_recipient(s, m, r->added[i], err) < 0)
             return -1;

@@ -2,19 +2,29 @@
 #include "mail/smtp/smtp_internal.h"
 
 #include <stdarg.h>
+#include <stdio.h>
+
+/* The first is the reason; "goodbye" may follow. */
+static void note_refusal(struct smtp_session *s, struct str line)
+{
+    if (s->refusal[0] == '\0')
+        snprintf(s->refusal, sizeof s->refusal, "%.*s", STR_ARG(line));
+}
 
 int smtp_reply(struct smtp_session *s, int code, const char *enhanced, const char *format, ...)
 {
     struct buf line;
     va_list ap;
 
-    if (code >= 400)
-        s->error_count++;
     buf_init(&line, 1024);
     buf_addf(&line, "%d %s%s", code, enhanced ? enhanced : "", enhanced ? " " : "");
     va_start(ap, format);
     buf_vaddf(&line, format, ap);
     va_end(ap);
+    if (code >= 400) {
+        s->error_count++;
+        note_refusal(s, buf_str(&line));
+    }
     buf_adds(&line, "\r\n");
     conn_write(s->conn, buf_str(&line));
     buf_fini(&line);

@@ -4,6 +4,11 @@
 #include "server/base/date.h"
 #include "server/run/config.h"
 #include "server/run/dns.h"
+#include "server/run/loop.h"
+#include "server/run/metrics.h"
+
+#define REFUSALS_PER_SESSION 10
+#define REFUSALS_PER_SECOND  20 /* of this worker: whoever tries out names must not fill the trace */
 
 void smtp_trace_name(struct smtp_tx *tx)
 {
@@ -82,28 +87,35 @@ struct str smtp_received_field(struct smtp_session *s)
     return field;
 }
 
-void smtp_trace_received(struct smtp_session *s, struct str message)
+static void tell_origin(struct smtp_session *s, struct str message, const struct str *recipients,
+                        size_t count)
 {
-    struct str recipients[TRACE_RECIPIENTS_MAX];
-    struct trace_facts facts;
-
-    for (size_t i = 0; i < s->tx.rcpt_count && i < TRACE_RECIPIENTS_MAX; i++)
-        recipients[i] = s->tx.rcpts[i].path;
-    facts = (struct trace_facts){
+    struct trace_facts facts = {
         .direction = s->is_logged_in ? TRACE_SUBMITTED : TRACE_IN,
         .client_ip = conn_peer_text(s->conn),
-        .client_name = s->tx.client_name,
+        .client_name = str_empty(s->tx.client_name) ? s->client_name : s->tx.client_name,
         .helo = s->helo,
         .protocol = str_c(protocol_name(s)),
         .tls = conn_is_tls(s->conn) ? conn_tls_description(s->conn) : STR(""),
         .account_id = s->is_logged_in ? s->account_id : 0,
         .sender = s->tx.sender,
         .recipients = recipients,
-        .recipient_count = s->tx.rcpt_count,
+        .recipient_count = count,
         .size = message.n,
     };
+
     trace_header_facts(message, &facts);
     trace_received(s->tx.trace_id, &facts);
+    s->tx.is_traced = true;
+}
+
+void smtp_trace_received(struct smtp_session *s, struct str message)
+{
+    struct str recipients[TRACE_RECIPIENTS_MAX];
+
+    for (size_t i = 0; i < s->tx.rcpt_count && i < TRACE_RECIPIENTS_MAX; i++)
+        recipients[i] = s->tx.rcpts[i].path;
+    tell_origin(s, message, recipients, s->tx.rcpt_count);
 }
 
 void smtp_trace_refused(struct smtp_session *s, struct str message, struct str why)
@@ -116,4 +128,54 @@ void smtp_trace_recipients_refused(struct smtp_session *s, struct str why)
 {
     for (size_t i = 0; i < s->tx.rcpt_count && i < TRACE_LINES_MAX; i++)
         trace_event(s->tx.trace_id, TRACE_REFUSED, s->tx.rcpts[i].path, why);
+}
+
+/* ---- refused at RCPT ------------------------------------------------------------------------------- */
+
+static bool may_tell_refusal(struct smtp_session *s)
+{
+    static int64_t second;
+    static unsigned told;
+
+    if (s->refusals_traced >= REFUSALS_PER_SESSION)
+        return false;
+    if (loop_now_ms() / 1000 != second) {
+        second = loop_now_ms() / 1000;
+        told = 0;
+    }
+    if (told >= REFUSALS_PER_SECOND)
+        return false;
+    told++;
+    s->refusals_traced++;
+    return true;
+}
+
+void smtp_trace_rcpt_refused(struct smtp_session *s, struct str rcpt, struct str why)
+{
+    struct smtp_tx *tx = &s->tx;
+
+    if (!may_tell_refusal(s)) {
+        metric_inc(METRIC_smtp_refusals_untraced);
+        s->refusals_untraced++;
+        return;
+    }
+    if (tx->refused == NULL)
+        tx->refused = ARENA_ARRAY(s->tx_arena, REFUSALS_PER_SESSION, struct str);
+    smtp_trace_name(tx);
+    tx->refused[tx->refused_count++] = arena_str(s->tx_arena, rcpt);
+    trace_event(tx->trace_id, TRACE_REFUSED, rcpt, why);
+}
+
+void smtp_trace_end(struct smtp_session *s)
+{
+    struct smtp_tx *tx = &s->tx;
+
+    if (tx->refused_count > 0) {
+        if (s->refusals_untraced > 0)
+            trace_event(tx->trace_id, TRACE_REFUSED, STR_NULL,
+                        arena_printf(s->tx_arena, "%u more recipients", s->refusals_untraced));
+        if (!tx->is_traced)
+            tell_origin(s, STR_NULL, tx->refused, tx->refused_count);
+    }
+    s->refusals_untraced = 0;
 }

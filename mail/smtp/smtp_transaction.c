@@ -18,6 +18,7 @@ void smtp_tx_reset(struct smtp_session *s)
 {
     struct buf message;
 
+    smtp_trace_end(s);
     smtp_message_discard(&s->tx);
     message = s->tx.message;
     s->tx = (struct smtp_tx){.message = message};
@@ -329,29 +330,43 @@ static int refuse_rcpt(struct smtp_session *s, struct str args, const struct err
     return 0;
 }
 
-int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
+static int take_rcpt(struct smtp_session *s, struct str args, struct smtp_path *path,
+                     struct error *err)
 {
     struct routes found = {0};
     struct smtp_rcpt_params params;
-    struct smtp_path path;
     int status;
 
-    if (s->tx.rcpt_count >= (size_t)config.smtp_rcpt_max)
-        return smtp_reply(s, 452, "4.5.3", "too many recipients; send the rest in another message");
-    args = arena_str(s->command_arena, args); /* policies may wait, and the line with them */
-    if ((status = parse_rcpt(s, args, &path, &params, err)) != 0)
+    if ((status = parse_rcpt(s, args, path, &params, err)) != 0)
         return status < 0 ? -1 : 0;
-    if (resolve(s, &path, &found, err) < 0 || check_room(s, &path, &found, err) < 0)
+    if (resolve(s, path, &found, err) < 0 || check_room(s, path, &found, err) < 0)
         return refuse_rcpt(s, args, err);
     if (s->tx.route_count + found.n > SMTP_ROUTES_MAX)
         return smtp_reply(
             s, 452, "4.5.3",
             "the recipients lead to too many people; send the rest in another message");
-    if ((status = smtp_policy_rcpt(s, &path, err)) != 0)
+    if ((status = smtp_policy_rcpt(s, path, err)) != 0)
         return status < 0 ? -1 : 0;
     if (smtp_milter_rcpt(s, args) != 0)
         return 0;
-    add_recipient(s, address_path_of(s->tx_arena, path.local, path.domain), &params, &found);
+    add_recipient(s, address_path_of(s->tx_arena, path->local, path->domain), &params, &found);
     s->phase = SMTP_RCPT;
     return smtp_reply(s, 250, "2.1.5", "recipient ok");
+}
+
+int smtp_cmd_rcpt(struct smtp_session *s, struct str args, struct error *err)
+{
+    struct smtp_path path = {0};
+    struct str why;
+    int status;
+
+    if (s->tx.rcpt_count >= (size_t)config.smtp_rcpt_max)
+        return smtp_reply(s, 452, "4.5.3", "too many recipients; send the rest in another message");
+    args = arena_str(s->command_arena, args); /* policies may wait, and the line with them */
+    s->refusal[0] = '\0';
+    status = take_rcpt(s, args, &path, err);
+    why = status < 0 ? str_c(err->text) : str_c(s->refusal);
+    if (!str_empty(path.local) && !str_empty(why))
+        smtp_trace_rcpt_refused(s, address_path_of(s->command_arena, path.local, path.domain), why);
+    return status;
 }

@@ -107,6 +107,36 @@ class TraceTest(ServerTest):
         (found,) = self.trace(trace_id)
         self.assertEqual((found["protocol"], found["sender"]), ("LMTP", ""))
 
+    def refuse(self, sender, recipients, after=()):
+        with self.server.raw("smtp") as s:
+            s.reply()
+            for line in ("EHLO client.test", f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{r}>" for r in recipients), *after):
+                s.send(line + "\r\n")
+                s.reply()
+
+    def test_recipients_refused_at_once_have_one_timeline(self):
+        for n, after in enumerate(([], ["RSET", "QUIT"], ["QUIT"])):
+            with self.subTest(after=after):
+                self.refuse(f"r{n}@refused.test", ["nobody@example.test", "someone@elsewhere.test"], after)
+                (found,) = self.trace("--sender", f"r{n}@refused.test")
+                self.assertEqual([e["recipient"] for e in found["events"]], ["nobody@example.test", "someone@elsewhere.test"])
+                self.assertEqual({e["kind"] for e in found["events"]}, {"refused"})
+                self.assertIn("550 5.1.1", found["events"][0]["text"])
+                self.assertIn("relaying is not allowed", found["events"][1]["text"])
+
+    def test_refusals_beside_a_message_are_in_its_timeline(self):
+        with self.server.smtp() as c:
+            self.assertEqual(set(c.sendmail("beside@elsewhere.test", ["nobody@example.test", "alice@example.test"],
+                                            b"Subject: Beside\r\n\r\nx\r\n")), {"nobody@example.test"})
+        (found,) = self.trace("--sender", "beside@elsewhere.test")
+        self.assertEqual(found["subject"], "Beside")
+        self.assertEqual([e["kind"] for e in found["events"]], ["refused", "delivered"])
+
+    def test_who_tries_out_names_does_not_fill_the_trace(self):
+        self.refuse("guesser@refused.test", [f"name{i}@example.test" for i in range(19)])
+        (found,) = self.trace("--sender", "guesser@refused.test")
+        self.assertEqual([e["text"] for e in found["events"]][10:], ["9 more recipients"])
+
     def test_mistakes_are_told_in_a_sentence(self):
         for question, says in ((["--id", "xyz"], "no trace id"),
                                (["--since", "yesterday"], "no time"),
