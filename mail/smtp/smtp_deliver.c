@@ -150,6 +150,7 @@ static int answer(struct smtp_session *s, const struct submit *m)
 
 static void log_accepted(struct smtp_session *s, const struct submit *m)
 {
+    s->idle_count = 0;
     metric_inc(METRIC_smtp_messages_accepted);
     log_info(&s->log, "message_accepted", KV("id", s->tx.trace_text), KV("from", s->tx.sender),
              KV("rcpt", s->tx.rcpts[0].path), KV("rcpt_count", s->tx.rcpt_count),

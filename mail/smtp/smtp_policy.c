@@ -106,11 +106,9 @@ static size_t find_scopes(struct smtp_session *s, enum smtp_rate_what what, stru
 }
 
 /* Counts one, or says who has had too many. */
-static const char *take_rate(struct smtp_session *s, enum smtp_rate_what what)
+static const char *take_scopes(struct smtp_session *s, enum smtp_rate_what what,
+                               const struct scope *v, size_t n)
 {
-    struct scope v[SCOPES_MAX];
-    size_t n = find_scopes(s, what, v);
-
     for (size_t i = 0; i < n; i++) {
         if (smtp_rate_take(v[i].key, what, v[i].limit))
             continue;
@@ -121,6 +119,13 @@ static const char *take_rate(struct smtp_session *s, enum smtp_rate_what what)
         return v[i].who;
     }
     return NULL;
+}
+
+static const char *take_rate(struct smtp_session *s, enum smtp_rate_what what)
+{
+    struct scope v[SCOPES_MAX];
+
+    return take_scopes(s, what, v, find_scopes(s, what, v));
 }
 
 /* ---- before the greeting ---------------------------------------------------------------------------- */
@@ -267,7 +272,6 @@ static int check_sender_domain(struct smtp_session *s, const struct smtp_path *p
 
 int smtp_policy_mail(struct smtp_session *s, const struct smtp_path *path, struct error *err)
 {
-    const char *who;
     int status;
 
     if (s->role != SMTP_LMTP && s->mail_count >= (unsigned)config.smtp_messages_max)
@@ -275,10 +279,7 @@ int smtp_policy_mail(struct smtp_session *s, const struct smtp_path *path, struc
                         "enough messages for one session; send the rest in another");
     if ((status = check_helo(s)) != 0 || (status = check_sender_domain(s, path, err)) != 0)
         return status;
-    if ((who = take_rate(s, SMTP_RATE_MESSAGES)) != NULL) {
-        smtp_reply(s, 451, "4.7.1", "too many messages from %s lately, try again later", who);
-        return 1;
-    }
+    s->tx.over_rate = take_rate(s, SMTP_RATE_MESSAGES); /* the recipients hear of it */
     s->mail_count++;
     return 0;
 }
@@ -309,6 +310,27 @@ static int check_stranger(struct smtp_session *s, const struct smtp_path *path, 
     return (status = check_lists(s)) != 0 ? status : smtp_greylist(s, path, err);
 }
 
+static int over_rate(struct smtp_session *s, const char *what, const char *who)
+{
+    smtp_reply(s, 451, "4.7.1", "too many %s from %s lately, try again later", what, who);
+    return 1;
+}
+
+/* Who has had too many of everything can still ask why. */
+static int check_role_rate(struct smtp_session *s)
+{
+    struct scope v[SCOPES_MAX];
+    size_t n = find_scopes(s, SMTP_RATE_RECIPIENTS, v);
+    const char *who;
+
+    for (size_t i = 0; i < n; i++) {
+        v[i].key = arena_printf(s->command_arena, "postmaster %.*s", STR_ARG(v[i].key));
+        v[i].limit = config.smtp_rate_postmaster;
+    }
+    who = take_scopes(s, SMTP_RATE_RECIPIENTS, v, n);
+    return who == NULL ? 0 : over_rate(s, "messages to postmaster", who);
+}
+
 int smtp_policy_rcpt(struct smtp_session *s, const struct smtp_path *path, struct error *err)
 {
     const char *who;
@@ -316,10 +338,12 @@ int smtp_policy_rcpt(struct smtp_session *s, const struct smtp_path *path, struc
 
     if ((status = check_stranger(s, path, err)) != 0)
         return status;
-    if ((who = take_rate(s, SMTP_RATE_RECIPIENTS)) != NULL) {
-        smtp_reply(s, 451, "4.7.1", "too many recipients from %s lately, try again later", who);
-        return 1;
-    }
+    if (smtp_policy_is_role(path))
+        return check_role_rate(s);
+    if (s->tx.over_rate != NULL)
+        return over_rate(s, "messages", s->tx.over_rate);
+    if ((who = take_rate(s, SMTP_RATE_RECIPIENTS)) != NULL)
+        return over_rate(s, "recipients", who);
     return 0;
 }
 

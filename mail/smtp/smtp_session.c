@@ -191,30 +191,31 @@ struct smtp_command {
     int (*run)(struct smtp_session *s, struct str args, struct error *err);
     unsigned legal_in;
     bool ends_group;       /* nothing may be sent behind it before its answer (RFC 2920, 3.1) */
+    bool is_idle;          /* it brings no message nearer */
     const char *otherwise; /* what to do first, when it is not legal now */
 };
 
 /* clang-format off */
 static const struct smtp_command smtp_commands[] = {
-    /* verb       run               legal in               ends group  otherwise */
-    {"EHLO",      cmd_ehlo,         ANY_PHASE,             true,       NULL},
-    {"HELO",      cmd_helo,         ANY_PHASE,             true,       NULL},
-    {"LHLO",      cmd_lhlo,         ANY_PHASE,             true,       NULL},
-    {"STARTTLS",  cmd_starttls,     IN(READY),             false,      "STARTTLS comes after EHLO and before MAIL"},
-    {"AUTH",      smtp_cmd_auth,    IN(READY),             false,      "AUTH comes after EHLO and before MAIL"},
-    {"MAIL",      smtp_cmd_mail,    IN(READY),             false,      "say EHLO first, and one MAIL per message"},
-    {"RCPT",      smtp_cmd_rcpt,    IN(MAIL) | IN(RCPT),   false,      "give the sender first: MAIL FROM:<address>"},
-    {"DATA",      smtp_cmd_data,    IN(MAIL) | IN(RCPT),   true,       "give the recipients first: RCPT TO:<address>"},
-    {"BDAT",      smtp_cmd_bdat,    ANY_PHASE,             false,      NULL}, /* its chunk holds no commands */
-    {"RSET",      smtp_cmd_rset,    ANY_PHASE,             false,      NULL},
-    {"NOOP",      cmd_noop,         ANY_PHASE,             false,      NULL},
-    {"VRFY",      cmd_vrfy,         ANY_PHASE,             false,      NULL},
-    {"EXPN",      cmd_refused,      ANY_PHASE,             false,      NULL},
-    {"ETRN",      cmd_refused,      ANY_PHASE,             false,      NULL},
-    {"TURN",      cmd_refused,      ANY_PHASE,             false,      NULL},
-    {"XCLIENT",   smtp_cmd_xclient, IN(START) | IN(READY), false,      "XCLIENT comes before MAIL"},
-    {"HELP",      cmd_help,         ANY_PHASE,             false,      NULL},
-    {"QUIT",      cmd_quit,         ANY_PHASE,             false,      NULL},
+    /* verb       run               legal in               ends group idle     otherwise */
+    {"EHLO",      cmd_ehlo,         ANY_PHASE,             true,      true,    NULL},
+    {"HELO",      cmd_helo,         ANY_PHASE,             true,      true,    NULL},
+    {"LHLO",      cmd_lhlo,         ANY_PHASE,             true,      true,    NULL},
+    {"STARTTLS",  cmd_starttls,     IN(READY),             false,     true,    "STARTTLS comes after EHLO and before MAIL"},
+    {"AUTH",      smtp_cmd_auth,    IN(READY),             false,     false,   "AUTH comes after EHLO and before MAIL"},
+    {"MAIL",      smtp_cmd_mail,    IN(READY),             false,     false,   "say EHLO first, and one MAIL per message"},
+    {"RCPT",      smtp_cmd_rcpt,    IN(MAIL) | IN(RCPT),   false,     false,   "give the sender first: MAIL FROM:<address>"},
+    {"DATA",      smtp_cmd_data,    IN(MAIL) | IN(RCPT),   true,      false,   "give the recipients first: RCPT TO:<address>"},
+    {"BDAT",      smtp_cmd_bdat,    ANY_PHASE,             false,     false,   NULL}, /* its chunk holds no commands */
+    {"RSET",      smtp_cmd_rset,    ANY_PHASE,             false,     true,    NULL},
+    {"NOOP",      cmd_noop,         ANY_PHASE,             false,     true,    NULL},
+    {"VRFY",      cmd_vrfy,         ANY_PHASE,             false,     true,    NULL},
+    {"EXPN",      cmd_refused,      ANY_PHASE,             false,     true,    NULL},
+    {"ETRN",      cmd_refused,      ANY_PHASE,             false,     true,    NULL},
+    {"TURN",      cmd_refused,      ANY_PHASE,             false,     true,    NULL},
+    {"XCLIENT",   smtp_cmd_xclient, IN(START) | IN(READY), false,     false,   "XCLIENT comes before MAIL"},
+    {"HELP",      cmd_help,         ANY_PHASE,             false,     true,    NULL},
+    {"QUIT",      cmd_quit,         ANY_PHASE,             false,     false,   NULL},
 };
 /* clang-format on */
 
@@ -242,6 +243,18 @@ static int refuse_line(struct smtp_session *s, struct str line, const char *enha
     if (str_istarts(line, STR("BDAT")))
         s->phase = SMTP_CLOSING;
     return smtp_reply(s, 500, enhanced, "%s", why);
+}
+
+/* Who keeps a session busy and brings no message gains nothing by it. Neighbours on LMTP keep theirs open between messages. */
+static bool idles_too_long(struct smtp_session *s, const struct smtp_command *command)
+{
+    if (!command->is_idle || s->role == SMTP_LMTP || config.smtp_idle_commands_max == 0 ||
+        ++s->idle_count <= (unsigned)config.smtp_idle_commands_max)
+        return false;
+    smtp_reply(s, 421, "4.7.0", "too many commands without a message, goodbye");
+    log_info(&s->log, "too_many_idle_commands");
+    s->phase = SMTP_CLOSING;
+    return true;
 }
 
 static int refuse_unknown(struct smtp_session *s, struct str line)
@@ -286,6 +299,8 @@ static int dispatch(struct smtp_session *s, struct str line, struct error *err)
         s->phase = SMTP_CLOSING;
         return 0;
     }
+    if (idles_too_long(s, command))
+        return 0;
     if (!(command->legal_in & (1u << s->phase)))
         return smtp_reply(s, 503, "5.5.1", "%s", command->otherwise);
     return command->run(s, str_trim(args), err);

@@ -305,10 +305,43 @@ class GreylistTest(PolicyTest):
         self.assertTrue(self.transaction(self.stranger("203.0.113.1"), to="nobody@example.test").startswith("550 5.1.1"))
 
 
+class IdleCommandsTest(PolicyTest):
+    settings = {**PolicyTest.settings, "smtp_sender_domain_exists": "no", "smtp_idle_commands_max": "10"}
+
+    def deliver(self, raw):
+        for line in ("MAIL FROM:<a@good.test>", "RCPT TO:<alice@example.test>", "DATA"):
+            self.say(raw, line)
+        raw.send(MESSAGE % b"in between")
+        self.assertTrue(raw.reply().startswith(b"250 2.0.0"))
+
+    def test_commands_that_bring_no_message_are_bounded(self):
+        for line in ("NOOP", "RSET", "EHLO client.good.test", "VRFY alice", "HELP"):
+            with self.subTest(line):
+                raw = self.stranger("192.0.2.35")  # which said EHLO
+                for _ in range(9):
+                    self.assertFalse(self.say(raw, line).startswith("421"))
+                self.expect(raw, "421 4.7.0 too many commands without a message", line)
+                self.assertEqual(raw.reply(), b"")
+
+    def test_a_transaction_that_is_given_up_is_no_message(self):
+        raw = self.stranger("192.0.2.36")
+        answers = []
+        while not answers or not answers[-1].startswith("421"):
+            answers += [self.say(raw, "MAIL FROM:<a@good.test>"), self.say(raw, "RSET")]
+        self.assertEqual(len(answers), 20)
+
+    def test_a_message_begins_the_count_anew(self):
+        raw = self.stranger("192.0.2.37")
+        for _ in range(3):
+            for _ in range(9):
+                self.expect(raw, "250", "NOOP")
+            self.deliver(raw)
+
+
 class RatesTest(PolicyTest):
     settings = {**PolicyTest.settings, "smtp_sender_domain_exists": "no", "smtp_rate_window": "1h", "smtp_rate_network_messages": "5",
                 "smtp_rate_network_recipients": "8", "smtp_rate_network_connections": "20", "smtp_rate_account_messages": "4",
-                "smtp_rate_account_recipients": "6", "smtp_rate_domain_messages": "6"}
+                "smtp_rate_account_recipients": "6", "smtp_rate_domain_messages": "6", "smtp_rate_postmaster": "3"}
     accounts = ("alice", "bob")
 
     def submit(self, user, rcpts=1):
@@ -323,8 +356,15 @@ class RatesTest(PolicyTest):
         answers = [self.say(self.stranger("192.0.2.30"), "MAIL FROM:<a@good.test>")[:9] for _ in range(5)]
         self.assertEqual(answers, ["250 2.1.0"] * 5)
         # Beyond, as soon as the workers have told each other.
-        self.assertTrue(eventually(lambda: self.say(self.stranger("192.0.2.30"), "MAIL FROM:<a@good.test>").startswith(
-            "451 4.7.1 too many messages from your network")))
+        def over():
+            raw = self.stranger("192.0.2.30")
+            self.say(raw, "MAIL FROM:<a@good.test>")
+            return self.say(raw, "RCPT TO:<alice@example.test>").startswith("451 4.7.1 too many messages from your network") and raw
+        raw = eventually(over)
+        self.assertTrue(raw)
+        # Who is over can still ask why, within bounds.
+        answers = [self.say(raw, "RCPT TO:<postmaster@example.test>")[:9] for _ in range(5)]
+        self.assertEqual(answers, ["250 2.1.5"] * 3 + ["451 4.7.1"] * 2)
         self.expect(self.stranger("192.0.2.31"), "250", "MAIL FROM:<a@good.test>")
 
     def test_recipients_count_too(self):
