@@ -27,7 +27,8 @@ struct submit_recipient {
     size_t route_count;
     bool is_group;                                      /* it was expanded (RFC 3461, 5.2.7) */
     enum submit_status status;                          /* the answer */
-    struct str reason;                                  /* of SUBMIT_REFUSED: what the recipient's filter says */
+    struct str reason;                                  /* of SUBMIT_REFUSED: what the recipient's filter says. Set beforehand where
+                                                           nobody stands behind the address: why that is refused */
 };
 
 /* A copy beside those of the recipients: what somebody sent, in their Sent. */

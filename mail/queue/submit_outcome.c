@@ -46,6 +46,8 @@ static enum submit_status status_of(const struct submit_plan *p, struct submit_r
 {
     enum submit_status status = r->route_count > 0 ? SUBMIT_GONE : SUBMIT_TAKEN;
 
+    if (!str_empty(r->reason))
+        return SUBMIT_REFUSED;
     for (size_t i = 0; i < r->route_count; i++) {
         const struct submit_taker *t;
         enum submit_status of_taker;
@@ -97,7 +99,9 @@ static void trace_recipient(const struct submit_plan *p, const struct submit_rec
         trace_kept_back(p, r);
         return;
     }
-    if (r->route_count == 0)
+    if (!str_empty(r->reason) && r->route_count == 0)
+        trace_event(p->s->trace_id, TRACE_REFUSED, r->address, r->reason);
+    else if (r->route_count == 0)
         trace_event(p->s->trace_id, TRACE_DELIVERED, r->address, STR("reports of other servers"));
     for (size_t i = 0; i < r->route_count; i++) {
         if (r->routes[i].kind == ROUTE_ACCOUNT)
