@@ -4,5 +4,6 @@
 #include "mail/smtp/smtp_internal.h"
 
 /* Keeps the report in a message that came for such an address; the same one is kept once. ERR_TRY_LATER: not now;
- * ERR_SYNTAX: one of them has nobody behind it, and there is no report to be kept. */
-PARKS int smtp_reports_keep(struct smtp_session *s, const struct submit *m, struct error *err);
+ * ERR_SYNTAX: there is no report to be kept, and nobody else to get the message. Where there is, the addresses without people
+ * have a reason in the submission. */
+PARKS int smtp_reports_keep(struct smtp_session *s, struct submit *m, struct error *err);

@@ -67,6 +67,21 @@ class ReportsTest(ServerTest):
         self.assertEqual([(a, r["Action"]) for a, r in recipients.items()], [("team@example.test", "expanded")])
         self.assertEqual(len(self.reports("group.", "budi")), 0)
 
+    def test_people_beside_a_report_address_get_what_is_no_report(self):
+        self.assertEqual(self.submit("mixed.", [("dmarc-reports@example.test",), ("budi@example.test",)])[0], 250)
+        self.assertIn("mixed.", [m["Subject"] for m in self.inbox("budi")])
+        _, recipients = self.fields(eventually(lambda: self.reports("mixed."))[0])
+        self.assertEqual([(a, r["Action"], r["Status"]) for a, r in recipients.items()],
+                         [("dmarc-reports@example.test", "failed", "5.7.1")])
+        (found,) = eventually(lambda: [m for m in self.server.cli_json("trace", "--subject", "mixed.") if m["subject"] == "mixed."])
+        self.assertEqual({(e["kind"], e["recipient"]) for e in found["events"]} - {("bounced", "ani@example.test")},
+                         {("refused", "dmarc-reports@example.test"), ("delivered", "budi@example.test")})
+
+    def test_what_is_for_a_report_address_alone_and_no_report_is_refused(self):
+        code, text = self.submit("unmixed.", [("dmarc-reports@example.test",), ("tls-reports@example.test",)])
+        self.assertEqual((code, text[:5]), (554, b"5.6.0"))
+        self.assertEqual(self.reports("unmixed."), [])
+
     def test_the_null_sender_is_told_nothing(self):
         self.submit("null.", [("budi@example.test", "NOTIFY=SUCCESS")], port="smtp", sender="")
         self.assertEqual([len([m for m in self.inbox(u) if m["Subject"] == "null."]) for u in ("ani", "budi")], [0, 1])
