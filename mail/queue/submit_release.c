@@ -39,7 +39,9 @@ static void answer_error(struct arena *a, struct remote_recipient *r, const stru
 static int release_one(struct arena *a, const struct outbound_claim *c, int64_t worker_id,
                        const struct outbound_recipient *rcpt, struct str message, struct error *err)
 {
-    struct routing_sender from = {.address = c->o.sender, .account_id = c->o.account_id};
+    /* Whether they may post to a group was asked when it was taken, perhaps of the filter that added the recipient. */
+    struct routing_sender from = {
+        .address = c->o.sender, .account_id = c->o.account_id, .is_trusted = true};
     struct outbound_ends ends = {
         .worker_id = worker_id, .queue_id = c->o.queue_id, .nos = &rcpt->no, .count = 1};
     struct submit_recipient r = {
