@@ -55,6 +55,10 @@ PARKS int report_address_keep(struct str message, bool *is_report, struct error 
     *is_report = kept >= 0;
     if (kept > 0)
         metric_inc(METRIC_reports_received);
+    if (own.kind == ERR_LIMIT) {
+        *is_report = true;
+        metric_inc(METRIC_reports_left_out);
+    }
     if (kept >= 0 || own.kind == ERR_NOT_FOUND)
         return 0;
     if (is_worth_another_try(&own))

@@ -13,5 +13,5 @@ bool report_address_is(struct str local);
 bool report_address_has_no_people(struct str local);    /* of report_addresses itself */
 /* Keeps the report in a message that came to such an address, for "merpati report"; a message without one, or with a broken
  * one, is let pass and is_report false. -1 with ERR_TRY_LATER when it could not be kept now: the sender should come again. The same report is kept
- * once. */
+ * once; of too many the rest is left out, and is_report all the same. */
 PARKS int report_address_keep(struct str message, bool *is_report, struct error *err);

@@ -271,7 +271,7 @@ static void columns_add(struct columns *c, const struct entry *e)
     c->counts[c->n++] = e->count;
 }
 
-#define CALLS_MAX 4
+#define CALLS_MAX 5
 
 /* Statements that only write. */
 static int run_and_forget(const struct pg_call *calls, size_t count, struct error *err)
@@ -398,7 +398,7 @@ PARKS int report_store_flush(struct error *err)
 
 /* ---- forgetting ------------------------------------------------------------------------------ */
 
-static int forget(struct error *err)
+int report_store_forget(struct error *err)
 {
     int32_t before = report_today() - DUE_DAYS_MAX;
     int64_t received_before = time_now_us() - config.report_retention * 1000;
@@ -407,9 +407,10 @@ static int forget(struct error *err)
         {&sql_report_forget_tls, PG_ARGS(pg_i32(before))},
         {&sql_report_forget_due, PG_ARGS(pg_i32(before))},
         {&sql_report_received_forget, PG_ARGS(pg_time_us(received_before))},
+        {&sql_report_received_trim, PG_ARGS(pg_i64(config.report_rows_max))},
     };
 
-    return run_and_forget(calls, 4, err);
+    return run_and_forget(calls, 5, err);
 }
 
 /* Once an hour on one worker of all hosts. */
@@ -421,7 +422,7 @@ static void forget_when_due(void)
                     PG_ARGS(pg_text(STR("reports")), pg_i32(FORGET_INTERVAL_S)), &rows, &err);
 
     if (rc == 0 && rows.count > 0)
-        rc = forget(&err);
+        rc = report_store_forget(&err);
     pg_rows_free(&rows);
     if (rc < 0 && err.kind != ERR_CANCELLED)
         log_warn(NULL, "reports_not_forgotten", KV_ERR(&err));

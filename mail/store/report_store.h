@@ -19,6 +19,7 @@
 void report_store_start(void);        /* a fiber that writes what was collected, and forgets what is old */
 PARKS void report_store_stop(void);   /* writes the rest */
 PARKS int report_store_flush(struct error *err);
+PARKS int report_store_forget(struct error *err);      /* the fiber does it once an hour */
 
 /* --- collecting: never parks, copies what it needs ------------------------------------------- */
 
@@ -81,7 +82,7 @@ PARKS int report_store_list_due(struct arena *a, struct str kind, struct str dom
 
 /* --- received --------------------------------------------------------------------------------- */
 
-/* 1: kept, 0: it was here before, -1: error. */
+/* 1: kept, 0: it was here before, -1: error; ERR_LIMIT: too many came within a day (report_rows_source, report_rows_max). */
 PARKS int report_store_keep_dmarc(const struct dmarc_report *r, struct error *err);
 PARKS int report_store_keep_tls(const struct tls_report *r, struct error *err);
 PARKS int report_store_keep_feedback(const struct feedback_report *r, struct str message_id, struct error *err);

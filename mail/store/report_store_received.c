@@ -6,6 +6,7 @@
 #include "mail/store/report_store_internal.h"
 #include "server/base/buf.h"
 #include "server/pg/pg.h"
+#include "server/run/config.h"
 #include "server/run/offload.h"
 #include "sql_queries.h"
 
@@ -14,6 +15,7 @@
 #define ROWS_MAX        50000
 #define PORTION         1000
 #define SHOWN_ROWS_MAX  50000
+#define DAYS_KEPT       10 /* however many come */
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
@@ -81,17 +83,44 @@ static int write_lines(struct pg *tx, int64_t report_id, const struct lines *l, 
     return 0;
 }
 
+static int32_t row_count(const struct lines *l)
+{
+    return l->n == 0 ? 1 : (int32_t)l->n;
+}
+
+/* Anybody can send reports under any name: neither one nor all of them push out within a day what others said for months. */
+static int check_room(struct pg *tx, const struct head *h, struct lines *l, struct error *err)
+{
+    struct str organization = name(l, h->organization);
+    struct pg_rows rows = {0};
+    int64_t of_source, of_all;
+
+    if (pg_run(tx, &sql_report_received_today, PG_ARGS(pg_text(organization)), &rows, err) < 0)
+        return -1;
+    of_source = pg_get_i64(&rows, 0, "of_source") + row_count(l);
+    of_all = pg_get_i64(&rows, 0, "of_all") + row_count(l);
+    pg_rows_free(&rows);
+    if (of_source > config.report_rows_source)
+        return fail(err, ERR_LIMIT, "too many reports from %.*s within a day",
+                    STR_ARG(organization));
+    if (of_all > config.report_rows_max / DAYS_KEPT)
+        return fail(err, ERR_LIMIT, "too many reports within a day");
+    return 0;
+}
+
 /* 1: written, 0: there before, -1. */
 static int write_report(struct pg *tx, const struct head *h, struct lines *l, struct error *err)
 {
     struct pg_rows rows = {0};
     int rc;
 
+    if (check_room(tx, h, l, err) < 0)
+        return -1;
     if (pg_run(tx, &sql_report_received_add,
                PG_ARGS(pg_text(report_kind_name(h->kind)), pg_text(name(l, h->organization)),
                        pg_text(name(l, h->external_id)), pg_text(name(l, h->domain)),
                        pg_time_us(h->begin_us), pg_time_us(h->end_us), pg_text(name(l, h->policy)),
-                       pg_i64(l->passed), pg_i64(l->failed)),
+                       pg_i64(l->passed), pg_i64(l->failed), pg_i32(row_count(l))),
                &rows, err) < 0)
         return -1;
     rc = rows.count > 0;

@@ -87,6 +87,7 @@ CREATE TABLE report_received (
     policy       text        NOT NULL,                -- as they saw it
     passed       bigint      NOT NULL,                -- messages or sessions
     failed       bigint      NOT NULL,
+    row_count    integer     NOT NULL,                -- of its lines, at least 1
     UNIQUE (kind, organization, domain, external_id)
 );
 CREATE INDEX report_received_at ON report_received (received_at);

@@ -94,10 +94,16 @@ DELETE FROM report_tls_row r
 
 -- name: report_received_add :maybe
 -- Nothing when the same report came before.
-INSERT INTO report_received (kind, organization, external_id, domain, begin_at, end_at, policy, passed, failed)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+INSERT INTO report_received (kind, organization, external_id, domain, begin_at, end_at, policy, passed, failed, row_count)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
     ON CONFLICT DO NOTHING
 RETURNING report_id;
+
+-- name: report_received_today :one
+-- Lines that came within a day: from $1, and from anybody.
+SELECT coalesce(sum(row_count) FILTER (WHERE organization = $1), 0)::bigint AS of_source,
+       coalesce(sum(row_count), 0)::bigint AS of_all
+  FROM report_received WHERE received_at > now() - interval '1 day';
 
 -- name: report_received_rows_add :exec
 INSERT INTO report_received_row (report_id, n, source, subject, outcome, is_pass, count, detail)
@@ -143,3 +149,11 @@ SELECT r.kind, r.domain, w.source,
 -- name: report_received_forget :exec
 DELETE FROM report_received
  WHERE report_id IN (SELECT report_id FROM report_received WHERE received_at < $1 LIMIT 1000);
+
+-- name: report_received_trim :exec
+-- The newest reports stay, of $1 lines together.
+DELETE FROM report_received
+ WHERE report_id IN (SELECT report_id
+                       FROM (SELECT report_id, sum(row_count) OVER (ORDER BY received_at DESC, report_id DESC) AS rows
+                               FROM report_received) AS t
+                      WHERE rows > $1::bigint);

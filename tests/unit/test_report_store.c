@@ -8,6 +8,8 @@
 
 static void truncate_reports(void)
 {
+    config.report_rows_max = 2000000;
+    config.report_rows_source = 50000;
     config.report_spread = 0; /* due as soon as the day is over */
     fixture_sql("SET client_min_messages = warning; TRUNCATE report_due, report_dmarc_row, "
                 "report_tls_row, report_received CASCADE");
@@ -436,6 +438,70 @@ CASE(addresses_for_reports_are_known_in_any_spelling_and_with_details)
     assert_false(report_address_is(STR("")));
 }
 
+static int keep_of(const char *organization, int id, struct error *err)
+{
+    struct dmarc_report_record record = {.source_ip = STR("192.0.2.1"), .count = 1};
+    struct dmarc_report r = {
+        .org_name = str_c(organization),
+        .report_id = arena_printf(store_arena, "%d", id),
+        .domain = STR("example.test"),
+        .records = &record,
+        .record_count = 1,
+    };
+
+    return report_store_keep_dmarc(&r, err);
+}
+
+CASE(one_source_cannot_fill_the_store_in_a_day)
+{
+    truncate_reports();
+    config.report_rows_source = 3;
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(keep_of("Flood", i, NULL), 1);
+    assert_refused(keep_of("Flood", 3, &err), ERR_LIMIT);
+    assert_int_equal(keep_of("Other", 1, NULL), 1);
+    fixture_sql("UPDATE report_received SET received_at = now() - interval '25 hours'");
+    assert_int_equal(keep_of("Flood", 3, NULL), 1);
+}
+
+CASE(many_sources_cannot_push_out_what_others_said_in_a_day)
+{
+    truncate_reports();
+    config.report_rows_max = 20;
+    assert_int_equal(keep_of("a", 1, NULL), 1);
+    assert_int_equal(keep_of("b", 1, NULL), 1);
+    assert_refused(keep_of("c", 1, &err), ERR_LIMIT);
+}
+
+CASE(the_oldest_reports_go_when_there_are_too_many_lines)
+{
+    truncate_reports();
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(keep_of("a", i, NULL), 1);
+    fixture_sql("UPDATE report_received SET received_at = now() - interval '1 hour' * (9 - "
+                "external_id::integer)");
+    config.report_rows_max = 3;
+    assert_done(report_store_forget(&err));
+    assert_int_equal(fixture_sql("SELECT count(*) FROM report_received"), 3);
+    assert_int_equal(fixture_sql("SELECT min(external_id::integer) FROM report_received"), 2);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM report_received_row"), 3);
+}
+
+CASE(what_is_left_out_was_a_report_all_the_same)
+{
+    bool is_report = false;
+    truncate_reports();
+    config.report_rows_source = 0;
+    assert_done(report_address_keep(
+        STR("From: a@b.test\r\nMessage-ID: <1@b.test>\r\nContent-Type: multipart/report; "
+            "boundary=x\r\n\r\n--x\r\nContent-Type: message/feedback-report\r\n\r\n"
+            "Feedback-Type: abuse\r\nUser-Agent: Us/1\r\nVersion: 1\r\n"
+            "Source-IP: 192.0.2.9\r\n\r\n--x--\r\n"),
+        &is_report, &err));
+    assert_true(is_report);
+    assert_int_equal(fixture_sql("SELECT count(*) FROM report_received"), 0);
+}
+
 CASE(mail_without_a_report_passes_a_report_address)
 {
     bool is_report = true;
@@ -472,6 +538,10 @@ int main(void)
         cmocka_unit_test(sources_are_summed_over_reports_with_failures_first),
         cmocka_unit_test(counts_that_no_number_holds_are_the_largest_one),
         cmocka_unit_test(addresses_for_reports_are_known_in_any_spelling_and_with_details),
+        cmocka_unit_test(one_source_cannot_fill_the_store_in_a_day),
+        cmocka_unit_test(many_sources_cannot_push_out_what_others_said_in_a_day),
+        cmocka_unit_test(the_oldest_reports_go_when_there_are_too_many_lines),
+        cmocka_unit_test(what_is_left_out_was_a_report_all_the_same),
         cmocka_unit_test(mail_without_a_report_passes_a_report_address),
         cmocka_unit_test(the_fiber_writes_what_was_collected_when_it_stops),
     };
