@@ -196,6 +196,8 @@ static struct str way_of(const struct outbound_recipient *r)
 {
     struct str way = r->route;
 
+    if (str_eq(way, STR(OUTBOUND_ROUTE_MX)))
+        return r->destination;
     if (str_empty(way) && !str_starts(r->destination, STR("[")))
         way = route_of_domain(r->destination);
     return str_empty(way) ? r->destination : way;

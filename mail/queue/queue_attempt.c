@@ -289,6 +289,20 @@ static void give_back(struct job *j, int64_t delay_ms)
     commit_job(j);
 }
 
+/* The report cannot be sent for now: refused recipients come again. One that was delivered to must not, so it ends untold. */
+static void settle_untold(struct job *j, const struct judged *judged)
+{
+    for (size_t i = 0; i < judged->fate_count; i++) {
+        struct queue_fate f = judged->fates[i];
+
+        if (f.kind == FATE_FAILED)
+            f.kind = FATE_DELAYED;
+        else
+            event_untold(&j->claim, 1, "the report could not be sent");
+        add_result(j, &f, queue_retry_delay_ms(f.rcpt->attempts + 1));
+    }
+}
+
 static void attempt(struct job *j, struct hop *h)
 {
     struct remote_job *answer;
@@ -319,8 +333,9 @@ static void attempt(struct job *j, struct hop *h)
         send_job(j, answer);
     judge(j, answer, &judged);
     tell_hop(h, answer);
-    if (judged.fate_count > 0)
-        report_send(j->worker_id, &j->claim, judged.fates, judged.fate_count, j->message->text);
+    if (judged.fate_count > 0 && !report_send(j->worker_id, &j->claim, judged.fates,
+                                              judged.fate_count, j->message->text))
+        settle_untold(j, &judged);
     if (j->result_count > 0)
         commit_job(j);
     else
@@ -340,4 +355,9 @@ void attempt_run(void *arg)
 void commit_back(struct job *j)
 {
     give_back(j, 0);
+}
+
+void commit_back_later(struct job *j, int64_t delay_ms)
+{
+    give_back(j, delay_ms);
 }

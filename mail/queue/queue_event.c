@@ -76,6 +76,21 @@ void event_failed(const struct outbound_claim *c, const struct queue_fate *f)
     }
 }
 
+void event_untold(const struct outbound_claim *c, size_t count, const char *why)
+{
+    char id[TRACE_ID_TEXT_SIZE];
+    struct arena *a;
+
+    log_info(NULL, "queue_untold", KV("queue", c->o.queue_id), KV("trace", id_text(c, id)),
+             KV("to", c->o.sender), KV("recipients", count), KV("reason", why));
+    if (c->o.trace_id == 0)
+        return;
+    a = arena_new();
+    trace_event(c->o.trace_id, TRACE_NOTE, c->o.sender,
+                arena_printf(a, "the sender cannot be told: %s", why));
+    arena_free(&a);
+}
+
 void event_reported(const struct outbound_claim *c, size_t count, const char *how)
 {
     char id[TRACE_ID_TEXT_SIZE];

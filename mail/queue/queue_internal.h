@@ -112,6 +112,7 @@ struct queue_message *queue_message_new(struct str text);      /* a copy */
 struct queue_message *queue_message_take(struct buf *text);
 void queue_message_unref(struct queue_message **m);
 void commit_back(struct job *j);                        /* untried: it waits in the database again */
+void commit_back_later(struct job *j, int64_t delay_ms);
 void attempt_run(void *hop);                            /* the fiber: jobs of one hop until there are none */
 
 /* --- queue_commit.c ------------------------------------------------------------------------------- */
@@ -132,8 +133,8 @@ struct queue_fate {
     struct str hop_host;                                /* the last server that was asked; may be empty */
 };
 bool report_is_wanted(const struct outbound_claim *c, const struct queue_fate *f);
-/* Sends one report of all of them, which end in the same transaction (FATE_DELAYED: are marked). Tries until it is done.
- * False when it could not be: they stay claimed, and come again. */
+/* Sends one report of all of them, which end in the same transaction (FATE_DELAYED: are marked). What can never be sent ends,
+ * too. False when it could not be for now: they stay claimed, and are the caller's to give back. */
 PARKS bool report_send(int64_t worker_id, const struct outbound_claim *c, const struct queue_fate *v, size_t count,
                        struct str message);
 
@@ -146,3 +147,4 @@ void event_delivered(const struct outbound_claim *c, const struct queue_fate *f,
 void event_deferred(const struct outbound_claim *c, const struct queue_fate *f, int64_t delay_ms);
 void event_failed(const struct outbound_claim *c, const struct queue_fate *f);
 void event_reported(const struct outbound_claim *c, size_t count, const char *how);
+void event_untold(const struct outbound_claim *c, size_t count, const char *why);      /* they ended, and nobody is told */

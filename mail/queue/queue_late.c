@@ -9,6 +9,7 @@
 
 #define PORTION_COUNT     50
 #define ORIGINAL_SIZE_MAX ((size_t)2 << 30)
+#define AGAIN_MS          900000 /* later than the next look at what is late */
 
 /* ---- what is to be told ------------------------------------------------------------------------- */
 
@@ -121,6 +122,28 @@ static int warn(struct arena *a, const struct outbound_claim *c, struct error *e
     return wanted == 0 ? outbound_set_warned(c->o.queue_id, err) : tell(a, 0, c, v, wanted, err);
 }
 
+/* What could not end now is looked at again; until then nobody delivers it. */
+static void give_back(const struct outbound_claim *c)
+{
+    struct arena *a = arena_new();
+    struct outbound_claim copy = *c;
+
+    copy.o.rcpts = arena_copy(a, c->o.rcpts, c->o.rcpt_count * sizeof *c->o.rcpts);
+    commit_back_later(job_new(&copy, a, queue.worker_id), AGAIN_MS);
+}
+
+static void end_or_warn(struct arena *a, const struct outbound_claim *c)
+{
+    struct error err = {0};
+    int rc = c->is_over ? expire(a, c, &err) : warn(a, c, &err);
+
+    if (rc == 0 || err.kind == ERR_NOT_FOUND)
+        return;
+    log_warn(NULL, "queue_late_failed", KV("queue", c->o.queue_id), KV_ERR(&err));
+    if (c->is_over)
+        give_back(c);
+}
+
 static int late_portion(struct arena *a, size_t *count, struct error *err)
 {
     struct outbound_claims claims;
@@ -128,15 +151,8 @@ static int late_portion(struct arena *a, size_t *count, struct error *err)
     if (outbound_claim_late(a, queue.worker_id, PORTION_COUNT, &claims, err) < 0)
         return -1;
     *count = claims.count;
-    for (size_t i = 0; i < claims.count && !queue.is_stopping; i++) {
-        struct error cause = {0};
-        int rc =
-            claims.v[i].is_over ? expire(a, &claims.v[i], &cause) : warn(a, &claims.v[i], &cause);
-
-        if (rc < 0 && cause.kind != ERR_NOT_FOUND)
-            log_warn(NULL, "queue_late_failed", KV("queue", claims.v[i].o.queue_id),
-                     KV_ERR(&cause));
-    }
+    for (size_t i = 0; i < claims.count && !queue.is_stopping; i++)
+        end_or_warn(a, &claims.v[i]);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 
 #define AGAIN_MIN_MS 100
 #define AGAIN_MAX_MS 10000
+#define TRIES_MAX    10 /* some half a minute */
 
 bool report_is_wanted(const struct outbound_claim *c, const struct queue_fate *f)
 {
@@ -87,6 +88,13 @@ static int end_untold(const struct outbound_ends *ends, struct arena *a, struct 
     return outbound_finish(ends->worker_id, results, ends->count, NULL, 0, NULL, 0, err);
 }
 
+/* The database or the like is away; whatever else stands in the way stands there next time, too. */
+static bool may_pass(enum error_kind kind)
+{
+    return kind == ERR_TRY_LATER || kind == ERR_TIMED_OUT || kind == ERR_CLOSED ||
+           kind == ERR_CANCELLED;
+}
+
 static int try_to_send(struct arena *a, const struct sender_report *r,
                        const struct outbound_claim *c)
 {
@@ -99,12 +107,12 @@ static int try_to_send(struct arena *a, const struct sender_report *r,
     }
     if (err.kind == ERR_NOT_FOUND)
         return 0; /* somebody else ended them */
-    if (err.kind == ERR_DENIED) {
-        event_reported(c, r->count, err.text);
-        return end_untold(r->ends, a, NULL);
-    }
-    log_warn(NULL, "queue_report_failed", KV("queue", c->o.queue_id), KV_ERR(&err));
-    return -1;
+    if (err.kind != ERR_DENIED)
+        log_warn(NULL, "queue_report_failed", KV("queue", c->o.queue_id), KV_ERR(&err));
+    if (may_pass(err.kind) || end_untold(r->ends, a, NULL) < 0)
+        return -1;
+    event_untold(c, r->count, err.text);
+    return 0;
 }
 
 bool report_send(int64_t worker_id, const struct outbound_claim *c, const struct queue_fate *v,
@@ -120,16 +128,18 @@ bool report_send(int64_t worker_id, const struct outbound_claim *c, const struct
         .arrival_us = c->created_us,
         .ret = c->o.ret,
         .is_utf8 = c->o.is_utf8,
+        .requires_tls = c->o.requires_tls,
         .original = message,
         .v = describe_rcpts(a, c, v, count),
         .count = count,
         .ends = &ends,
     };
     int64_t again_ms = AGAIN_MIN_MS;
+    int tries = 1;
     bool is_sent;
 
-    while (!(is_sent = try_to_send(a, &report, c) == 0) && !queue.is_stopping &&
-           worker_id == queue.worker_id) {
+    while (!(is_sent = try_to_send(a, &report, c) == 0) && tries++ < TRIES_MAX &&
+           !queue.is_stopping && worker_id == queue.worker_id) {
         if (fiber_sleep(again_ms) == WAKE_CANCELLED)
             break;
         again_ms = again_ms * 2 < AGAIN_MAX_MS ? again_ms * 2 : AGAIN_MAX_MS;

@@ -34,7 +34,7 @@ struct remote_recipient {
 
 struct remote_job {
     struct str destination;                             /* domain (A-labels or UTF-8), or [address] */
-    struct str route;                                   /* "": by MX; else see route_hosts.h: "host:port" of a smarthost */
+    struct str route;                                   /* "": as the settings say, else by MX; ROUTE_MX; or "host:port" of a smarthost (route_hosts.h) */
     struct str sender, envid, trace_id;                 /* sender empty: <> */
     unsigned ret, body;
     bool is_utf8;                                       /* SMTPUTF8 was asked for (RFC 6531) */

@@ -353,11 +353,12 @@ static int find_literal(struct arena *a, struct str literal, struct route_hosts 
 PARKS int route_hosts_find(struct arena *a, struct str destination, struct str route,
                            struct route_hosts *out, struct route_refusal *why)
 {
+    bool is_by_mx = str_eq(route, STR(ROUTE_MX));
     struct error err = {0};
 
     *out = (struct route_hosts){.domain = destination};
     if (str_starts(destination, STR("["))) {
-        if (route.n > 0)
+        if (route.n > 0 && !is_by_mx)
             return find_way(a, route, out, why);
         return find_literal(a, destination, out, why);
     }
@@ -365,7 +366,7 @@ PARKS int route_hosts_find(struct arena *a, struct str destination, struct str r
         return refuse(why, true, 550, "5.1.2", arena_str(a, str_c(err.text)));
     if (route.n == 0)
         route = route_of_domain(out->domain);
-    return route.n > 0 ? find_way(a, route, out, why) : find_mx(a, out, why);
+    return route.n > 0 && !is_by_mx ? find_way(a, route, out, why) : find_mx(a, out, why);
 }
 
 /* ---- addresses of a host -------------------------------------------------------------------- */

@@ -14,6 +14,7 @@
 
 #define ROUTE_HOSTS_MAX     32                          /* MX records looked at */
 #define ROUTE_ADDRESSES_MAX 16                          /* of one host */
+#define ROUTE_MX            "mx:"                       /* a job's route: by MX, whatever delivery_routes says */
 
 /* A way named by the administrator: [smtp:|smtps:|lmtp:]host[:port], host may be [address], or unix:/path behind
  * smtp: or lmtp:. No MX lookup. */
@@ -54,7 +55,7 @@ struct route_hosts {
     size_t n;
 };
 
-/* `route`: of the job; empty: delivery_routes, else MX. -1: see *why. */
+/* `route`: of the job; empty: delivery_routes, else MX; ROUTE_MX. -1: see *why. */
 PARKS int route_hosts_find(struct arena *a, struct str destination, struct str route, struct route_hosts *out,
                            struct route_refusal *why);
 

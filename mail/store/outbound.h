@@ -4,7 +4,8 @@
  * recipients on its own. A recipient is claimed by one worker, which delivers and then finishes it: it is removed, or
  * deferred. A claim is good as long as its worker renews itself (OUTBOUND_LEASE_MS); then it returns to the queue. So
  * whatever is killed when, nothing is lost; a message arrives twice only when the crash came between the other server's
- * answer and our commit.
+ * answer and our commit. One by which workers die again and again comes back later each time (queue_crash_pause() of
+ * 0012_outbound.sql), so that it cannot keep them from all other mail.
  *
  * Scheduling is by hop: the recipient's domain or [address], or "host:port" of the smarthost on the way there. It is only that:
  * where a message goes is decided anew at each attempt. */
@@ -20,6 +21,7 @@
 
 #define OUTBOUND_LEASE_MS 30000
 #define OUTBOUND_ROUTE_HERE "here:"                     /* a route: to accounts of ours, once it is released (mail/queue/submit.h) */
+#define OUTBOUND_ROUTE_MX   "mx:"                       /* a route: by MX, whatever the settings say */
 
 /* RFC 3461, 4.1; 0 where the sender said nothing. */
 enum { OUTBOUND_NOTIFY_NEVER = 1, OUTBOUND_NOTIFY_SUCCESS = 2, OUTBOUND_NOTIFY_FAILURE = 4, OUTBOUND_NOTIFY_DELAY = 8 };
@@ -31,7 +33,7 @@ struct outbound_recipient {
     struct str orcpt;                                   /* "rfc822;..." (xtext) as the sender gave it, or empty */
     unsigned notify;
     struct str destination;                             /* empty: the address's domain; else A-labels in lower case, or [address] */
-    struct str route;                                   /* empty: as the settings say, else by MX; or "host:port" of a smarthost */
+    struct str route;                                   /* empty: as the settings say, else by MX; "host:port" of a smarthost; or one of the two above */
     struct str hop;                                     /* by which it is scheduled; empty: route, else destination */
     int32_t no;                                         /* of a claim: its number in the message */
     int32_t attempts;                                   /* of a claim: how many there were */
@@ -189,7 +191,7 @@ PARKS int outbound_list(struct arena *a, const struct outbound_filter *f, int64_
 PARKS int outbound_hold(const struct outbound_filter *f, struct str reason, int64_t *count, struct error *err);
 PARKS int outbound_release(const struct outbound_filter *f, int64_t *count, struct error *err);   /* held ones: due now, and they live as long as new ones */
 PARKS int outbound_retry(const struct outbound_filter *f, int64_t *count, struct error *err);     /* due now, hops unblocked; not the held ones */
-PARKS int outbound_reroute(const struct outbound_filter *f, struct str route, int64_t *count, struct error *err);   /* route empty: by MX again */
+PARKS int outbound_reroute(const struct outbound_filter *f, struct str route, int64_t *count, struct error *err);   /* route empty: as the settings say */
 PARKS int outbound_delete(const struct outbound_filter *f, int64_t *count, struct error *err);    /* nobody is told */
 /* The sender is told: the recipients expire now. */
 PARKS int outbound_bounce(const struct outbound_filter *f, int64_t *count, struct error *err);

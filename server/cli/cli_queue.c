@@ -285,15 +285,17 @@ static int delete (struct cli *c, struct error *err)
     return tell_count(c, count, "deleted");
 }
 
-/* As in delivery_routes; "mx": as the settings have it. */
+/* As in delivery_routes; "mx": by the domain's own hosts, whatever the settings say; "settings": as they say. */
 static int prepare_reroute(struct cli *c, struct error *err)
 {
     struct str route = cli_value(c, OPTION_TO);
     struct route_way way;
 
     if (!cli_has(c, OPTION_TO))
-        return fail(err, ERR_SYNTAX, "say where to: --to host:port, or --to mx");
+        return fail(err, ERR_SYNTAX, "say where to: --to host:port, --to mx or --to settings");
     if (str_eq(route, STR("mx")))
+        route = STR(OUTBOUND_ROUTE_MX);
+    else if (str_eq(route, STR("settings")))
         route = STR("");
     else if (route_way_parse(route, &way, err) < 0)
         return -1;

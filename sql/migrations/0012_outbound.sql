@@ -10,7 +10,7 @@
 -- the hop while it looks at recipients, so that what it did not see yet is noted after it. queue_sweep heals the rest.
 --
 -- A claim is the number of a worker; the worker's own row says until when it is alive, and is renewed once for all of
--- its claims. What claims the rows of dead workers is queue_release_dead.
+-- its claims. What frees the claims of dead workers is queue_release_claims.
 --
 -- Order of locks: account_state, queue_message, queue_recipient (by queue_id and number), queue_destination (by hop).
 -- Claims never wait for a lock (SKIP LOCKED), so they may take the hop first.
@@ -51,12 +51,13 @@ CREATE TABLE queue_recipient (
     claimed_by    bigint,                                 -- queue_worker; NULL: it waits
     next_at       timestamptz NOT NULL,                   -- infinity while held
     attempts      integer     NOT NULL DEFAULT 0,
+    crashes       smallint    NOT NULL DEFAULT 0,         -- workers in a row that died with it in hand
     priority      smallint    NOT NULL,                   -- the message's
     notify        smallint    NOT NULL,                   -- RFC 3461, 4.1: bits 1 NEVER, 2 SUCCESS, 4 FAILURE, 8 DELAY
     last_code     smallint,                               -- of the last attempt
     last_at       timestamptz,
     hop           text        COLLATE "C" NOT NULL,       -- by which it is scheduled: destination, or the smarthost that leads there
-    route         text        NOT NULL,                   -- of this recipient alone, "host:port"; empty: what the settings say, or MX
+    route         text        NOT NULL,                   -- of this recipient alone, "host:port"; "mx:": by MX; empty: what the settings say, or MX
     destination   text        COLLATE "C" NOT NULL,       -- domain in A-labels, or [address]
     address       text        COLLATE "C" NOT NULL,
     orcpt         text        NOT NULL,
@@ -170,6 +171,7 @@ BEGIN
     WITH put_off AS (
         UPDATE queue_recipient r
            SET claimed_by = NULL, attempts = attempts + (u.code >= 0)::integer,
+               crashes = CASE WHEN u.code >= 0 THEN 0 ELSE crashes END,
                next_at = CASE WHEN held IS NULL THEN now() + queue_ms(u.delay_ms) ELSE 'infinity' END,
                last_code = CASE WHEN u.code >= 0 THEN u.code ELSE last_code END,
                last_at = CASE WHEN u.code >= 0 THEN now() ELSE last_at END,
@@ -306,8 +308,17 @@ BEGIN
      ORDER BY e.queue_id, e.recipient_no;
 END $$;
 
--- Gives back what workers held that are no more. Returns how many recipients.
-CREATE FUNCTION queue_release_claims(p_workers bigint[]) RETURNS integer
+-- How long to wait after the n-th worker in a row that died with a message in hand. One may be killed for any reason: at
+-- once again. From the second on 2 s, 8 s, 32 s, up to an hour, and for each message somewhat more or less, so that the one
+-- that is to blame comes back apart from those that only stood beside it.
+CREATE FUNCTION queue_crash_pause(p_crashes integer, p_queue_id bigint) RETURNS interval LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_crashes < 2 THEN interval '0'
+                ELSE queue_ms(least(2000 * 4 ^ least(p_crashes - 2, 10), 3600000)::bigint)
+                     * (0.5 + abs(hashint8(p_queue_id * 31 + p_crashes)::bigint % 1000) / 1000.0) END;
+$$;
+
+-- Gives back what workers held: of dead ones with a pause when it was not the first (p_is_crash). Returns how many recipients.
+CREATE FUNCTION queue_release_claims(p_workers bigint[], p_is_crash boolean) RETURNS integer
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off
 SET enable_seqscan = off AS $$
 DECLARE
@@ -315,6 +326,18 @@ DECLARE
     v_next timestamptz[];
 BEGIN
     PERFORM FROM queue_recipient WHERE claimed_by = ANY (p_workers) ORDER BY queue_id, recipient_no FOR UPDATE;
+    IF p_is_crash THEN
+        UPDATE queue_recipient
+           SET crashes = least(crashes + 1, 1000),
+               next_at = greatest(next_at, now() + queue_crash_pause(crashes + 1, queue_id)),
+               last_at = CASE WHEN crashes > 0 THEN now() ELSE last_at END,
+               last_code = CASE WHEN crashes > 0 THEN 0 ELSE last_code END,
+               last_enhanced = CASE WHEN crashes > 0 THEN '4.3.0' ELSE last_enhanced END,
+               last_host = CASE WHEN crashes > 0 THEN '' ELSE last_host END,
+               last_text = CASE WHEN crashes > 0 THEN format('the delivering process ended %s times while it had this message', crashes + 1)
+                                ELSE last_text END
+         WHERE claimed_by = ANY (p_workers);
+    END IF;
     WITH released AS (
         UPDATE queue_recipient SET claimed_by = NULL WHERE claimed_by = ANY (p_workers) RETURNING hop, next_at)
     SELECT array_agg(hop), array_agg(next_at) INTO v_hops, v_next FROM released;
@@ -332,7 +355,7 @@ BEGIN
     WITH gone AS (DELETE FROM queue_worker WHERE host = p_host AND slot = p_slot RETURNING worker_id)
     SELECT array_agg(worker_id) INTO v_dead FROM gone;
     IF v_dead IS NOT NULL THEN
-        PERFORM queue_release_claims(v_dead);
+        PERFORM queue_release_claims(v_dead, true);
     END IF;
     INSERT INTO queue_worker (host, slot, alive_until) VALUES (p_host, p_slot, now() + queue_ms(p_lease_ms))
     RETURNING worker_id INTO v_worker;
@@ -358,7 +381,7 @@ BEGIN
           FROM claimer c WHERE c.worker_id IS NOT NULL)
     SELECT array_agg(worker_id) INTO v_dead FROM claimer c
      WHERE worker_id IS NOT NULL AND NOT EXISTS (SELECT FROM queue_worker w WHERE w.worker_id = c.worker_id);
-    claims := CASE WHEN v_dead IS NULL THEN 0 ELSE queue_release_claims(v_dead) END;
+    claims := CASE WHEN v_dead IS NULL THEN 0 ELSE queue_release_claims(v_dead, true) END;
 
     WITH RECURSIVE waiting (hop, next_at) AS (
         (SELECT hop, next_at FROM queue_recipient WHERE claimed_by IS NULL ORDER BY hop, next_at LIMIT 1)
@@ -470,7 +493,7 @@ BEGIN
     RETURN coalesce(cardinality(v_hops), 0);
 END $$;
 
--- p_route empty: by the domain's own hosts again. What goes to accounts of ours stays.
+-- p_route empty: as the settings say, "mx:": by the domain's own hosts. What goes to accounts of ours stays.
 CREATE FUNCTION queue_reroute(
     p_queue_id bigint, p_account_id bigint, p_sender text, p_recipient text, p_destination text, p_is_held boolean,
     p_route text)
@@ -481,7 +504,7 @@ DECLARE
 BEGIN
     WITH moved AS (
         UPDATE queue_recipient r
-           SET route = p_route, hop = CASE WHEN p_route = '' THEN r.destination ELSE p_route END,
+           SET route = p_route, hop = CASE WHEN p_route IN ('', 'mx:') THEN r.destination ELSE p_route END,
                next_at = CASE WHEN r.held IS NULL THEN now() ELSE 'infinity' END
           FROM queue_select(p_queue_id, p_account_id, p_sender, p_recipient, p_destination, p_is_held) AS s
          WHERE r.queue_id = s.queue_id AND r.recipient_no = s.recipient_no AND r.route <> 'here:'

@@ -29,7 +29,7 @@ SELECT queue_worker_begin($1, $2, $3) AS worker_id;
 UPDATE queue_worker SET alive_until = now() + queue_ms($2) WHERE worker_id = $1 AND alive_until > now();
 
 -- name: queue_worker_release :maybe
-SELECT queue_release_claims(ARRAY[$1::bigint]) AS released;
+SELECT queue_release_claims(ARRAY[$1::bigint], false) AS released;
 
 -- name: queue_worker_end :exec
 DELETE FROM queue_worker WHERE worker_id = $1;

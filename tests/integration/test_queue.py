@@ -389,5 +389,47 @@ class Crashes(QueueTest):
         self.check_all_arrive(200, lambda: self.kill_one("everything"), 3)
 
 
+class Poison(QueueTest):
+    """A message whose delivery ends the worker. Here whoever talks to the other server is killed."""
+
+    expects_losses = True
+
+    def kill_who_has_it(self, attempt):
+        self.assertTrue(eventually(lambda: len(self.sink.attempts) == attempt, timeout=60))
+        for pid in self.server.named("worker-0") + self.server.named("worker-1"):
+            os.kill(pid, signal.SIGKILL)
+
+    def test_it_comes_back_at_once_the_first_time_and_later_each_further_time(self):
+        self.sink.pause = 120
+        queue_id, = self.put("x@live.test")
+        self.kill_who_has_it(1)
+        self.kill_who_has_it(2)                     # it came again
+        def shown():
+            return self.server.cli_json("queue", "show", str(queue_id))
+        self.assertTrue(eventually(lambda: shown()["last_attempt"] is not None, timeout=60))
+        entry = shown()
+        self.assertEqual(entry["last_answer"], "the delivering process ended 2 times while it had this message")
+        self.assertGreater(entry["next"], entry["last_attempt"])
+        self.sink.pause = 0
+        self.put("y@live.test", first=1)            # others go on
+        self.assertTrue(eventually(lambda: self.waiting() == [], timeout=60))
+        self.assertEqual(sorted(self.sink.numbers()), [0, 1])
+
+
+class Untold(QueueTest):
+    def test_a_report_that_can_never_be_sent_ends(self):
+        self.sink.never.add("no@live.test")
+        self.put("no@live.test", sender="nobody-at-all@example.test")
+        self.assertTrue(eventually(lambda: self.waiting() == []))
+        self.assertIn("event=queue_untold", self.server.log())
+
+    def test_rerouted_to_mx_it_leaves_the_relay(self):
+        self.put("x@dead.test")
+        self.server.cli("queue", "reroute", "--recipient", "x@dead.test", "--to", "mx")
+        entry, = self.waiting()
+        shown = self.server.cli_json("queue", "show", str(entry["id"]))
+        self.assertEqual(shown["next_hop"], "dead.test")
+
+
 if __name__ == "__main__":
     unittest.main()
