@@ -213,7 +213,8 @@ static void refuse_connection(const struct remote_target *t, struct route_refusa
            arena_str(t->arena, str_c(err->text)));
 }
 
-/* A server that does not want to talk to us today is asked again, whatever the first digit. */
+/* A server that does not want to talk to us today is asked again, whatever the first digit; one that says that it takes no mail
+ * at all is believed (RFC 7504, 3; RFC 5321, 3.1), unless it is the relay that the administrator named. */
 static void refuse_by_answer(const struct remote_target *t, struct route_refusal *why,
                              struct smtp_client *c, const struct error *err)
 {
@@ -226,6 +227,10 @@ static void refuse_by_answer(const struct remote_target *t, struct route_refusal
     refuse(t, why, answer->code, "4.3.2",
            arena_printf(t->arena, "it refused the session: %d %.*s", answer->code,
                         STR_ARG(answer->text)));
+    if (smtp_client_takes_no_mail(c) && t->hosts->way.host.n == 0) {
+        why->is_permanent = true;
+        why->enhanced = "5.3.2";
+    }
 }
 
 /* TLS is a must here. For REQUIRETLS that is final once all hosts have been asked (RFC 8689, 4.2.1). */

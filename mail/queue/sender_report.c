@@ -40,7 +40,7 @@ static struct str write_report(struct arena *a, const struct sender_report *r, s
         .v = r->v,
         .count = r->count,
         .original = r->original,
-        .ret = (enum dsn_ret)r->ret,
+        .ret = r->requires_tls ? DSN_RET_HDRS : (enum dsn_ret)r->ret,
         .is_utf8 = r->is_utf8,
     };
 
@@ -54,8 +54,11 @@ int sender_report_send(const struct sender_report *r, bool *is_away, struct erro
     struct arena *a = arena_new();
     struct error cause = {0};
     struct system_mail_target target;
-    struct system_mail m = {
-        .to = &target, .language = r->language, .is_utf8 = r->is_utf8, .ends = r->ends};
+    struct system_mail m = {.to = &target,
+                            .language = r->language,
+                            .is_utf8 = r->is_utf8,
+                            .requires_tls = r->requires_tls,
+                            .ends = r->ends};
     int status = system_mail_find(a, r->sender, &target, &cause);
 
     if (status == 0) {

@@ -18,7 +18,7 @@ struct sender_report {
     struct str language;                                /* empty: the message's own, or report_language */
     int64_t trace_id, arrival_us;                       /* of the message */
     unsigned ret;                                       /* OUTBOUND_RET_* */
-    bool is_utf8;
+    bool is_utf8, requires_tls;                         /* requires_tls: so does the report, and it has headers only (RFC 8689, 5) */
     struct str original;                                /* without our Return-Path */
     const struct dsn_recipient *v;
     size_t count;

@@ -255,7 +255,13 @@ PARKS enum smtp_outcome smtp_client_greet(struct smtp_client *c, struct error *e
 {
     enum smtp_outcome outcome = smtp_client_expect(c, 2, config.delivery_greeting_timeout, err);
 
-    return outcome == SMTP_DONE ? say_ehlo(c, err) : outcome;
+    c->was_greeted = outcome == SMTP_DONE;
+    return c->was_greeted ? say_ehlo(c, err) : outcome;
+}
+
+bool smtp_client_takes_no_mail(const struct smtp_client *c)
+{
+    return !c->was_greeted && !c->is_broken && (c->answer.code == 521 || c->answer.code == 554);
 }
 
 /* ---- STARTTLS ------------------------------------------------------------------------------ */

@@ -42,6 +42,7 @@ struct smtp_client *smtp_client_new(struct dial **d, bool is_lmtp, struct str na
 void smtp_client_free(struct smtp_client **c);
 
 PARKS enum smtp_outcome smtp_client_greet(struct smtp_client *c, struct error *err);      /* greeting, EHLO or HELO */
+bool smtp_client_takes_no_mail(const struct smtp_client *c);   /* its greeting was 521 (RFC 7504) or 554 (RFC 5321, 3.1) */
 /* STARTTLS, handshake, EHLO anew. A failed handshake is SMTP_BROKEN with dial_tls_result() to look at. */
 PARKS enum smtp_outcome smtp_client_start_tls(struct smtp_client *c, const struct dial_tls *tls, struct error *err);
 /* SCRAM-SHA-256, PLAIN or LOGIN, the last two under TLS or to this machine only. ERR_UNSUPPORTED when nothing fits. */

@@ -14,6 +14,7 @@ struct smtp_client {
     struct smtp_answer answer;
     char *name;
     bool is_lmtp, is_traced;
+    bool was_greeted;                                   /* the greeting was a welcome */
     bool is_broken;                                     /* out of step, closing, or gone */
     unsigned messages_sent;
 };

@@ -299,11 +299,15 @@ static bool check_size(struct transaction *t)
     return false;
 }
 
-/* RFC 8689, 4.2.1: it travels only to who promises to guard it further. */
+static bool may_require_tls(const struct transaction *t)
+{
+    return can(t, SMTP_CAN_REQUIRETLS) && dial_is_tls(t->c->dial);
+}
+
+/* RFC 8689, 4.2.1: it travels only to who promises to guard it further; a report is not lost for that (5). */
 static bool check_require_tls(struct transaction *t)
 {
-    if (!t->job->requires_tls || t->c->is_lmtp ||
-        (can(t, SMTP_CAN_REQUIRETLS) && dial_is_tls(t->c->dial)))
+    if (!t->job->requires_tls || t->job->sender.n == 0 || t->c->is_lmtp || may_require_tls(t))
         return true;
     fail_all(t, 550, "5.7.30",
              "the sender asked for REQUIRETLS, which the other server does "
@@ -356,7 +360,7 @@ static void add_mail_params(const struct transaction *t, struct buf *b, int64_t 
         buf_adds(b, " BODY=8BITMIME");
     if (t->says_utf8)
         buf_adds(b, " SMTPUTF8");
-    if (job->requires_tls && can(t, SMTP_CAN_REQUIRETLS))
+    if (job->requires_tls && may_require_tls(t))
         buf_adds(b, " REQUIRETLS");
     if (can(t, SMTP_CAN_DSN) && job->ret != REMOTE_RET_UNSET)
         buf_adds(b, job->ret == REMOTE_RET_FULL ? " RET=FULL" : " RET=HDRS");

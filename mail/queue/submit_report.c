@@ -87,6 +87,7 @@ static void send_report(const struct submit *s, const struct dsn_recipient *v, s
         .arrival_us = s->trace_id != 0 ? trace_id_time_us(s->trace_id) : time_now_us(),
         .ret = s->ret,
         .is_utf8 = s->is_utf8,
+        .requires_tls = s->requires_tls,
         .original = s->message,
         .v = v,
         .count = count,

@@ -80,6 +80,7 @@ int system_mail_send(const struct system_mail *m, struct error *err)
         .language = m->language,
         .body = OUTBOUND_BODY_8BITMIME,
         .is_utf8 = m->is_utf8,
+        .requires_tls = m->requires_tls,
         .may_exceed_quota = true,
         .waits_for_queue = m->waits_for_queue,
         .is_ours = true,

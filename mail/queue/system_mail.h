@@ -23,7 +23,7 @@ struct system_mail {
     const struct system_mail_target *to;
     struct str message;                                 /* header and body, CRLF */
     struct str language;                                /* of a report about it; may be empty */
-    bool is_utf8;
+    bool is_utf8, requires_tls;
     bool waits_for_queue;                               /* as submit.h has it */
     const struct submit_copy *copies;                   /* beside that of whom it is for */
     size_t copy_count;

@@ -359,9 +359,28 @@ class BadPeers(RemoteTest):
                 self.check_deferred(handler, down=True, settings=IMPATIENT if name == "bytes" else None)
 
     def test_closed_doors_put_off_whatever_their_first_digit(self):
-        for greeting in ("554 go away\r\n", "421 busy\r\n", "450 later\r\n"):
+        for greeting in ("550 go away\r\n", "421 busy\r\n", "450 later\r\n"):
             rcpt = self.check_deferred(polite(greeting=greeting), down=True)
             self.assertIn(greeting.strip().split(" ", 1)[1], rcpt["text"])
+
+    def test_a_host_that_takes_no_mail_is_believed_when_no_other_does(self):
+        for greeting in ("521 no mail here\r\n", "554 no SMTP service here\r\n"):
+            closed = self.peer(polite(greeting=greeting), "127.0.0.2")
+            self.peer(polite(greeting=greeting), "127.0.0.3", port=closed.port)
+            records = ("example.test. MX 10 a.example.test", "a.example.test. A 127.0.0.2", "example.test. MX 20 b.example.test")
+            answer = self.deliver(job(), port=closed.port,
+                                  settings={"dns_override": dns(*records, "b.example.test. A 127.0.0.3")})
+            rcpt = self.only(answer)
+            self.assertEqual((rcpt["status"], rcpt["enhanced"], rcpt["code"]), ("failed", "5.3.2", int(greeting[:3])))
+            self.assertFalse(answer["down"])
+            self.assertFalse(closed.said("EHLO"))
+            open_door = self.peer(polite(), "127.0.0.4", port=closed.port)
+            answer = self.deliver(job(), port=closed.port,
+                                  settings={"dns_override": dns(*records, "b.example.test. A 127.0.0.4")})
+            self.assertEqual((self.statuses(answer), len(open_door.messages)), (["delivered"], 1))
+            with self.subTest(relay=greeting):
+                answer = self.deliver(job(route=f"127.0.0.2:{closed.port}"))
+                self.assertEqual(self.statuses(answer), ["deferred"])
 
     def test_421_in_the_middle_says_that_the_destination_is_down(self):
         self.check_deferred(polite(answers={"MAIL": "421 4.7.0 slow down"}), down=True)
@@ -474,6 +493,14 @@ class Hosts(RemoteTest):
             f"h{i}.example.test. A 127.0.0.1" for i in range(9)]
         self.deliver(job(), port=peer.port, settings={**self.overrides(*records), "delivery_hosts_max": "3"})
         self.assertEqual(peer.connections, 3)
+
+    def test_by_mx_is_a_way_that_wins_over_the_settings(self):
+        peer = self.peer()
+        for domain, records in (("example.test", ("example.test. MX 10 mx.example.test", "mx.example.test. A 127.0.0.1")),
+                                ("[127.0.0.1]", ())):
+            answer = self.deliver(job(destination=domain, route="mx:"), port=peer.port, settings={
+                **self.overrides(*records), "delivery_routes": "*=127.0.0.1:9"})
+            self.assertEqual(self.statuses(answer), ["delivered"])
 
     def test_ways_of_the_administrator_win(self):
         peer = self.peer()
@@ -601,6 +628,15 @@ class Tls(RemoteTest):
         self.assertFalse(plain.said("MAIL") or silent.said("MAIL"))
         good = self.peer(polite(starttls=context, tls_extensions=("REQUIRETLS",)))
         self.assertEqual(self.statuses(self.deliver({**required, "route": f"relay.test:{good.port}"}, settings=way)), ["delivered"])
+        self.assertIn("REQUIRETLS", good.said("MAIL")[0])
+
+    def test_a_report_of_mail_that_requires_tls_is_not_lost_for_it(self):
+        required = job(requires_tls=True, sender="")
+        deaf = self.peer(polite(extensions=("REQUIRETLS",)))        # which it must not say without TLS
+        self.assertEqual(self.statuses(self.deliver(required, port=deaf.port)), ["delivered"])
+        self.assertNotIn("REQUIRETLS", deaf.said("MAIL")[0])
+        good = self.peer(polite(starttls=self.authority.context("other.test"), tls_extensions=("REQUIRETLS",)))
+        self.assertEqual(self.statuses(self.deliver(required, port=good.port)), ["delivered"])
         self.assertIn("REQUIRETLS", good.said("MAIL")[0])
 
     def test_tls_of_delivery_can_be_switched_off(self):
