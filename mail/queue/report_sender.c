@@ -350,7 +350,7 @@ static int post(struct errand *e, struct str url, struct error *err)
         .content_type = "application/tlsrpt+gzip",
         .content = e->gzip,
         .verify = DIAL_TLS_ANY,
-        .refused_networks = str_c(config.delivery_refused_networks),
+        .refused_networks = str_c(config.fetch_refused_networks),
         .timeout_ms = POST_TIMEOUT_MS,
     };
 

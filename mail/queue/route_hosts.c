@@ -174,17 +174,13 @@ static int refuse_lookup(struct arena *a, struct str name, const struct error *e
 
 /* ---- this machine -------------------------------------------------------------------------- */
 
+/* Also when one of them is written as ::ffff:192.0.2.1. */
 static bool same_address(const struct sockaddr_storage *a, const struct sockaddr *b)
 {
-    const struct sockaddr_in *a4 = (const struct sockaddr_in *)a;
-    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a;
+    uint8_t left[16], right[16];
 
-    if (b == NULL || a->ss_family != b->sa_family)
-        return false;
-    if (a->ss_family == AF_INET)
-        return memcmp(&a4->sin_addr, &((const struct sockaddr_in *)b)->sin_addr, 4) == 0;
-    return a->ss_family == AF_INET6 &&
-           memcmp(&a6->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr, 16) == 0;
+    return b != NULL && net_address(a, left) &&
+           net_address((const struct sockaddr_storage *)b, right) && memcmp(left, right, 16) == 0;
 }
 
 static bool is_loopback(const struct sockaddr_storage *address)

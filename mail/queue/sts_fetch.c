@@ -22,7 +22,7 @@ PARKS enum sts_fetch sts_fetch_policy(struct arena *a, struct str domain, struct
         .target = STR("/.well-known/mta-sts.txt"),
         .accept = "text/plain",
         .verify = DIAL_TLS_PKIX,
-        .refused_networks = str_c(config.delivery_refused_networks),
+        .refused_networks = str_c(config.fetch_refused_networks),
         .timeout_ms = config.mta_sts_timeout,
         .size_max = STS_POLICY_SIZE_MAX,
     };

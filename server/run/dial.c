@@ -200,6 +200,11 @@ static enum dial_io broken(struct dial *d)
     return DIAL_IO_BROKEN;
 }
 
+bool dial_was_ended(const struct dial *d)
+{
+    return d->is_eof;
+}
+
 static enum dial_io plain_receive(struct dial *d, void *to, size_t size, size_t *got)
 {
     ssize_t n = recv(d->fd, to, size, MSG_DONTWAIT);

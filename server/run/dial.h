@@ -40,6 +40,8 @@ PARKS int dial_read_line(struct dial *d, size_t size_max, struct str *line, stru
 PARKS int dial_read_exact(struct dial *d, void *to, size_t size, struct error *err);
 /* Something is there already, or the next read will fail. Does not wait. */
 bool dial_has_input(struct dial *d);
+/* ERR_CLOSED came because the peer closed as it should: nothing broke. */
+bool dial_was_ended(const struct dial *d);
 /* At rest: nothing unread came, and the peer has not hung up. Does not wait. */
 bool dial_is_fresh(struct dial *d);
 
@@ -66,6 +68,7 @@ struct dial_tls {
     const struct str *tlsa;                             /* rdata of TLSA records (RFC 6698, 2.1) */
     size_t tlsa_count;
     const char *alpn;                                   /* NULL: none */
+    bool needs_close_notify;                            /* an end without it is a break: where only the end says that all has come */
 };
 
 /* Why a handshake came to nothing, in the words of RFC 8460, 4.3. */

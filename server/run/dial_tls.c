@@ -330,6 +330,8 @@ static bool prepare(struct dial *d, const struct dial_tls *tls)
         SSL_set_tlsext_host_name(d->ssl, name);
     if (tls->alpn != NULL)
         want_alpn(d->ssl, tls->alpn);
+    if (tls->needs_close_notify)
+        SSL_clear_options(d->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
     if (tls->name_count == 0)
         want_name(d->ssl, tls->server_name);
     for (size_t i = 0; i < tls->name_count; i++)

@@ -154,8 +154,8 @@ static int read_chunks(struct dial *d, struct buf *body, struct error *err)
     }
 }
 
-/* TLS guards against an end too early only where both sides close properly: whoever takes such a body must be able to tell
- * that it is whole. */
+/* An attacker on the way can cut the connection, but cannot close TLS (RFC 9112, 9.8): without its close_notify nobody knows
+ * whether such a body is whole. */
 static int read_to_end(struct dial *d, struct buf *body, struct error *err)
 {
     for (;;) {
@@ -163,7 +163,7 @@ static int read_to_end(struct dial *d, struct buf *body, struct error *err)
         struct error own = {0};
 
         if (dial_read_exact(d, &c, 1, &own) < 0)
-            return own.kind == ERR_CLOSED ? 0 : fail(err, own.kind, "%s", own.text);
+            return dial_was_ended(d) ? 0 : fail(err, own.kind, "%s", own.text);
         if (body->n == body->size_max)
             return too_big(body, err);
         buf_addc(body, c);
@@ -223,7 +223,8 @@ static int ask(struct arena *a, struct dial *d, struct http_fetch *f, struct err
 
 static int fetch_from(struct arena *a, struct dial *d, struct http_fetch *f, struct error *err)
 {
-    struct dial_tls tls = {.server_name = f->host, .verify = f->verify, .alpn = "http/1.1"};
+    struct dial_tls tls = {.server_name = f->host, .verify = f->verify, .alpn = "http/1.1",
+                           .needs_close_notify = true};
 
     if (dial_start_tls(d, &tls, err) < 0) {
         f->is_untrusted = err->kind == ERR_DENIED;

@@ -34,7 +34,7 @@ class Doctor(ServerTest):
             cls.settings["dns_trust_anchor"] = cls.dns.trust_anchor
         try:
             super().setUpClass()
-            cls.options = ["--address", f"{ADDRESS},{ADDRESS6}", "--set", "delivery_refused_networks=",
+            cls.options = ["--address", f"{ADDRESS},{ADDRESS6}", "--set", "delivery_refused_networks=", "--set", "fetch_refused_networks=",
                            "--set", f"mta_sts_port={cls.server.port('https')}", "--set", "mta_sts_timeout=4s",
                            "--set", f"tls_ca_file={cls.server.data}/tls/ca.pem"]
             eventually(lambda: f"mta-sts.{D}" in cls.certificate_text())

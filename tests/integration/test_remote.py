@@ -23,7 +23,7 @@ EIGHT_BIT = ("From: a@sender.test\r\nSubject: pigeons\r\nMIME-Version: 1.0\r\nCo
 STEPS = ("connect", "greeting", "command", "data", "block", "end")
 PATIENT = {f"delivery_{n}_timeout": "60s" for n in STEPS}
 IMPATIENT = {f"delivery_{n}_timeout": "1s" for n in STEPS}      # for peers that stall
-SETTINGS = {"hostname": "mail.sender.test", "delivery_refused_networks": "", "mta_sts": "no", "dane": "no",
+SETTINGS = {"hostname": "mail.sender.test", "delivery_refused_networks": "", "fetch_refused_networks": "", "mta_sts": "no", "dane": "no",
             "delivery_idle": "0s", "delivery_ipv6": "no",
             **PATIENT}
 
@@ -473,6 +473,19 @@ class Hosts(RemoteTest):
         self.check_refused("5.4.6", "example.test. MX 10 a.example.test", "a.example.test. A 127.0.0.1", settings=refused)
         self.check_refused("5.4.6", "example.test. MX 10 a.example.test", "a.example.test. A 0.0.0.0", settings=refused)
 
+    def test_an_ipv4_address_in_the_clothes_of_ipv6_is_known_for_what_it_is(self):
+        records = "example.test. MX 10 a.example.test", "a.example.test. AAAA ::ffff:127.0.0.1"
+        self.check_refused("5.4.6", *records, settings={"delivery_refused_networks": "127.0.0.0/8", "delivery_ipv6": "yes"})
+        with socket.socket(type=socket.SOCK_DGRAM) as s:
+            try:
+                s.connect(("192.0.2.1", 9))         # sends nothing
+            except OSError:
+                self.skipTest("this machine has no address but loopback")
+            own = s.getsockname()[0]
+        answer = self.deliver(job(), port=25, settings={**self.overrides(
+            records[0], f"a.example.test. AAAA ::ffff:{own}"), "delivery_ipv6": "yes"})
+        self.assertEqual(self.only(answer)["enhanced"], "5.4.6")
+
     def test_before_our_own_host_in_the_list_others_are_tried(self):
         peer = self.peer()
         answer = self.deliver(job(), port=peer.port, settings=self.overrides(
@@ -846,6 +859,25 @@ class MtaSts(WithServer):
             wire.send("0\r\n\r\n")
         site, plain = self.site("", raw=chunked), self.peer()
         self.assertEqual(self.send(plain, site), "deferred")
+
+    def test_a_policy_that_only_the_end_bounds_needs_a_proper_end(self):
+        def until_the_end(wire):
+            wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n" + policy())
+
+        def closed(wire):
+            until_the_end(wire)
+            wire.sock.unwrap()                      # close_notify
+        self.assertEqual(self.send(self.peer(), self.site("", raw=until_the_end)), "delivered")
+        self.assertEqual(self.results(), ["sts-policy-fetch-error"])
+        self.domain = "closed-" + self.domain
+        site = self.site("", raw=closed, context=self.authority.context(f"mta-sts.{self.domain}"))
+        self.assertEqual(self.send(self.peer(), site), "deferred")
+
+    def test_a_policy_server_in_a_private_network_is_not_asked(self):
+        site = self.site(policy())
+        for refused in ("127.0.0.0/8", "0.0.0.0/0"):
+            self.assertEqual(self.send(self.peer(), site, settings={"fetch_refused_networks": refused}), "delivered")
+        self.assertEqual(site.peer.connections, 0)
 
     def test_requiretls_is_satisfied_by_a_policy(self):
         site = self.site(policy())

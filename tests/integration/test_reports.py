@@ -88,7 +88,7 @@ class ReportsTest(ServerTest):
         cls.dns = DnsServer(zone(cls.web.port)).start()
         cls.settings = {
             "dns_server": cls.dns.address, "delivery_routes": "", "delivery_port": str(cls.sink.port),
-            "delivery_refused_networks": "", "smtp_xclient_networks": "127.0.0.1", "smtp_greeting_delay": "0s",
+            "delivery_refused_networks": "", "fetch_refused_networks": "", "smtp_xclient_networks": "127.0.0.1", "smtp_greeting_delay": "0s",
             "queue_poll_interval": "50ms", "queue_retry_min": "1s", "queue_retry_max": "1s", "queue_backoff_min": "1s",
             "queue_backoff_max": "1s", "report_spread": "20h", "report_organization": "Example & Sons",
             "delivery_reuse": "1", "mta_sts": "no", "dane": "no",

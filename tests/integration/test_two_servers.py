@@ -34,7 +34,7 @@ class TwoServersTest(unittest.TestCase):
         cls.one, cls.two = Server(), Server()
         for here, there, name in ((cls.one, cls.two, "one"), (cls.two, cls.one, "two")):
             cls.addClassCleanup(here.remove)
-            here.write_config({"hostname": f"mail.{name}.test", "delivery_routes": "", "delivery_refused_networks": "",
+            here.write_config({"hostname": f"mail.{name}.test", "delivery_routes": "", "delivery_refused_networks": "", "fetch_refused_networks": "",
                                "delivery_port": str(there.port("smtp")), "dns_server": cls.dns.address,
                                "dns_trust_anchor": cls.dns.trust_anchor, "dns_cache": "no", "mta_sts": "no",
                                "queue_retry_min": "1s", "queue_backoff_min": "1s", "smtp_sender_domain_exists": "no"})
