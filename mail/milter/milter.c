@@ -4,22 +4,19 @@
  * is none, an answer is awaited. Only the end of the message is richer: any number of changes come before the verdict. */
 #include "mail/milter/milter.h"
 
-#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdlib.h>
-#include <sys/un.h>
 
 #include "server/base/memory.h"
 #include "server/base/object.h"
 #include "server/run/config.h"
 #include "server/run/dial.h"
-#include "server/run/dns.h"
 
 #define MILTER_MAGIC    0x6d696c74u
 #define MACROS_SIZE_MAX 1024 /* names that it asks for at one stage */
 #define OUTPUT_MAX      ((size_t)256 << 10)
 #define SCRATCH_KEPT    ((size_t)64 << 10)
 #define CONTENT_TIMES   4 /* milter_content_timeout, for the whole of a message that makes progress */
-#define ADDRESSES_TRIED 4
 
 struct milter {
     unsigned magic;
@@ -198,80 +195,6 @@ static int exchange(struct milter *m, bool is_mute, int64_t timeout_ms, struct m
 
 /* ---- opening -------------------------------------------------------------------------------------- */
 
-static bool read_literal(struct str text, struct sockaddr_storage *out)
-{
-    struct sockaddr_in *in = (struct sockaddr_in *)out;
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
-    char c[INET6_ADDRSTRLEN];
-
-    if (text.n >= sizeof c)
-        return false;
-    memcpy(c, text.p, text.n);
-    c[text.n] = '\0';
-    *out = (struct sockaddr_storage){0};
-    if (inet_pton(AF_INET, c, &in->sin_addr) == 1)
-        out->ss_family = AF_INET;
-    else if (inet_pton(AF_INET6, c, &in6->sin6_addr) == 1)
-        out->ss_family = AF_INET6;
-    return out->ss_family != 0;
-}
-
-static void set_port(struct sockaddr_storage *address, uint16_t port)
-{
-    if (address->ss_family == AF_INET)
-        ((struct sockaddr_in *)address)->sin_port = htons(port);
-    else
-        ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
-}
-
-/* localhost needs no DNS (RFC 6761, 6.3). */
-static int find_addresses(struct arena *a, struct str host, struct sockaddr_storage **v, size_t *n,
-                          struct error *err)
-{
-    struct dns_answer answer;
-
-    *v = ARENA_ARRAY(a, 2, struct sockaddr_storage);
-    *n = 1;
-    if (str_ieq(host, STR("localhost")))
-        return *n = 2, read_literal(STR("127.0.0.1"), *v), read_literal(STR("::1"), *v + 1), 0;
-    if (read_literal(host, *v))
-        return 0;
-    if (dns_lookup_addresses(a, host, v, n, &answer, err) < 0)
-        return -1;
-    return *n > 0 ? 0 : fail(err, ERR_TRY_LATER, "its host has no address in DNS");
-}
-
-static struct dial *dial_inet(const struct milter_target *target, struct error *err)
-{
-    struct arena *a = arena_new();
-    struct sockaddr_storage *v;
-    struct error why = {0};
-    struct dial *d = NULL;
-    size_t n;
-
-    if (find_addresses(a, target->host, &v, &n, &why) == 0) {
-        for (size_t i = 0; d == NULL && i < n && i < ADDRESSES_TRIED; i++) {
-            why = (struct error){0};
-            set_port(&v[i], target->port);
-            d = dial_open(&v[i], NULL, config.milter_connect_timeout, &why);
-        }
-    }
-    arena_free(&a);
-    return d != NULL ? d : fail_null(err, why.kind, "%s", why.text);
-}
-
-static struct dial *dial_target(const struct milter_target *target, struct error *err)
-{
-    struct sockaddr_storage to = {.ss_family = AF_UNIX};
-    struct sockaddr_un *un = (struct sockaddr_un *)&to;
-
-    if (target->port != 0)
-        return dial_inet(target, err);
-    memcpy(un->sun_path, target->host.p,
-           target->host.n); /* milter_list.c knows how long it may be */
-    return dial_open(&to, NULL, config.milter_connect_timeout, err);
-}
-
 static void remember_macros(struct milter *m, const struct milter_options *o)
 {
     for (size_t i = 0; i < MILTER_STAGE_COUNT; i++)
@@ -312,7 +235,7 @@ PARKS struct milter *milter_open(const struct milter_target *target,
     m->macros = *macros;
     buf_init(&m->out, OUTPUT_MAX);
     buf_init(&m->in, MILTER_ANSWER_MAX);
-    m->dial = dial_target(target, &why);
+    m->dial = dial_target_open(&target->where, config.milter_connect_timeout, &why);
     if (m->dial == NULL || negotiate(m, &why) < 0) {
         is_broken(m, &why, err);
         milter_close(&m);

@@ -1,10 +1,6 @@
 /* milter_list.c - the setting `milters`, taken apart. */
 #include "mail/milter/milter_list.h"
 
-#include <sys/un.h>
-
-#define PATH_SIZE_MAX (sizeof((struct sockaddr_un *)0)->sun_path - 1)
-
 static int bad_entry(struct str entry, struct error *err)
 {
     return fail(err, ERR_SYNTAX,
@@ -28,23 +24,6 @@ static bool parse_away(struct str word, enum milter_away *out)
     return false;
 }
 
-/* "host:port", "[::1]:port". */
-static bool parse_inet(struct str text, struct milter_target *out)
-{
-    struct str port;
-    uint32_t number;
-
-    if (!str_rcut(text, ':', &out->host, &port) || !str_to_u32(port, &number) || number == 0 ||
-        number > 65535)
-        return false;
-    if (str_starts(out->host, STR("[")) && str_ends(out->host, STR("]")))
-        out->host = str_of(out->host.p + 1, out->host.n - 2);
-    else if (str_index(out->host, ':') >= 0)
-        return false;
-    out->port = (uint16_t)number;
-    return out->host.n > 0;
-}
-
 static int parse_entry(struct str entry, struct milter_target *out, struct error *err)
 {
     struct str where, away;
@@ -57,13 +36,7 @@ static int parse_entry(struct str entry, struct milter_target *out, struct error
     } else {
         where = entry;
     }
-    if (str_skip_prefix(&where, STR("unix:"))) {
-        out->host = where;
-        return str_starts(where, STR("/")) && where.n <= PATH_SIZE_MAX ? 0 : bad_entry(entry, err);
-    }
-    if (str_skip_prefix(&where, STR("inet:")) && parse_inet(where, out))
-        return 0;
-    return bad_entry(entry, err);
+    return dial_target_parse(where, &out->where) ? 0 : bad_entry(entry, err);
 }
 
 static bool next_entry(struct str *rest, struct str *entry)

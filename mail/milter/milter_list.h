@@ -7,6 +7,7 @@
 #include "server/base/arena.h"
 #include "server/base/error.h"
 #include "server/base/str.h"
+#include "server/run/dial_target.h"
 
 #define MILTERS_MAX 16
 
@@ -15,8 +16,7 @@ enum milter_away { MILTER_AWAY_TEMPFAIL, MILTER_AWAY_ACCEPT, MILTER_AWAY_REJECT 
 
 struct milter_target {
     struct str name;                                    /* as in the setting, for logs */
-    struct str host;                                    /* a name or an address; of a unix socket its path */
-    uint16_t port;                                      /* 0: a unix socket */
+    struct dial_target where;
     enum milter_away away;
 };
 

@@ -252,8 +252,8 @@ static void the_setting_names_milters(void **state)
         assert_int_equal(rows[i].count, list.n);
         if (list.n == 0)
             continue;
-        is_text(list.v[0].host, rows[i].host);
-        assert_int_equal(list.v[0].port, rows[i].port);
+        is_text(list.v[0].where.host, rows[i].host);
+        assert_int_equal(list.v[0].where.port, rows[i].port);
         assert_int_equal(list.v[0].away, rows[i].away);
     }
 }
