@@ -1,7 +1,4 @@
-/* tls_report.c - TLS reports to and from JSON by jansson.
- *
- * jansson's reader calls itself for each bracket, so the nesting is looked at before. Numbers that some
- * reporters write as texts are read, too. */
+/* tls_report.c - TLS reports to and from JSON by jansson. Numbers that some reporters write as texts are read, too. */
 #include "mail/report/tls_report.h"
 
 #include <jansson.h>
@@ -9,6 +6,7 @@
 #include "mail/report/report_file.h"
 #include "server/base/buf.h"
 #include "server/base/date.h"
+#include "server/base/json_depth.h"
 #include "server/base/utf8.h"
 
 #define NESTING_MAX  16
@@ -16,29 +14,6 @@
 #define STRINGS_MAX  1000 /* of one policy; the rest is not kept */
 
 /* ---- reading --------------------------------------------------------------------------------- */
-
-static bool is_nested_too_deeply(struct str json)
-{
-    unsigned depth = 0;
-    bool in_string = false;
-
-    for (size_t i = 0; i < json.n; i++) {
-        char c = json.p[i];
-
-        if (in_string) {
-            i += c == '\\';
-            in_string = c != '"';
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '{' || c == '[') {
-            if (++depth > NESTING_MAX)
-                return true;
-        } else if ((c == '}' || c == ']') && depth > 0) {
-            depth--;
-        }
-    }
-    return false;
-}
 
 static struct str text_of(struct arena *a, const json_t *object, const char *name)
 {
@@ -175,7 +150,7 @@ int tls_report_parse(struct arena *a, struct str json, struct tls_report *out, s
     str_skip_prefix(&json, STR("\xef\xbb\xbf"));
     if (json.n > TLS_REPORT_SIZE_MAX)
         return fail(err, ERR_TOO_BIG, "the report is larger than %d bytes", TLS_REPORT_SIZE_MAX);
-    if (is_nested_too_deeply(json))
+    if (json_is_deeper_than(json, NESTING_MAX))
         return fail(err, ERR_SYNTAX, "the report's values are nested too deeply");
     root = json_loadb(json.p != NULL ? json.p : "", json.n, 0, &problem);
     if (root == NULL)
