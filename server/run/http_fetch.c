@@ -187,17 +187,33 @@ static void set_port(struct sockaddr_storage *address, uint16_t port)
         ((struct sockaddr_in *)address)->sin_port = htons(port);
 }
 
+static void write_fields(struct dial *d, const struct http_fetch *f)
+{
+    for (size_t i = 0; i < f->field_count; i++) {
+        struct str value = f->fields[i].value;
+
+        dial_write(d, f->fields[i].name);
+        dial_write(d, STR(": "));
+        for (size_t k = 0; k < value.n; k++)
+            dial_write(d, (unsigned char)value.p[k] < ' ' || value.p[k] == 127
+                              ? STR(" ")
+                              : str_of(value.p + k, 1));
+        dial_write(d, STR("\r\n"));
+    }
+}
+
 static void write_request(struct dial *d, const struct http_fetch *f)
 {
     dial_printf(d, "%s %.*s HTTP/1.1\r\nHost: %.*s", f->content_type != NULL ? "POST" : "GET",
                 STR_ARG(f->target), STR_ARG(f->host));
-    if (f->port != 443)
+    if (f->plain == NULL && f->port != 443)
         dial_printf(d, ":%u", f->port);
     dial_printf(d, "\r\nUser-Agent: Merpati\r\nAccept: %s\r\nConnection: close\r\n",
                 f->accept != NULL ? f->accept : "*/*");
     if (f->content_type != NULL)
         dial_printf(d, "Content-Type: %s\r\nContent-Length: %zu\r\n", f->content_type,
                     f->content.n);
+    write_fields(d, f);
     dial_write(d, STR("\r\n"));
     dial_write(d, f->content);
 }
@@ -233,7 +249,22 @@ static int fetch_from(struct arena *a, struct dial *d, struct http_fetch *f, str
     return ask(a, d, f, err);
 }
 
-PARKS int http_fetch(struct arena *a, struct http_fetch *f, struct error *err)
+static int fetch_plain(struct arena *a, struct http_fetch *f, struct error *err)
+{
+    struct error own = {0};
+    struct dial *d = dial_target_open(f->plain, f->timeout_ms / ADDRESSES_MAX, &own);
+    int status = -1;
+
+    if (d != NULL) {
+        dial_set_deadline(d, f->timeout_ms);
+        dial_set_end(d, f->timeout_ms);
+        status = ask(a, d, f, &own);
+        dial_close(&d);
+    }
+    return status == 0 ? 0 : fail(err, own.kind, "%s", own.text);
+}
+
+static int fetch_tls(struct arena *a, struct http_fetch *f, struct error *err)
 {
     struct sockaddr_storage *addresses;
     struct dns_answer answer;
@@ -241,9 +272,6 @@ PARKS int http_fetch(struct arena *a, struct http_fetch *f, struct error *err)
     size_t count;
     int status;
 
-    f->status = 0;
-    f->type = f->body = STR("");
-    f->is_untrusted = false;
     if (dns_lookup_addresses(a, f->host, &addresses, &count, &answer, err) < 0)
         return -1;
     for (size_t i = 0; i < count && i < ADDRESSES_MAX; i++) {
@@ -264,6 +292,14 @@ PARKS int http_fetch(struct arena *a, struct http_fetch *f, struct error *err)
     }
     return fail(err, ERR_TRY_LATER, "%.*s has no web server that answers",
                 STR_ARG(str_head(f->host, 100)));
+}
+
+PARKS int http_fetch(struct arena *a, struct http_fetch *f, struct error *err)
+{
+    f->status = 0;
+    f->type = f->body = STR("");
+    f->is_untrusted = false;
+    return f->plain != NULL ? fetch_plain(a, f, err) : fetch_tls(a, f, err);
 }
 
 /* ---- URLs ------------------------------------------------------------------------------------ */
