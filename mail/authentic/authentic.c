@@ -11,6 +11,7 @@
 #include "mail/mime/address.h"
 #include "mail/mime/header.h"
 #include "server/base/net.h"
+#include "server/run/companion.h"
 
 /* ---- the author ------------------------------------------------------------------------------ */
 
@@ -59,12 +60,11 @@ struct client_check {
     struct arena *arena;
     const struct authentic_query *query;
     struct authentic *out;
-    struct fiber *waiter;
-    bool is_awaited, is_done;
 };
 
-static void check_client(struct client_check *c)
+static void check_client(void *arg)
 {
+    struct client_check *c = arg;
     struct spf_query q = {.client = c->query->client,
                           .helo = c->query->helo,
                           .sender = c->query->sender,
@@ -77,32 +77,6 @@ static void check_client(struct client_check *c)
         return;
     q.sender = STR_NULL;
     spf_check(c->arena, &q, &c->out->spf_helo);
-}
-
-static void client_fiber(void *arg)
-{
-    struct client_check *c = arg;
-
-    check_client(c);
-    c->is_done = true;
-    if (c->is_awaited) /* a wake that nobody waits for would end some later wait */
-        fiber_wake(c->waiter);
-}
-
-/* The check works on our stack: it is called off with us, and waited for in any case. */
-static void await(struct client_check *c, struct fiber *checker)
-{
-    bool is_told = false;
-
-    c->is_awaited = true;
-    while (!c->is_done) {
-        if (fiber_park(NO_DEADLINE) != WAKE_CANCELLED)
-            continue;
-        if (!is_told && !c->is_done)
-            fiber_cancel(checker);
-        is_told = true;
-        fiber_yield();
-    }
 }
 
 /* Of outcomes for one message the strictest counts. */
@@ -164,15 +138,15 @@ static struct str address_text(struct arena *a, const struct sockaddr_storage *c
 
 PARKS void authentic_check(struct arena *a, const struct authentic_query *q, struct authentic *out)
 {
-    struct client_check client = {.arena = a, .query = q, .out = out, .waiter = fiber_self()};
-    struct fiber *checker;
+    struct client_check client = {.arena = a, .query = q, .out = out};
+    struct companion checker;
 
     *out = (struct authentic){
         .client = address_text(a, q->client), .sender = q->sender, .helo = q->helo};
-    checker = fiber_start("authentic", client_fiber, &client);
+    companion_start(&checker, "authentic", check_client, &client);
     dkim_verify(a, q->message, &out->dkim);
     arc_verify(a, q->message, &out->arc);
-    await(&client, checker);
+    companion_await(&checker);
     check_dmarc(a, q->message, out);
 }
 
