@@ -26,6 +26,7 @@
 #include "mail/smtp/smtp.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_policy.h"
+#include "mail/spam/scanner.h"
 #include "mail/store/mailbox_index.h"
 #include "mail/store/maildrop.h"
 #include "mail/store/text_indexer.h"
@@ -152,7 +153,8 @@ static int worker_start(unsigned index, struct error *err)
 
     pg_pool_init(pg_conninfo(), (unsigned)config.database_connections);
     if (certificate_load(err) < 0 || bearer_jwt_start(err) < 0 || smtp_policy_start(err) < 0 ||
-        smtp_milter_start(err) < 0 || http_start(routes, route_count, err) < 0)
+        smtp_milter_start(err) < 0 || scanner_start(err) < 0 ||
+        http_start(routes, route_count, err) < 0)
         return -1;
     bus_start();
     trace_start();
@@ -188,6 +190,7 @@ static void worker_stop(void)
     maildrop_keeper_stop();
     login_watch_keeper_stop();
     smtp_milter_stop();
+    scanner_stop();
     smtp_policy_stop();
     certificate_keeper_stop();
     http_stop();

@@ -9,6 +9,7 @@
 #include "mail/smtp/smtp_guard.h"
 #include "mail/smtp/smtp_milter.h"
 #include "mail/smtp/smtp_reports.h"
+#include "mail/smtp/smtp_scan.h"
 #include "mail/smtp/smtp_verdict.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
@@ -164,6 +165,8 @@ int smtp_deliver(struct smtp_session *s, struct error *err)
 
     if (status == 0)
         status = smtp_milter_submit(s, &m, err);
+    if (status == 0)
+        status = smtp_scan_submit(s, &m, err);
     if (status == 0)
         status = smtp_guard_submit(s, &m, err);
     if (status == 0) /* ahead of the copies: who is told to come again has served nobody yet */
