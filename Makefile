@@ -113,7 +113,7 @@ endef
 
 deps: build/.deps
 test-deps: build/.deps build/.test-deps build/nsd/.unpacked build/opendkim/.unpacked build/postfix/.unpacked build/sasl2-bin/.unpacked \
-	build/exim4-daemon-light/.unpacked build/imapflow/.installed
+	build/exim4-daemon-light/.unpacked build/clamav/.unpacked build/rspamd/.unpacked build/imapflow/.installed
 # The server becomes this user when root starts it.
 build/.deps: Makefile
 	$(call make_user,merpati)
@@ -134,6 +134,10 @@ build/sasl2-bin/.unpacked: | build/postfix/.unpacked
 build/exim4-daemon-light/.unpacked: | build/sasl2-bin/.unpacked
 	$(call make_user,Debian-exim)
 	$(call unpack_service,exim4-daemon-light)
+build/clamav/.unpacked: | build/exim4-daemon-light/.unpacked
+	$(call unpack_service,clamav-daemon)
+build/rspamd/.unpacked: | build/clamav/.unpacked
+	$(call unpack_service,rspamd)
 # Whatever brought npm here is good enough: Debian's and others' packages of it exclude each other.
 build/.node-deps: Makefile
 	$(if $(shell command -v npm),@touch $@,$(call install_packages,$@,$(NODE_PACKAGES)))
