@@ -333,8 +333,8 @@ static void attempt(struct job *j, struct hop *h)
         send_job(j, answer);
     judge(j, answer, &judged);
     tell_hop(h, answer);
-    if (judged.fate_count > 0 && !report_send(j->worker_id, &j->claim, judged.fates,
-                                              judged.fate_count, j->message->text))
+    if (judged.fate_count > 0 &&
+        !report_send(j->worker_id, &j->claim, judged.fates, judged.fate_count, j->message->text))
         settle_untold(j, &judged);
     if (j->result_count > 0)
         commit_job(j);

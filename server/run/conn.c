@@ -75,7 +75,7 @@ void conn_break(struct conn *c, enum error_kind why)
 
 /* ---- one attempt --------------------------------------------------------------------------- */
 
-static enum conn_io plain_receive(struct conn *c, void *to, size_t size, size_t *got)
+static enum io plain_receive(struct conn *c, void *to, size_t size, size_t *got)
 {
     ssize_t n = conn_socket_receive(c, to, size);
 
@@ -91,7 +91,7 @@ static enum conn_io plain_receive(struct conn *c, void *to, size_t size, size_t 
     return IO_BROKEN;
 }
 
-static enum conn_io plain_send(struct conn *c, struct str s, size_t *sent)
+static enum io plain_send(struct conn *c, struct str s, size_t *sent)
 {
     ssize_t n = conn_socket_send(c, s.p, s.n);
 
@@ -105,9 +105,9 @@ static enum conn_io plain_send(struct conn *c, struct str s, size_t *sent)
     return IO_BROKEN;
 }
 
-static enum conn_io receive_wire(struct conn *c, void *to, size_t size, size_t *got)
+static enum io receive_wire(struct conn *c, void *to, size_t size, size_t *got)
 {
-    enum conn_io io;
+    enum io io;
 
     if (c->is_eof)
         return IO_END;
@@ -116,14 +116,14 @@ static enum conn_io receive_wire(struct conn *c, void *to, size_t size, size_t *
     return io;
 }
 
-static enum conn_io receive_compressed(struct conn *c, void *to, size_t size, size_t *got)
+static enum io receive_compressed(struct conn *c, void *to, size_t size, size_t *got)
 {
     struct conn_zip *z = c->zip;
     enum conn_zip_result result;
 
     while ((result = conn_zip_read(z, to, size, got)) == CONN_ZIP_HUNGRY) {
         size_t room = conn_buffer_room(&z->in, CONN_BLOCK_SIZE), received = 0;
-        enum conn_io io = receive_wire(c, conn_buffer_end(&z->in), room, &received);
+        enum io io = receive_wire(c, conn_buffer_end(&z->in), room, &received);
 
         if (io != IO_DONE)
             return io;
@@ -139,15 +139,15 @@ static enum conn_io receive_compressed(struct conn *c, void *to, size_t size, si
     return IO_BROKEN;
 }
 
-static enum conn_io receive(struct conn *c, void *to, size_t size, size_t *got)
+static enum io receive(struct conn *c, void *to, size_t size, size_t *got)
 {
     return c->zip != NULL ? receive_compressed(c, to, size, got) : receive_wire(c, to, size, got);
 }
 
-static enum conn_io receive_into_buffer(struct conn *c)
+static enum io receive_into_buffer(struct conn *c)
 {
     size_t room = conn_buffer_room(&c->in, INPUT_MAX), got = 0;
-    enum conn_io io;
+    enum io io;
 
     if (room == 0)
         return IO_FULL;
@@ -183,7 +183,7 @@ unsigned conn_send_pending(struct conn *c)
         struct conn_buffer *out = wire_out(c);
         struct str s = conn_buffer_str(out);
         size_t sent = 0;
-        enum conn_io io = c->ssl != NULL ? conn_tls_send(c, s, &sent) : plain_send(c, s, &sent);
+        enum io io = c->ssl != NULL ? conn_tls_send(c, s, &sent) : plain_send(c, s, &sent);
 
         if (io == IO_WANTS_READ)
             return WAIT_READ;
@@ -264,7 +264,7 @@ static int wait_input(struct conn *c, void *to, size_t size, size_t *got, struct
     for (;;) {
         unsigned waits_for;
         enum wake wake;
-        enum conn_io io;
+        enum io io;
 
         if (c->failure != ERR_NONE)
             return failed_conn(c, err);

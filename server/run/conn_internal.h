@@ -7,6 +7,7 @@
 #include "server/run/conn_zip.h"
 #include "server/run/loop.h"
 #include "server/run/service.h"
+#include "server/run/tls_io.h"
 
 #define CONN_MAGIC          0xc0119ec7u
 #define SESSION_ID_SIZE     10
@@ -22,16 +23,6 @@ enum wake_mark {
     NO_WAKE,
     WAKE_NEW,
     WAKE_OFFERED,        /* the running step was called with it; dropped when it does not take it */
-};
-
-/* What an attempt to read or write came to. */
-enum conn_io {
-    IO_DONE,
-    IO_END,              /* the peer's end */
-    IO_FULL,             /* no room to read into */
-    IO_BROKEN,
-    IO_WANTS_READ,
-    IO_WANTS_WRITE,
 };
 
 struct conn {
@@ -113,6 +104,6 @@ void conn_set_peer(struct conn *c, const struct sockaddr_storage *peer);
 /* --- conn_tls.c --- */
 PARKS int conn_handshake(struct conn *c, struct error *err);
 /* One attempt through TLS. A record at a time is sent, so that what must be repeated is not shorter then. */
-enum conn_io conn_tls_receive(struct conn *c, void *to, size_t size, size_t *got);
-enum conn_io conn_tls_send(struct conn *c, struct str s, size_t *sent);
+enum io conn_tls_receive(struct conn *c, void *to, size_t size, size_t *got);
+enum io conn_tls_send(struct conn *c, struct str s, size_t *sent);
 void conn_tls_fini(void);

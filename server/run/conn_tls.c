@@ -12,8 +12,7 @@
 #include "server/run/metrics.h"
 #include "server/run/tls.h"
 
-#define TLS_RECORD_MAX 16384
-#define HANDSHAKE_MS   30000
+#define HANDSHAKE_MS 30000
 
 /* ---- OpenSSL's way to the socket ----------------------------------------------------------- */
 
@@ -88,42 +87,24 @@ void conn_tls_fini(void)
 
 /* ---- records ------------------------------------------------------------------------------- */
 
-/* What a failed call of OpenSSL means. Its queue of errors was empty before the call. */
-static enum conn_io tls_outcome(struct conn *c, int result)
+static enum io or_break(struct conn *c, enum io io)
 {
-    switch (SSL_get_error(c->ssl, result)) {
-    case SSL_ERROR_WANT_READ:
-        return IO_WANTS_READ;
-    case SSL_ERROR_WANT_WRITE:
-        return IO_WANTS_WRITE;
-    case SSL_ERROR_ZERO_RETURN:
-        return IO_END;
-    default:
+    if (io == IO_BROKEN)
         conn_break(c, ERR_CLOSED);
-        return IO_BROKEN;
-    }
+    return io;
 }
 
-enum conn_io conn_tls_receive(struct conn *c, void *to, size_t size, size_t *got)
+enum io conn_tls_receive(struct conn *c, void *to, size_t size, size_t *got)
 {
-    int result;
-
     if (!c->may_read &&
         !SSL_has_pending(c->ssl)) /* else OpenSSL would allocate 16 KiB to learn it */
         return IO_WANTS_READ;
-    ERR_clear_error();
-    result = SSL_read_ex(c->ssl, to, size, got);
-    return result == 1 ? IO_DONE : tls_outcome(c, result);
+    return or_break(c, tls_receive(c->ssl, to, size, got));
 }
 
-/* One record at a time: a write that must be repeated then never comes with less than before. */
-enum conn_io conn_tls_send(struct conn *c, struct str s, size_t *sent)
+enum io conn_tls_send(struct conn *c, struct str s, size_t *sent)
 {
-    int result;
-
-    ERR_clear_error();
-    result = SSL_write_ex(c->ssl, s.p, s.n < TLS_RECORD_MAX ? s.n : TLS_RECORD_MAX, sent);
-    return result == 1 ? IO_DONE : tls_outcome(c, result);
+    return or_break(c, tls_send(c->ssl, s, sent));
 }
 
 /* ---- the handshake ------------------------------------------------------------------------- */
@@ -160,14 +141,14 @@ PARKS int conn_handshake(struct conn *c, struct error *err)
     tls_set_protocol(c->ssl, alpn_name(c->service));
     for (;;) {
         int result;
-        enum conn_io io;
+        enum io io;
         enum wake wake;
 
         ERR_clear_error();
         result = SSL_do_handshake(c->ssl);
         if (result == 1)
             break;
-        io = tls_outcome(c, result);
+        io = tls_outcome(c->ssl, result);
         if (io != IO_WANTS_READ && io != IO_WANTS_WRITE)
             return failed_handshake(c, tls_error_text(), err);
         wake = conn_park(c, io == IO_WANTS_READ ? WAIT_READ : WAIT_WRITE, deadline_ms);

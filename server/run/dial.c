@@ -194,10 +194,10 @@ static bool is_wait(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }
 
-static enum dial_io broken(struct dial *d)
+static enum io broken(struct dial *d)
 {
     dial_break(d, ERR_CLOSED, "the connection broke", NULL);
-    return DIAL_IO_BROKEN;
+    return IO_BROKEN;
 }
 
 bool dial_was_ended(const struct dial *d)
@@ -205,44 +205,44 @@ bool dial_was_ended(const struct dial *d)
     return d->is_eof;
 }
 
-static enum dial_io plain_receive(struct dial *d, void *to, size_t size, size_t *got)
+static enum io plain_receive(struct dial *d, void *to, size_t size, size_t *got)
 {
     ssize_t n = recv(d->fd, to, size, MSG_DONTWAIT);
 
     if (n > 0) {
         *got = (size_t)n;
-        return DIAL_IO_DONE;
+        return IO_DONE;
     }
     if (n == 0)
-        return DIAL_IO_END;
-    return is_wait(errno) ? DIAL_IO_WANTS_READ : broken(d);
+        return IO_END;
+    return is_wait(errno) ? IO_WANTS_READ : broken(d);
 }
 
-static enum dial_io plain_send(struct dial *d, struct str s, size_t *sent)
+static enum io plain_send(struct dial *d, struct str s, size_t *sent)
 {
     ssize_t n = send(d->fd, s.p, s.n, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     if (n >= 0) {
         *sent = (size_t)n;
-        return DIAL_IO_DONE;
+        return IO_DONE;
     }
-    return is_wait(errno) ? DIAL_IO_WANTS_WRITE : broken(d);
+    return is_wait(errno) ? IO_WANTS_WRITE : broken(d);
 }
 
-static enum dial_io receive(struct dial *d)
+static enum io receive(struct dial *d)
 {
     size_t room, got = 0;
-    enum dial_io io;
+    enum io io;
 
     if (d->is_eof)
-        return DIAL_IO_END;
+        return IO_END;
     room = conn_buffer_room(&d->in, DIAL_INPUT_MAX);
     if (room == 0)
-        return DIAL_IO_FULL;
+        return IO_FULL;
     io = d->ssl != NULL ? dial_tls_receive(d, conn_buffer_end(&d->in), room, &got)
                         : plain_receive(d, conn_buffer_end(&d->in), room, &got);
     conn_buffer_added(&d->in, (uint32_t)got);
-    d->is_eof = io == DIAL_IO_END;
+    d->is_eof = io == IO_END;
     return io;
 }
 
@@ -252,13 +252,13 @@ static uint32_t send_pending(struct dial *d)
     while (d->out.n > 0 && !dial_failed(d)) {
         struct str s = conn_buffer_str(&d->out);
         size_t sent = 0;
-        enum dial_io io = d->ssl != NULL ? dial_tls_send(d, s, &sent) : plain_send(d, s, &sent);
+        enum io io = d->ssl != NULL ? dial_tls_send(d, s, &sent) : plain_send(d, s, &sent);
 
-        if (io == DIAL_IO_WANTS_READ)
+        if (io == IO_WANTS_READ)
             return EPOLLIN;
-        if (io == DIAL_IO_WANTS_WRITE)
+        if (io == IO_WANTS_WRITE)
             return EPOLLOUT;
-        if (io != DIAL_IO_DONE)
+        if (io != IO_DONE)
             broken(d);
         conn_buffer_drop(&d->out, sent);
     }
@@ -267,11 +267,11 @@ static uint32_t send_pending(struct dial *d)
 
 /* What the peer says while we want to write. After a break this is where its last words are: a
  * server that has had enough says why and closes, whatever we were sending. */
-static enum dial_io receive_all(struct dial *d)
+static enum io receive_all(struct dial *d)
 {
-    enum dial_io io;
+    enum io io;
 
-    while ((io = receive(d)) == DIAL_IO_DONE)
+    while ((io = receive(d)) == IO_DONE)
         ;
     return io;
 }
@@ -283,16 +283,16 @@ PARKS int dial_flush(struct dial *d, struct error *err)
     CHECK_OBJ(d, DIAL_MAGIC);
     for (;;) {
         uint32_t events = send_pending(d);
-        enum dial_io io;
+        enum io io;
 
         if (d->out.n == 0 && !dial_failed(d))
             return 0;
         io = receive_all(d);
         if (dial_failed(d))
             return say_failure(d, err);
-        if (io == DIAL_IO_WANTS_READ)
+        if (io == IO_WANTS_READ)
             events |= EPOLLIN;
-        if (io == DIAL_IO_WANTS_WRITE)
+        if (io == IO_WANTS_WRITE)
             events |= EPOLLOUT;
         if (dial_wait(d, events, err) < 0)
             return -1;
@@ -345,24 +345,24 @@ PARKS void dial_printf(struct dial *d, const char *format, ...)
 static int more(struct dial *d, struct error *err)
 {
     for (;;) {
-        enum dial_io io;
+        enum io io;
 
         if (dial_failed(d))
             return say_failure(d, err);
         if (d->out.n > 0 && dial_flush(d, NULL) < 0 && d->in.n > 0)
             return 0; /* the peer's last words */
         io = receive(d);
-        if (io == DIAL_IO_DONE) {
+        if (io == IO_DONE) {
             fiber_pause();
             return 0;
         }
-        if (io == DIAL_IO_END)
+        if (io == IO_END)
             return dial_break(d, ERR_CLOSED, "the other side closed the connection", err);
-        if (io == DIAL_IO_FULL)
+        if (io == IO_FULL)
             return dial_break(d, ERR_TOO_BIG, "the other side sends too much at once", err);
-        if (io == DIAL_IO_BROKEN)
+        if (io == IO_BROKEN)
             return say_failure(d, err);
-        if (dial_wait(d, io == DIAL_IO_WANTS_WRITE ? EPOLLOUT : EPOLLIN, err) < 0)
+        if (dial_wait(d, io == IO_WANTS_WRITE ? EPOLLOUT : EPOLLIN, err) < 0)
             return -1;
     }
 }
@@ -419,12 +419,12 @@ PARKS int dial_read_exact(struct dial *d, void *to, size_t size, struct error *e
 
 bool dial_has_input(struct dial *d)
 {
-    return d->in.n > 0 || dial_failed(d) || receive(d) != DIAL_IO_WANTS_READ;
+    return d->in.n > 0 || dial_failed(d) || receive(d) != IO_WANTS_READ;
 }
 
 bool dial_is_fresh(struct dial *d)
 {
-    return !dial_failed(d) && d->in.n == 0 && d->out.n == 0 && receive(d) == DIAL_IO_WANTS_READ;
+    return !dial_failed(d) && d->in.n == 0 && d->out.n == 0 && receive(d) == IO_WANTS_READ;
 }
 
 /* ---- who ----------------------------------------------------------------------------------- */

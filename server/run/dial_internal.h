@@ -4,18 +4,9 @@
 #include <openssl/ssl.h>
 #include "server/run/conn_buffer.h"
 #include "server/run/dial.h"
+#include "server/run/tls_io.h"
 
 #define DIAL_MAGIC 0xd1a1d1a1u
-
-/* What an attempt to read or write came to. */
-enum dial_io {
-    DIAL_IO_DONE,
-    DIAL_IO_END,         /* the peer's end */
-    DIAL_IO_FULL,        /* no room to read into */
-    DIAL_IO_BROKEN,
-    DIAL_IO_WANTS_READ,
-    DIAL_IO_WANTS_WRITE,
-};
 
 struct dial {
     unsigned magic;
@@ -39,6 +30,6 @@ int dial_break(struct dial *d, enum error_kind kind, const char *text, struct er
 PARKS int dial_wait(struct dial *d, uint32_t events, struct error *err);
 
 /* --- dial_tls.c --- */
-enum dial_io dial_tls_receive(struct dial *d, void *to, size_t size, size_t *got);
-enum dial_io dial_tls_send(struct dial *d, struct str s, size_t *sent);
+enum io dial_tls_receive(struct dial *d, void *to, size_t size, size_t *got);
+enum io dial_tls_send(struct dial *d, struct str s, size_t *sent);
 void dial_tls_free(struct dial *d);

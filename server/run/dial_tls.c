@@ -21,7 +21,6 @@
 #include "server/run/offload.h"
 #include "server/run/tls.h"
 
-#define TLS_RECORD_MAX  16384
 #define NAME_SIZE_MAX   255
 #define SESSIONS_MAX    256
 #define SESSION_LIFE_MS (3600 * 1000)
@@ -195,38 +194,21 @@ void dial_tls_free(struct dial *d)
 
 /* ---- records ------------------------------------------------------------------------------- */
 
-static enum dial_io outcome(struct dial *d, int result)
+static enum io or_break(struct dial *d, enum io io)
 {
-    switch (SSL_get_error(d->ssl, result)) {
-    case SSL_ERROR_WANT_READ:
-        return DIAL_IO_WANTS_READ;
-    case SSL_ERROR_WANT_WRITE:
-        return DIAL_IO_WANTS_WRITE;
-    case SSL_ERROR_ZERO_RETURN:
-        return DIAL_IO_END;
-    default:
+    if (io == IO_BROKEN)
         dial_break(d, ERR_CLOSED, "the TLS connection broke", NULL);
-        return DIAL_IO_BROKEN;
-    }
+    return io;
 }
 
-enum dial_io dial_tls_receive(struct dial *d, void *to, size_t size, size_t *got)
+enum io dial_tls_receive(struct dial *d, void *to, size_t size, size_t *got)
 {
-    int result;
-
-    ERR_clear_error();
-    result = SSL_read_ex(d->ssl, to, size, got);
-    return result == 1 ? DIAL_IO_DONE : outcome(d, result);
+    return or_break(d, tls_receive(d->ssl, to, size, got));
 }
 
-/* One record at a time: a write that must be repeated then never comes with less than before. */
-enum dial_io dial_tls_send(struct dial *d, struct str s, size_t *sent)
+enum io dial_tls_send(struct dial *d, struct str s, size_t *sent)
 {
-    int result;
-
-    ERR_clear_error();
-    result = SSL_write_ex(d->ssl, s.p, s.n < TLS_RECORD_MAX ? s.n : TLS_RECORD_MAX, sent);
-    return result == 1 ? DIAL_IO_DONE : outcome(d, result);
+    return or_break(d, tls_send(d->ssl, s, sent));
 }
 
 /* ---- what is asked of the peer ------------------------------------------------------------- */

@@ -239,7 +239,9 @@ static int ask(struct arena *a, struct dial *d, struct http_fetch *f, struct err
 
 static int fetch_from(struct arena *a, struct dial *d, struct http_fetch *f, struct error *err)
 {
-    struct dial_tls tls = {.server_name = f->host, .verify = f->verify, .alpn = "http/1.1",
+    struct dial_tls tls = {.server_name = f->host,
+                           .verify = f->verify,
+                           .alpn = "http/1.1",
                            .needs_close_notify = true};
 
     if (dial_start_tls(d, &tls, err) < 0) {
