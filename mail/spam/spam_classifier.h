@@ -1,0 +1,1 @@
+#define SPAM_SCORE_THRESHOLD 2.0
