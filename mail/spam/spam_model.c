@@ -13,7 +13,7 @@
 
 #define PASSES            10
 #define RATE              0.3f
-#define SPAM_ERROR     0.5f /* a message wrongly called spam costs twice one that slips through */
+#define SPAM_ERROR        0.5f /* a message wrongly called spam costs twice one that slips through */
 #define OWN_PASSES        8
 #define OWN_RATE          0.3f
 #define EXAMPLES_SEEN_MIN 2 /* of a feature */
@@ -191,12 +191,12 @@ void spam_model_make(struct spam_model *out, const struct spam_example *examples
         for (size_t i = 0; i < count; i++)
             learn(&m, &examples[m.order[i]]);
     }
-    *out = (struct spam_model){
+    out->head = (struct spam_model_head){
         .magic = SPAM_MODEL_MAGIC, .version = SPAM_FEATURES_VERSION, .bias = m.bias};
-    count_kinds(examples, count, &out->spam_count, &out->ham_count);
-    out->scale = greatest(m.weights, (size_t)1 << SPAM_SLOT_BITS) / INT16_MAX;
+    count_kinds(examples, count, &out->head.spam_count, &out->head.ham_count);
+    out->head.scale = greatest(m.weights, (size_t)1 << SPAM_SLOT_BITS) / INT16_MAX;
     for (size_t i = 0; i < (size_t)1 << SPAM_SLOT_BITS; i++)
-        out->weights[i] = (int16_t)quantum(m.weights[i], out->scale);
+        out->weights[i] = (int16_t)quantum(m.weights[i], out->head.scale);
     maker_fini(&m);
 }
 
@@ -224,23 +224,23 @@ static void all_shares(const struct spam_example *e, float shares[SPAM_GROUPS])
 static double base_score(const struct spam_model *m, const struct spam_example *e)
 {
     float shares[SPAM_GROUPS];
-    double score = m->bias;
+    double score = m->head.bias;
 
     model_shares(m, e, shares);
     for (size_t i = 0; i < e->n; i++)
-        score += (double)(m->scale * m->weights[slot_of(e->v[i])]) * shares[group_of(e->v[i])];
+        score += (double)(m->head.scale * m->weights[slot_of(e->v[i])]) * shares[group_of(e->v[i])];
     return score;
 }
 
 static double own_score(const struct spam_own_model *own, const struct spam_example *e)
 {
     float shares[SPAM_GROUPS];
-    double score = own->bias;
+    double score = own->head.bias;
 
     all_shares(e, shares);
     for (size_t i = 0; i < e->n; i++)
-        score +=
-            (double)(own->scale * own->weights[own_slot_of(e->v[i])]) * shares[group_of(e->v[i])];
+        score += (double)(own->head.scale * own->weights[own_slot_of(e->v[i])]) *
+                 shares[group_of(e->v[i])];
     return score;
 }
 
@@ -259,29 +259,29 @@ double spam_model_score(const struct spam_model *m, const struct spam_own_model 
 
 bool spam_model_has_opinion(const struct spam_model *m)
 {
-    return m != NULL && m->spam_count >= SPAM_EXAMPLES_MIN && m->ham_count >= SPAM_EXAMPLES_MIN;
+    return m != NULL && m->head.spam_count >= SPAM_EXAMPLES_MIN &&
+           m->head.ham_count >= SPAM_EXAMPLES_MIN;
+}
+
+static bool is_valid(struct str bytes, size_t size, uint32_t magic)
+{
+    struct spam_model_head head;
+
+    if (bytes.n != size)
+        return false;
+    memcpy(&head, bytes.p, sizeof head);
+    return head.magic == magic && head.version == SPAM_FEATURES_VERSION && isfinite(head.bias) &&
+           isfinite(head.scale);
 }
 
 bool spam_model_is_valid(struct str bytes)
 {
-    struct spam_model head;
-
-    if (bytes.n != sizeof(struct spam_model))
-        return false;
-    memcpy(&head, bytes.p, offsetof(struct spam_model, weights));
-    return head.magic == SPAM_MODEL_MAGIC && head.version == SPAM_FEATURES_VERSION &&
-           isfinite(head.bias) && isfinite(head.scale);
+    return is_valid(bytes, sizeof(struct spam_model), SPAM_MODEL_MAGIC);
 }
 
 bool spam_own_model_is_valid(struct str bytes)
 {
-    struct spam_own_model head;
-
-    if (bytes.n != sizeof(struct spam_own_model))
-        return false;
-    memcpy(&head, bytes.p, offsetof(struct spam_own_model, weights));
-    return head.magic == SPAM_OWN_MODEL_MAGIC && head.version == SPAM_FEATURES_VERSION &&
-           isfinite(head.bias) && isfinite(head.scale);
+    return is_valid(bytes, sizeof(struct spam_own_model), SPAM_OWN_MODEL_MAGIC);
 }
 
 /* ---- an account's own ------------------------------------------------------------------------ */
@@ -330,12 +330,12 @@ void spam_own_model_make(struct spam_own_model *out, const struct spam_model *ba
                           .squares = memory_array(slots, sizeof(float))};
 
     own_passes(&m, base, examples, count);
-    *out = (struct spam_own_model){
+    out->head = (struct spam_model_head){
         .magic = SPAM_OWN_MODEL_MAGIC, .version = SPAM_FEATURES_VERSION, .bias = m.bias};
-    count_kinds(examples, count, &out->spam_count, &out->ham_count);
-    out->scale = greatest(m.weights, slots) / INT8_MAX;
+    count_kinds(examples, count, &out->head.spam_count, &out->head.ham_count);
+    out->head.scale = greatest(m.weights, slots) / INT8_MAX;
     for (size_t i = 0; i < slots; i++)
-        out->weights[i] = (int8_t)lroundf(m.weights[i] / out->scale);
+        out->weights[i] = (int8_t)lroundf(m.weights[i] / out->head.scale);
     free(m.weights);
     free(m.squares);
 }
@@ -365,10 +365,10 @@ static double feature_weight(const struct spam_model *m, const struct spam_own_m
     double weight = 0;
 
     if (m != NULL)
-        weight +=
-            (double)(m->scale * m->weights[slot_of(feature)]) * shares->base[group_of(feature)];
+        weight += (double)(m->head.scale * m->weights[slot_of(feature)]) *
+                  shares->base[group_of(feature)];
     if (own != NULL)
-        weight += (double)(own->scale * own->weights[own_slot_of(feature)]) *
+        weight += (double)(own->head.scale * own->weights[own_slot_of(feature)]) *
                   shares->own[group_of(feature)];
     return weight;
 }

@@ -27,16 +27,17 @@ struct spam_example {
 };
 struct spam_example spam_example_of(struct arena *a, const struct spam_features *features);
 
-struct spam_model {
+struct spam_model_head {
     uint32_t magic, version;           /* SPAM_MODEL_MAGIC, SPAM_FEATURES_VERSION: others are not used */
     uint32_t spam_count, ham_count;    /* examples it was made from */
     float bias, scale;                 /* weight = scale * weights[slot] */
+};
+struct spam_model {                    /* 2 MB: never on a stack */
+    struct spam_model_head head;
     int16_t weights[1 << SPAM_SLOT_BITS];      /* 0: a slot that nothing is known of */
 };
-struct spam_own_model {
-    uint32_t magic, version;
-    uint32_t spam_count, ham_count;
-    float bias, scale;
+struct spam_own_model {                /* 16 KB */
+    struct spam_model_head head;
     int8_t weights[1 << SPAM_OWN_SLOT_BITS];
 };
 #define SPAM_MODEL_MAGIC     0x6d617073u
