@@ -25,6 +25,7 @@
 #define MAKE_INTERVAL_S     120
 #define ACCOUNTS_AT_ONCE    50
 #define KEY_SIZE            16
+#define DIGEST_HERE_MAX     ((size_t)512 << 10) /* larger ones would hold up the worker */
 
 static struct {
     struct fiber *fiber;
@@ -32,10 +33,29 @@ static struct {
     int64_t generation;
 } classifier;
 
-static struct str message_key(struct str message, uint8_t digest[DIGEST_SIZE])
+/* ---- keys ------------------------------------------------------------------------------------ */
+
+struct key {
+    struct str message;
+    uint8_t digest[DIGEST_SIZE];
+};
+
+static void digest_message(void *arg)
 {
-    sha256(message, digest);
-    return str_of((const char *)digest, KEY_SIZE);
+    struct key *key = arg;
+
+    sha256(key->message, key->digest);
+}
+
+/* Borrowed from *key. */
+static struct str message_key(struct str message, struct key *key)
+{
+    key->message = message;
+    if (message.n > DIGEST_HERE_MAX)
+        offload(digest_message, key);
+    else
+        digest_message(key);
+    return str_of((const char *)key->digest, KEY_SIZE);
 }
 
 /* ---- the mapped model ------------------------------------------------------------------------ */
@@ -328,9 +348,9 @@ PARKS int spam_learn(int64_t account_id, const struct spam_features *features, s
 {
     struct arena *a = arena_new();
     struct spam_example example = spam_example_of(a, features);
-    uint8_t digest[DIGEST_SIZE];
+    struct key key;
     int result =
-        spam_store_put(account_id, message_key(message, digest), is_spam, SPAM_FEATURES_VERSION,
+        spam_store_put(account_id, message_key(message, &key), is_spam, SPAM_FEATURES_VERSION,
                        str_of((const char *)example.v, example.n * sizeof *example.v), err);
 
     arena_free(&a);
@@ -339,7 +359,7 @@ PARKS int spam_learn(int64_t account_id, const struct spam_features *features, s
 
 PARKS int spam_unlearn(int64_t account_id, struct str message, struct error *err)
 {
-    uint8_t digest[DIGEST_SIZE];
+    struct key key;
 
-    return spam_store_remove(account_id, message_key(message, digest), err);
+    return spam_store_remove(account_id, message_key(message, &key), err);
 }

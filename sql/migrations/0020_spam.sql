@@ -11,6 +11,7 @@ CREATE TABLE spam_example (
     PRIMARY KEY (account_id, message_key)
 );
 CREATE INDEX spam_example_learnt ON spam_example (account_id, learnt_at);
+ALTER TABLE spam_example ALTER account_id SET STATISTICS 0;
 ALTER TABLE spam_example ALTER features SET STORAGE EXTERNAL;   -- hashes: nothing to compress
 COMMENT ON TABLE spam_example IS 'account: features of messages that were called spam or not';
 
