@@ -66,7 +66,7 @@ static struct str take_value(struct str *rest)
 }
 
 /* Takes `name="value"` off a tag's inside; false at its end. */
-static bool next_attribute(struct str *rest, struct str *name, struct str *value)
+bool spam_next_attribute(struct str *rest, struct str *name, struct str *value)
 {
     *rest = skip_space(*rest);
     *name = take_until(rest, "=>", true);
@@ -88,14 +88,14 @@ static bool is_one_of(struct str name, const char *const *names)
     return false;
 }
 
-static bool is_hiding(struct str name, struct str value)
+bool spam_is_hiding(struct str name, struct str value)
 {
     static const char *const styles[] = {"display:none",       "display: none", "visibility:hidden",
                                          "visibility: hidden", "font-size:0",   "font-size: 0",
                                          "opacity:0;"};
 
-    if (!str_eq(name, STR("style")))
-        return str_eq(name, STR("hidden"));
+    if (!str_ieq(name, STR("style")))
+        return str_ieq(name, STR("hidden"));
     for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
         if (str_ifind(value, str_c(styles[i])) >= 0)
             return true;
@@ -144,7 +144,7 @@ static void take_attribute(struct html *h, struct str tag, struct str name, stru
 
 /* ---- tags ------------------------------------------------------------------------------------ */
 
-static struct str tag_name(struct str tag)
+struct str spam_tag_name(struct str tag)
 {
     size_t n = 0;
 
@@ -168,7 +168,7 @@ static void note_hidden(struct html *h, struct str name, bool hides)
 
 static void take_start(struct html *h, struct str tag)
 {
-    struct str name = tag_name(tag), attribute, value, rest = str_from(tag, name.n);
+    struct str name = spam_tag_name(tag), attribute, value, rest = str_from(tag, name.n);
     size_t count = 0;
     bool hides = false;
 
@@ -176,11 +176,11 @@ static void take_start(struct html *h, struct str tag)
     h->images += str_eq(name, STR("img"));
     if (h->tags++ < TAGS_MAX)
         spam_addf(h->sink, SPAM_MARKUP, "<%.*s>", STR_ARG(name));
-    while (next_attribute(&rest, &attribute, &value)) {
+    while (spam_next_attribute(&rest, &attribute, &value)) {
         attribute = spam_lower(h->sink, attribute, NAME_SIZE_MAX);
         if (count++ < ATTRIBUTES_MAX && h->tags < TAGS_MAX)
             take_attribute(h, name, attribute, value);
-        hides |= is_hiding(attribute, value);
+        hides |= spam_is_hiding(attribute, value);
     }
     note_hidden(h, name, hides);
     show(h, str_of(tag.p - 1, (size_t)(rest.p - tag.p) + 1 + (rest.n > 0)));
@@ -191,7 +191,7 @@ static void take_start(struct html *h, struct str tag)
 static void take_end(struct html *h, struct str tag)
 {
     ptrdiff_t end = str_index(tag, '>');
-    struct str name = tag_name(str_from(tag, 1));
+    struct str name = spam_tag_name(str_from(tag, 1));
 
     show(h, str_of(tag.p - 1, (end < 0 ? tag.n : (size_t)end + 1) + 1));
     h->rest = end < 0 ? STR_NULL : str_from(tag, (size_t)end + 1);

@@ -49,6 +49,10 @@ void spam_add_relations(struct spam_sink *s);
 void spam_add_part(struct spam_sink *s, const struct mime_part *part, struct str message);
 /* spam_token_html.c: `visible` gets the markup without what is hidden from readers. */
 void spam_add_html(struct spam_sink *s, struct buf *visible, struct str html);
+/* Of a tag: behind its '<' or "</". Views into it. */
+struct str spam_tag_name(struct str tag);
+bool spam_next_attribute(struct str *rest, struct str *name, struct str *value);   /* rest: behind the name; false at the end */
+bool spam_is_hiding(struct str name, struct str value);                            /* an attribute that hides its element */
 /* spam_token_link.c */
 void spam_add_links(struct spam_sink *s, struct str plain_text);
 void spam_add_link(struct spam_sink *s, struct str url);

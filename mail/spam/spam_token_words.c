@@ -6,6 +6,7 @@
  * in pairs with the words shortly before it (sparse bigrams): phrases weigh more than words. */
 #include <utf8proc.h>
 
+#include "mail/spam/spam_confusable.h"
 #include "mail/spam/spam_token_internal.h"
 #include "server/base/utf8.h"
 
@@ -21,27 +22,6 @@ struct words {
 };
 
 /* ---- one form for what looks the same -------------------------------------------------------- */
-
-/* Cyrillic and Greek letters that look like Latin small ones. */
-static char latin_look(uint32_t c)
-{
-    static const struct {
-        uint16_t code_point;
-        char latin;
-    } looks[] = {
-        {0x430, 'a'}, {0x435, 'e'}, {0x43E, 'o'}, {0x440, 'p'},  {0x441, 'c'}, {0x443, 'y'},
-        {0x445, 'x'}, {0x456, 'i'}, {0x458, 'j'}, {0x455, 's'},  {0x501, 'd'}, {0x51B, 'q'},
-        {0x51D, 'w'}, {0x4BB, 'h'}, {0x43A, 'k'}, {0x43C, 'm'},  {0x442, 't'}, {0x432, 'b'},
-        {0x43D, 'h'}, {0x3B1, 'a'}, {0x3BF, 'o'}, {0x3C1, 'p'},  {0x3BD, 'v'}, {0x3B9, 'i'},
-        {0x3BA, 'k'}, {0x3C5, 'u'}, {0x3C7, 'x'}, {0x3C4, 't'},  {0x3B5, 'e'}, {0x251, 'a'},
-        {0x261, 'g'}, {0x131, 'i'}, {0x26A, 'i'}, {0x1D0F, 'o'},
-    };
-
-    for (size_t i = 0; i < sizeof looks / sizeof *looks; i++)
-        if (looks[i].code_point == c)
-            return looks[i].latin;
-    return 0;
-}
 
 #define FOLDED_MAX 32
 
@@ -159,8 +139,8 @@ static struct str without_looks(struct arena *a, struct str word)
 
     buf_init(&out, SIZE_MAX);
     for (struct str rest = word; utf8_next(&rest, &c);)
-        if (latin_look(c) != 0)
-            buf_addc(&out, latin_look(c));
+        if (spam_latin_look(c) != 0)
+            buf_addc(&out, spam_latin_look(c));
         else
             utf8_add(&out, c);
     plain = arena_str(a, buf_str(&out));
