@@ -1,8 +1,9 @@
 /* spam_classifier.c - keeps the models new and asks them.
  *
  * The model of all is 2 MB. A worker looks every REFRESH_INTERVAL_MS whether there is another
- * generation; the first of a host to see it writes it to a file named after it, and all map that
- * file: one copy in memory for the host. Models are made on a helper thread. */
+ * generation; the first of a host to see it writes it to a file named after it and its stamp, and
+ * all map that file: one copy in memory for the host. Accounts' own models are read when they are
+ * asked and kept for a while, until a notice says that there is another one. Models are made on a helper thread. */
 #include "mail/spam/spam_classifier.h"
 
 #include <fcntl.h>
@@ -15,9 +16,12 @@
 
 #include "mail/spam/spam_model.h"
 #include "mail/store/spam_store.h"
+#include "server/base/list.h"
 #include "server/base/log.h"
+#include "server/base/map.h"
 #include "server/base/memory.h"
 #include "server/directory/digest.h"
+#include "server/pg/notify.h"
 #include "server/run/config.h"
 #include "server/run/offload.h"
 
@@ -25,12 +29,13 @@
 #define MAKE_INTERVAL_S     120
 #define ACCOUNTS_AT_ONCE    50
 #define KEY_SIZE            16
+#define OWN_KEPT_MAX        256                 /* 4 MB of a worker */
 #define DIGEST_HERE_MAX     ((size_t)512 << 10) /* larger ones would hold up the worker */
 
 static struct {
     struct fiber *fiber;
     const struct spam_model *model; /* mapped; NULL: none */
-    int64_t generation;
+    struct spam_generation generation;
 } classifier;
 
 /* ---- keys ------------------------------------------------------------------------------------ */
@@ -60,9 +65,10 @@ static struct str message_key(struct str message, struct key *key)
 
 /* ---- the mapped model ------------------------------------------------------------------------ */
 
-static struct str model_path(struct arena *a, int64_t generation)
+static struct str model_path(struct arena *a, struct spam_generation generation)
 {
-    return arena_printf(a, "%s/spam-model-%lld", config.data_dir, (long long)generation);
+    return arena_printf(a, "%s/spam-model-%lld-%016llx", config.data_dir,
+                        (long long)generation.number, (unsigned long long)generation.stamp);
 }
 
 static const struct spam_model *map_file(struct str path)
@@ -122,7 +128,7 @@ static void forget_model(struct arena *a)
 static int fetch_model(struct arena *a, struct error *err)
 {
     const struct spam_model *model;
-    int64_t generation;
+    struct spam_generation generation;
     struct str bytes, path;
 
     if (spam_store_read(a, &generation, &bytes, err) < 0)
@@ -141,11 +147,11 @@ static int fetch_model(struct arena *a, struct error *err)
 static int follow_generation(struct arena *a, struct error *err)
 {
     const struct spam_model *model;
-    int64_t generation;
+    struct spam_generation generation;
 
     if (spam_store_generation(&generation, err) < 0)
         return -1;
-    if (generation == 0 || generation == classifier.generation)
+    if (generation.number == 0 || generation.stamp == classifier.generation.stamp)
         return 0;
     model = map_file(model_path(a, generation));
     if (model == NULL)
@@ -261,43 +267,116 @@ PARKS int spam_classifier_refresh(struct error *err)
     return refresh(0, err);
 }
 
-static void run(void *arg)
-{
-    do {
-        struct error err = {0};
-        if (refresh(MAKE_INTERVAL_S, &err) < 0 && err.kind != ERR_CANCELLED)
-            log_warn(NULL, "spam_refresh_failed", KV_ERR(&err));
-    } while (fiber_sleep(REFRESH_INTERVAL_MS) != WAKE_CANCELLED);
-    classifier.fiber = NULL;
-}
-
-void spam_classifier_start(void)
-{
-    if (classifier.fiber == NULL)
-        classifier.fiber = fiber_start("spam_classifier", run, NULL);
-}
-
-void spam_classifier_stop(void)
-{
-    if (classifier.fiber != NULL)
-        fiber_cancel(classifier.fiber);
-}
-
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static int own_model_of(struct arena *a, int64_t account_id, const struct spam_own_model **out,
-                        struct error *err)
-{
-    struct str bytes;
+/* A model that was read, or that there is none; gone when the account has another one. */
+struct own_kept {
+    struct bus_subscription subscription;
+    struct list link;
+    uint64_t account_id;
+    bool is_there;
+    struct spam_own_model model;
+};
 
-    *out = NULL;
-    if (account_id == 0)
-        return 0;
-    if (spam_store_get_own(a, account_id, &bytes, err) < 0)
+static struct {
+    struct map *accounts; /* NULL: nothing was kept yet */
+    struct list used;     /* the last used first */
+} own_models;
+
+static void forget_own(struct own_kept *kept)
+{
+    bus_unsubscribe(&kept->subscription);
+    map_remove(own_models.accounts, map_key_u64(&kept->account_id));
+    list_remove(&kept->link);
+    free(kept);
+}
+
+static void own_changed(struct bus_subscription *s)
+{
+    forget_own(CONTAINER_OF(s, struct own_kept, subscription));
+}
+
+static void forget_all_own(void)
+{
+    if (own_models.accounts == NULL)
+        return;
+    while (!list_is_empty(&own_models.used))
+        forget_own(CONTAINER_OF(own_models.used.next, struct own_kept, link));
+    map_free(&own_models.accounts);
+}
+
+static struct own_kept *find_own(uint64_t account_id)
+{
+    struct own_kept *kept;
+
+    if (own_models.accounts == NULL) {
+        own_models.accounts = map_new();
+        list_init(&own_models.used);
+    }
+    kept = map_get(own_models.accounts, map_key_u64(&account_id));
+    if (kept != NULL) {
+        list_remove(&kept->link);
+        list_prepend(&own_models.used, &kept->link);
+    }
+    return kept;
+}
+
+static void keep_own(uint64_t account_id, struct str bytes)
+{
+    struct own_kept *kept;
+
+    if (find_own(account_id) != NULL)
+        return; /* another fiber was faster */
+    if (map_count(own_models.accounts) >= OWN_KEPT_MAX)
+        forget_own(CONTAINER_OF(own_models.used.prev, struct own_kept, link));
+    kept = memory_alloc(sizeof *kept);
+    kept->account_id = account_id;
+    kept->is_there = spam_own_model_is_valid(bytes);
+    if (kept->is_there)
+        memcpy(&kept->model, bytes.p, sizeof kept->model);
+    map_put(own_models.accounts, map_key_u64(&account_id), kept);
+    list_prepend(&own_models.used, &kept->link);
+    bus_subscribe(&kept->subscription, spam_own_topic((int64_t)account_id), own_changed);
+}
+
+/* What changes while it is read is not kept. */
+struct own_reading {
+    struct bus_subscription subscription;
+    bool is_stale;
+};
+
+static void reading_changed(struct bus_subscription *s)
+{
+    CONTAINER_OF(s, struct own_reading, subscription)->is_stale = true;
+}
+
+static int read_own(struct arena *a, int64_t account_id, const struct spam_own_model **out,
+                    struct error *err)
+{
+    struct own_reading reading = {.is_stale = false};
+    struct str bytes;
+    int result;
+
+    bus_subscribe(&reading.subscription, spam_own_topic(account_id), reading_changed);
+    result = spam_store_get_own(a, account_id, &bytes, err);
+    bus_unsubscribe(&reading.subscription);
+    if (result < 0)
         return -1;
     if (spam_own_model_is_valid(bytes))
         *out = arena_copy(a, bytes.p, bytes.n);
+    if (!reading.is_stale)
+        keep_own((uint64_t)account_id, bytes);
     return 0;
+}
+
+/* *out holds until the next park. */
+static int own_model_of(struct arena *a, int64_t account_id, const struct spam_own_model **out,
+                        struct error *err)
+{
+    const struct own_kept *kept = account_id != 0 ? find_own((uint64_t)account_id) : NULL;
+
+    *out = kept != NULL && kept->is_there ? &kept->model : NULL;
+    return account_id == 0 || kept != NULL ? 0 : read_own(a, account_id, out, err);
 }
 
 static bool own_has_opinion(const struct spam_own_model *own)
@@ -362,4 +441,29 @@ PARKS int spam_unlearn(int64_t account_id, struct str message, struct error *err
     struct key key;
 
     return spam_store_remove(account_id, message_key(message, &key), err);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void run(void *arg)
+{
+    do {
+        struct error err = {0};
+        if (refresh(MAKE_INTERVAL_S, &err) < 0 && err.kind != ERR_CANCELLED)
+            log_warn(NULL, "spam_refresh_failed", KV_ERR(&err));
+    } while (fiber_sleep(REFRESH_INTERVAL_MS) != WAKE_CANCELLED);
+    classifier.fiber = NULL;
+}
+
+void spam_classifier_start(void)
+{
+    if (classifier.fiber == NULL)
+        classifier.fiber = fiber_start("spam_classifier", run, NULL);
+}
+
+void spam_classifier_stop(void)
+{
+    if (classifier.fiber != NULL)
+        fiber_cancel(classifier.fiber);
+    forget_all_own();
 }

@@ -1,8 +1,9 @@
 /* spam_model.c - making models by stochastic gradient descent (AdaGrad), and asking them.
  *
- * What was tried for it, on mail of two kinds with half of it kept back: words with Robinson's and
- * Fisher's combination, plain regression over one bag of features, weights scaled by their counts
- * (naive Bayes), margins. Groups of equal say gained most; the rest little or nothing. */
+ * What was tried for it, on mail of two kinds with half of it kept back: plain regression over one
+ * bag of features, weights scaled by their counts (naive Bayes), margins, features and groups left
+ * out by chance, models of samples, groups with a bounded say. Groups of equal say gained most; the
+ * rest little or nothing. */
 #include "mail/spam/spam_model.h"
 
 #include <math.h>

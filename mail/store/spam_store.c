@@ -2,6 +2,7 @@
 #include "mail/store/spam_store.h"
 
 #include "server/base/buf.h"
+#include "server/pg/notify.h"
 #include "server/pg/pg.h"
 #include "sql_queries.h"
 
@@ -71,8 +72,11 @@ PARKS int spam_store_examples(struct arena *a, int64_t account_id, int32_t versi
 PARKS int spam_store_put_own(int64_t account_id, struct str model, int64_t changed_us,
                              struct error *err)
 {
-    return pg_run(pg_pool(), &sql_spam_own_put,
-                  PG_ARGS(pg_i64(account_id), pg_bytea(model), pg_time_us(changed_us)), NULL, err);
+    if (pg_run(pg_pool(), &sql_spam_own_put,
+               PG_ARGS(pg_i64(account_id), pg_bytea(model), pg_time_us(changed_us)), NULL, err) < 0)
+        return -1;
+    bus_publish(spam_own_topic(account_id));
+    return 0;
 }
 
 PARKS int spam_store_get_own(struct arena *a, int64_t account_id, struct str *model,
@@ -181,13 +185,14 @@ PARKS int spam_store_publish(struct str model, int64_t claimed_us, struct error 
     return pg_commit(&tx, err);
 }
 
-PARKS int spam_store_generation(int64_t *generation, struct error *err)
+PARKS int spam_store_generation(struct spam_generation *out, struct error *err)
 {
     struct pg_rows rows;
 
     if (pg_run(pg_pool(), &sql_spam_model_generation, PG_NO_ARGS, &rows, err) < 0)
         return -1;
-    *generation = pg_get_i64(&rows, 0, "generation");
+    *out =
+        (struct spam_generation){pg_get_i64(&rows, 0, "generation"), pg_get_i64(&rows, 0, "stamp")};
     pg_rows_free(&rows);
     return 0;
 }
@@ -206,10 +211,10 @@ static struct str join_pieces(struct arena *a, const struct pg_rows *rows)
 }
 
 /* A generation published between the two answers shows by its number: then both are read again. */
-PARKS int spam_store_read(struct arena *a, int64_t *generation, struct str *model,
+PARKS int spam_store_read(struct arena *a, struct spam_generation *generation, struct str *model,
                           struct error *err)
 {
-    int64_t before;
+    struct spam_generation before;
 
     do {
         struct pg_rows rows;
@@ -220,6 +225,6 @@ PARKS int spam_store_read(struct arena *a, int64_t *generation, struct str *mode
         pg_rows_free(&rows);
         if (spam_store_generation(generation, err) < 0)
             return -1;
-    } while (*generation != before);
+    } while (generation->stamp != before.stamp);
     return 0;
 }

@@ -19,6 +19,9 @@ struct spam_stored_example {
     bool is_spam;
     struct str features;
 };
+struct spam_generation {
+    int64_t number, stamp;      /* 0: there is none. The stamp is drawn anew for each: both name a model for ever */
+};
 struct spam_changed_account {
     int64_t account_id, changed_us;
 };
@@ -28,11 +31,14 @@ PARKS int spam_store_put(int64_t account_id, struct str message_key, bool is_spa
 PARKS int spam_store_remove(int64_t account_id, struct str message_key, struct error *err);     /* no matter whether it is there */
 
 /* --- an account's own model ----------------------------------------------------------------------- */
+/* The topic of the bus (server/pg/notify.h) when an account has another one. */
+static inline uint64_t spam_own_topic(int64_t account_id) { return (uint64_t)account_id ^ UINT64_C(0x7370616d00000000); }
 /* Accounts whose examples changed since their model was made; at most count_max. */
 PARKS int spam_store_changed(struct arena *a, size_t count_max, struct spam_changed_account **out, size_t *count,
                              struct error *err);
 PARKS int spam_store_examples(struct arena *a, int64_t account_id, int32_t version, struct spam_stored_example **out,
                               size_t *count, struct error *err);
+/* Tells the topic of the account. */
 PARKS int spam_store_put_own(int64_t account_id, struct str model, int64_t changed_us, struct error *err);
 PARKS int spam_store_get_own(struct arena *a, int64_t account_id, struct str *model, struct error *err);    /* empty: none */
 
@@ -42,6 +48,6 @@ PARKS int spam_store_get_own(struct arena *a, int64_t account_id, struct str *mo
 PARKS int spam_store_claim(int64_t interval_s, int64_t *claimed_us, struct error *err);
 PARKS int spam_store_sample(struct arena *a, int32_t version, struct spam_stored_example **out, size_t *count, struct error *err);
 PARKS int spam_store_publish(struct str model, int64_t claimed_us, struct error *err);
-PARKS int spam_store_generation(int64_t *generation, struct error *err);       /* 0: there is none */
+PARKS int spam_store_generation(struct spam_generation *out, struct error *err);
 /* Both of the same moment. Empty when there is none. */
-PARKS int spam_store_read(struct arena *a, int64_t *generation, struct str *model, struct error *err);
+PARKS int spam_store_read(struct arena *a, struct spam_generation *generation, struct str *model, struct error *err);

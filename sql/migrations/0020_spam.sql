@@ -35,6 +35,7 @@ COMMENT ON TABLE spam_model_piece IS 'reference: the model of the spam filter, i
 CREATE TABLE spam_model_state (
     is_only    boolean     PRIMARY KEY DEFAULT true CHECK (is_only),
     generation bigint      NOT NULL DEFAULT 0,          -- 0: none was made
+    stamp      bigint      NOT NULL DEFAULT 0,          -- by chance for each: files of another database are not taken for it
     made_at    timestamptz NOT NULL DEFAULT '-infinity',
     claimed_at timestamptz NOT NULL DEFAULT '-infinity' -- somebody is at it
 );

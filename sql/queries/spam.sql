@@ -73,10 +73,11 @@ DELETE FROM spam_model_piece;
 INSERT INTO spam_model_piece (piece, bytes) VALUES ($1, $2);
 
 -- name: spam_model_publish :exec
-UPDATE spam_model_state SET generation = generation + 1, made_at = $1;
+UPDATE spam_model_state
+   SET generation = generation + 1, made_at = $1, stamp = hashtextextended(gen_random_uuid()::text, 0);
 
 -- name: spam_model_generation :one
-SELECT generation FROM spam_model_state;
+SELECT generation, stamp FROM spam_model_state;
 
 -- name: spam_model_pieces :many
 SELECT bytes FROM spam_model_piece ORDER BY piece;
