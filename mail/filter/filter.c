@@ -9,7 +9,6 @@
 #include "mail/filter/filter_scripts.h"
 #include "server/base/date.h"
 #include "server/base/log.h"
-#include "server/directory/directory.h"
 #include "server/run/config.h"
 #include "server/run/metrics.h"
 
@@ -78,21 +77,6 @@ static struct sieve_mail describe(struct arena *a, const struct submit *s,
     };
 }
 
-static int read_author(struct arena *a, int64_t account_id, struct filter_author *out,
-                       struct error *err)
-{
-    struct account account;
-    struct str *addresses;
-
-    if (directory_get_account(a, account_id, &account, err) < 0 ||
-        account_list_addresses(a, account_id, &addresses, &out->own_count, err) < 0)
-        return -1;
-    out->address = account.address;
-    out->name = account.name;
-    out->own_addresses = addresses;
-    return 0;
-}
-
 /* ---- running --------------------------------------------------------------------------------- */
 
 static void log_fault(const struct submit *s, const struct submit_filtered *f,
@@ -130,7 +114,7 @@ static int decide(struct arena *a, const struct submit *s, const struct submit_f
     int rc;
 
     *r = (struct filter_run){.arena = a, .s = s, .f = f, .decision = out};
-    if (read_author(a, f->account_id, &r->author, &cause) < 0) {
+    if (filter_read_author(a, f->account_id, &r->author, &cause) < 0) {
         if (cause.kind == ERR_NOT_FOUND) /* the account is gone: the store will say so */
             return 0;
         return fail(err, cause.kind, "%s", cause.text);

@@ -47,51 +47,6 @@ static void tell(struct filter_run *r, const struct sieve_action *action, const 
 
 /* ---- filings --------------------------------------------------------------------------------- */
 
-static const struct {
-    const char *name;
-    uint32_t flag;
-} system_flags[] = {{"\\Seen", FLAG_SEEN},
-                    {"\\Answered", FLAG_ANSWERED},
-                    {"\\Flagged", FLAG_FLAGGED},
-                    {"\\Deleted", FLAG_DELETED},
-                    {"\\Draft", FLAG_DRAFT}};
-
-static uint32_t system_flag(struct str name)
-{
-    for (size_t i = 0; i < sizeof system_flags / sizeof *system_flags; i++)
-        if (str_ieq(name, str_c(system_flags[i].name)))
-            return system_flags[i].flag;
-    return 0;
-}
-
-static bool has_keyword(const struct str *v, size_t n, struct str name)
-{
-    for (size_t i = 0; i < n; i++)
-        if (str_ieq(v[i], name))
-            return true;
-    return false;
-}
-
-static void add_flags(struct filter_run *r, const struct sieve_target *target,
-                      struct submit_filing *f)
-{
-    struct str *v = ARENA_ARRAY(r->arena, KEYWORDS_PER_MESSAGE_MAX, struct str);
-    size_t n = f->keywords.n;
-
-    for (size_t i = 0; i < n; i++)
-        v[i] = f->keywords.v[i];
-    for (size_t i = 0; i < target->flags_count; i++) {
-        struct str name = target->flags[i];
-        uint32_t flag = system_flag(name);
-
-        f->flags |= flag;
-        if (flag == 0 && !str_starts(name, STR("\\")) && name.n <= KEYWORD_SIZE_MAX &&
-            n < KEYWORDS_PER_MESSAGE_MAX && !has_keyword(v, n, name))
-            v[n++] = name;
-    }
-    f->keywords = (struct keywords){v, n};
-}
-
 /* A mailbox named twice gets one copy with the flags of both. */
 static void add_filing(struct filter_run *r, const struct sieve_action *action, int64_t mailbox_id,
                        struct str mailbox)
@@ -108,23 +63,7 @@ static void add_filing(struct filter_run *r, const struct sieve_action *action, 
         *f = (struct submit_filing){
             .mailbox_id = mailbox_id, .mailbox = mailbox, .message = message};
     }
-    add_flags(r, &action->target, f);
-}
-
-static int find_target(struct filter_place *p, const struct sieve_target *t,
-                       const struct mailbox **out, struct error *err)
-{
-    *out = NULL;
-    if (!str_empty(t->mailbox_id) && filter_find_mailbox_id(p, t->mailbox_id, out, err) < 0)
-        return -1;
-    if (*out == NULL && !str_empty(t->special_use) &&
-        filter_find_special_use(p, t->special_use, out, err) < 0)
-        return -1;
-    if (*out == NULL && filter_find_mailbox(p, t->mailbox, out, err) < 0)
-        return -1;
-    if (*out == NULL && t->creates)
-        return filter_make_mailbox(p, t->mailbox, out, err);
-    return 0;
+    filter_add_flags(r->arena, &action->target, &f->flags, &f->keywords);
 }
 
 /* Into the INBOX, or into Junk where it was put aside: by no rule, or by a rule whose mailbox is gone. */
@@ -140,7 +79,7 @@ static int file_into(struct filter_run *r, struct filter_place *p,
 {
     const struct mailbox *mailbox;
 
-    if (find_target(p, &action->target, &mailbox, err) < 0)
+    if (filter_find_target(p, &action->target, true, &mailbox, err) < 0)
         return -1;
     if (mailbox == NULL) {
         tell(r, action, "kept, for there is no mailbox", action->target.mailbox);

@@ -3,6 +3,7 @@
 
 #include "mail/store/metadata.h"
 #include "mail/store/sieve_store.h"
+#include "server/directory/directory.h"
 
 #define VALUE_SIZE_MAX ((uint64_t)64 << 10)
 
@@ -87,6 +88,86 @@ int filter_make_mailbox(struct filter_place *p, struct str path, const struct ma
         return cause.kind == ERR_TRY_LATER ? fail(err, cause.kind, "%s", cause.text) : 0;
     p->mailboxes = NULL;
     return filter_find_mailbox(p, path, out, err);
+}
+
+int filter_find_target(struct filter_place *p, const struct sieve_target *t, bool makes,
+                       const struct mailbox **out, struct error *err)
+{
+    *out = NULL;
+    if (!str_empty(t->mailbox_id) && filter_find_mailbox_id(p, t->mailbox_id, out, err) < 0)
+        return -1;
+    if (*out == NULL && !str_empty(t->special_use) &&
+        filter_find_special_use(p, t->special_use, out, err) < 0)
+        return -1;
+    if (*out == NULL && filter_find_mailbox(p, t->mailbox, out, err) < 0)
+        return -1;
+    if (*out == NULL && t->creates && makes)
+        return filter_make_mailbox(p, t->mailbox, out, err);
+    return 0;
+}
+
+/* ---- flags ----------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    uint32_t flag;
+} system_flags[] = {{"\\Seen", FLAG_SEEN},
+                    {"\\Answered", FLAG_ANSWERED},
+                    {"\\Flagged", FLAG_FLAGGED},
+                    {"\\Deleted", FLAG_DELETED},
+                    {"\\Draft", FLAG_DRAFT}};
+
+static uint32_t system_flag(struct str name)
+{
+    for (size_t i = 0; i < sizeof system_flags / sizeof *system_flags; i++)
+        if (str_ieq(name, str_c(system_flags[i].name)))
+            return system_flags[i].flag;
+    return 0;
+}
+
+static bool has_keyword(const struct str *v, size_t n, struct str name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (str_ieq(v[i], name))
+            return true;
+    return false;
+}
+
+void filter_add_flags(struct arena *a, const struct sieve_target *target, uint32_t *flags,
+                      struct keywords *keywords)
+{
+    struct str *v = ARENA_ARRAY(a, KEYWORDS_PER_MESSAGE_MAX, struct str);
+    size_t n = keywords->n;
+
+    for (size_t i = 0; i < n; i++)
+        v[i] = keywords->v[i];
+    for (size_t i = 0; i < target->flags_count; i++) {
+        struct str name = target->flags[i];
+        uint32_t flag = system_flag(name);
+
+        *flags |= flag;
+        if (flag == 0 && !str_starts(name, STR("\\")) && name.n <= KEYWORD_SIZE_MAX &&
+            n < KEYWORDS_PER_MESSAGE_MAX && !has_keyword(v, n, name))
+            v[n++] = name;
+    }
+    *keywords = (struct keywords){v, n};
+}
+
+/* ---- the account ----------------------------------------------------------------------------- */
+
+int filter_read_author(struct arena *a, int64_t account_id, struct filter_author *out,
+                       struct error *err)
+{
+    struct account account;
+    struct str *addresses;
+
+    if (directory_get_account(a, account_id, &account, err) < 0 ||
+        account_list_addresses(a, account_id, &addresses, &out->own_count, err) < 0)
+        return -1;
+    out->address = account.address;
+    out->name = account.name;
+    out->own_addresses = addresses;
+    return 0;
 }
 
 /* ---- hooks ----------------------------------------------------------------------------------- */

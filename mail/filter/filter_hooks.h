@@ -1,8 +1,10 @@
 /* filter_hooks.h - what scripts ask of the store: mailboxes, annotations, other scripts, what came already. */
 #pragma once
+#include "mail/filter/filter_reply.h"
 #include "mail/filter/filter_scripts.h"
 #include "mail/sieve/sieve.h"
 #include "mail/store/mailbox.h"
+#include "mail/store/message.h"
 #include "server/base/arena.h"
 #include "server/base/error.h"
 
@@ -26,3 +28,12 @@ PARKS int filter_find_mailbox_id(struct filter_place *p, struct str id, const st
 PARKS int filter_find_special_use(struct filter_place *p, struct str attribute, const struct mailbox **out, struct error *err);
 /* Makes it; NULL when it cannot be. */
 PARKS int filter_make_mailbox(struct filter_place *p, struct str path, const struct mailbox **out, struct error *err);
+/* Where a script wants a message: NULL when there is no such mailbox, nor one that it says to make; `makes` makes that one. */
+PARKS int filter_find_target(struct filter_place *p, const struct sieve_target *t, bool makes, const struct mailbox **out,
+                             struct error *err);
+
+/* The flags of a target beside those that are there already. */
+void filter_add_flags(struct arena *a, const struct sieve_target *target, uint32_t *flags, struct keywords *keywords);
+
+/* ERR_NOT_FOUND: the account is gone. */
+PARKS int filter_read_author(struct arena *a, int64_t account_id, struct filter_author *out, struct error *err);

@@ -578,3 +578,27 @@ int message_find(struct mailbox_key mailbox, uint32_t uid, int64_t *message_id, 
     pg_rows_free(&rows);
     return 0;
 }
+
+int message_list(struct arena *a, struct mailbox_key mailbox, uint32_t from_uid, uint32_t limit,
+                 struct message_listed **out, size_t *count, struct error *err)
+{
+    struct pg_rows rows;
+    int uid, message_id, flags;
+
+    if (pg_run(pg_pool(), &sql_index_load,
+               PG_ARGS(pg_i64(mailbox.account_id), pg_i64(mailbox.mailbox_id), pg_i64(from_uid),
+                       pg_i64(limit)),
+               &rows, err) < 0)
+        return -1;
+    uid = pg_column(&rows, "uid");
+    message_id = pg_column(&rows, "message_id");
+    flags = pg_column(&rows, "flags");
+    *count = rows.count;
+    *out = ARENA_ARRAY(a, rows.count, struct message_listed);
+    for (size_t i = 0; i < rows.count; i++)
+        (*out)[i] = (struct message_listed){pg_i64_at(&rows, i, message_id),
+                                            (uint32_t)pg_i64_at(&rows, i, uid),
+                                            (uint32_t)pg_i64_at(&rows, i, flags)};
+    pg_rows_free(&rows);
+    return 0;
+}

@@ -82,6 +82,14 @@ PARKS int message_read(const struct message_reader *r, struct error *err);
 PARKS int message_find(struct mailbox_key mailbox, uint32_t uid, int64_t *message_id,
                        struct error *err);
 
+/* Messages of a mailbox from a UID on, ascending, at most `limit`; the owner's \Seen. */
+struct message_listed {
+    int64_t message_id;
+    uint32_t uid, flags;
+};
+PARKS int message_list(struct arena *a, struct mailbox_key mailbox, uint32_t from_uid, uint32_t limit,
+                       struct message_listed **out, size_t *count, struct error *err);
+
 /* Is this header field among those kept in `headers`, so that its absence there is an answer? */
 bool message_header_is_cached(struct str name);
 

@@ -42,6 +42,7 @@ static const struct {
     [OPTION_ADMINISTRATOR] = {"admin", NULL, "may change other accounts"},
     [OPTION_ACTIVE] = {"active", NULL, "let it run from now on"},
     [OPTION_PLACE] = {"place", "WHERE", "before, after or include"},
+    [OPTION_DRY_RUN] = {"dry-run", NULL, "change nothing, only say what would happen"},
     [OPTION_MAILBOX] = {"mailbox", "NAME", "this mailbox, not all that there are"},
     [OPTION_WITH] = {"with", "WHO",
                      "an address of a person or a group, or anyone; -WHO takes away"},

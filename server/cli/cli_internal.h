@@ -22,7 +22,7 @@ enum cli_option {
     OPTION_NO_COPY, OPTION_ON_BEHALF,
     OPTION_DESTINATION, OPTION_HELD, OPTION_ALL, OPTION_REASON, OPTION_TO, OPTION_BOUNCE,
     OPTION_ZONE, OPTION_ADDRESS, OPTION_BLOCK_LISTS,
-    OPTION_ACTIVE, OPTION_PLACE,
+    OPTION_ACTIVE, OPTION_PLACE, OPTION_DRY_RUN,
     OPTION_COUNT
 };
 
@@ -98,6 +98,12 @@ PARKS int cli_undo_send(struct cli *c, struct error *err);
 PARKS int cli_grants_add(struct cli *c, struct error *err);
 PARKS int cli_grants_remove(struct cli *c, struct error *err);
 PARKS int cli_grants_list(struct cli *c, struct error *err);
+
+/* cli_sieve_run.c: sieve run, test. */
+int cli_prepare_sieve_run(struct cli *c, struct error *err);
+int cli_prepare_sieve_test(struct cli *c, struct error *err);
+PARKS int cli_sieve_run(struct cli *c, struct error *err);
+PARKS int cli_sieve_test(struct cli *c, struct error *err);
 
 /* cli_guard.c: account held, release, purge, guard. */
 int cli_prepare_guard_switch(struct cli *c, struct error *err);

@@ -233,5 +233,11 @@ const struct cli_command cli_sieve_commands[] = {
     {"activate", "ADDRESS NAME|none", 2, 2, 0, NULL, activate, false,
      "let a script of the account run when mail comes"},
     {"remove", "ADDRESS|DOMAIN NAME", 2, 2, 0, NULL, remove_script, false, "remove a script"},
+    {"run", "ADDRESS [NAME|FILE]", 1, 2, TAKES(MAILBOX) | TAKES(DRY_RUN), cli_prepare_sieve_run,
+     cli_sieve_run, false,
+     "run a script, or the active one, over a mailbox: files, flags and throws into Trash, sends "
+     "nothing"},
+    {"test", "ADDRESS|- NAME|FILE MESSAGE", 3, 3, 0, cli_prepare_sieve_test, cli_sieve_test, false,
+     "what a script would do with one message, and why; changes nothing"},
     {0},
 };
