@@ -208,8 +208,10 @@ fuzz: test-deps
 	@$(MAKE) --no-print-directory $(PARALLEL) VARIANT=fuzz fuzz-build
 	@$(PYTHON) tests/run.py --fuzz-seconds $(or $(SECONDS_EACH),600) fuzz
 bench: all build/spam-corpus/.unpacked
-	@$(MAKE) --no-print-directory build/tools/spam_tool
+	@$(MAKE) --no-print-directory build/tools/spam_tool build/tools/authentic_cost build/tools/dkim_tool
 	@bash tests/bench/run.sh
+	@bash tests/bench/relay.sh
+	@$(PYTHON) tests/bench/authentic.py
 	@$(PYTHON) tests/bench/spam.py
 
 install: all
