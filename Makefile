@@ -14,7 +14,7 @@ SHELL   := /bin/bash
 # What must be there, as Debian 12 and 13 name it.
 BUILD_PACKAGES := gcc libc6-dev pkg-config python3 libssl-dev libmicrohttpd-dev libpq-dev \
 	libunbound-dev libcrypt-dev libinih-dev libidn2-dev libutf8proc-dev libsystemd-dev zlib1g-dev liblz4-dev libjansson-dev \
-	libboost-context-dev libxml2-dev libmaxminddb-dev libpcre2-dev postgresql
+	libboost-context-dev libxml2-dev libmaxminddb-dev libpcre2-dev dns-root-data postgresql
 DEB_PACKAGES := dpkg-dev
 LINT_PACKAGES := clang-format clang-tidy cppcheck
 TEST_PACKAGES := clang libclang-rt-14-dev libcmocka-dev valgrind curl openssl swaks libnet-ssleay-perl isync fetchmail mpop \

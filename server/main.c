@@ -156,6 +156,7 @@ static int worker_start(unsigned index, struct error *err)
         smtp_milter_start(err) < 0 || scanner_start(err) < 0 ||
         http_start(routes, route_count, err) < 0)
         return -1;
+    dns_serve();
     bus_start();
     trace_start();
     report_store_start();

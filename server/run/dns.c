@@ -48,6 +48,7 @@ struct resolver {
 static struct {
     struct resolver *resolver;
     bool is_opening, is_forgiving;
+    bool is_serving;  /* the log hears of what is wrong */
     int64_t probe_ms; /* forgiving: when to see whether it needs to be */
     struct wait_queue opened;
 } dns;
@@ -324,6 +325,13 @@ static bool probe(struct resolver *r)
     return is_secure;
 }
 
+/* Who serves is told in the log; a command that asks once has other things to say. */
+static void tell_unusable(const char *why)
+{
+    if (dns.is_serving)
+        log_warn(NULL, "dnssec_unusable", KV("reason", why));
+}
+
 /* A resolver that checks and can; else one that does not check. */
 static struct resolver *choose_resolver(struct error *err)
 {
@@ -333,18 +341,16 @@ static struct resolver *choose_resolver(struct error *err)
     if (strict == NULL)
         return dns.resolver;
     if (trust_file() == NULL)
-        log_warn(NULL, "dnssec_unusable",
-                 KV("reason", "the key of DNS's root is not here: DANE is off until the package "
-                              "dns-root-data is installed or dns_root_key is set"));
+        tell_unusable("the key of DNS's root is not here: DANE is off until the package "
+                      "dns-root-data is installed or dns_root_key is set");
     if (config.dns_trust_anchor[0] != '\0' || trust_file() == NULL || probe(strict)) {
         dns.is_forgiving = false;
         return strict;
     }
     resolver_free(strict);
     if (!dns.is_forgiving)
-        log_warn(NULL, "dnssec_unusable",
-                 KV("reason", "the resolver does not pass DNSSEC signatures on, or does not "
-                              "answer: DANE is off until it does"));
+        tell_unusable("the resolver does not pass DNSSEC signatures on, or does not answer: DANE "
+                      "is off until it does");
     dns.is_forgiving = true;
     return dns.resolver != NULL ? dns.resolver : resolver_open(true, err);
 }
@@ -860,4 +866,9 @@ PARKS int dns_confirmed_name(struct arena *a, const struct sockaddr_storage *add
     if (reverse.count > 0)
         *out = reverse.names[0];
     return 0;
+}
+
+void dns_serve(void)
+{
+    dns.is_serving = true;
 }

@@ -25,6 +25,8 @@ struct dns_answer {
     uint32_t ttl_s;
 };
 
+void dns_serve(void);                                   /* worker: the log hears when DNSSEC, and so DANE, cannot be had */
+
 /* ERR_TRY_LATER on SERVFAIL, timeout and bogus answers, ERR_SYNTAX on an impossible name. */
 PARKS int dns_lookup(struct arena *a, struct str name, enum dns_type type, struct dns_answer *out, struct error *err);
 

@@ -175,6 +175,7 @@ int main(int argc, char **argv)
         }
     }
     loop_init();
+    dns_serve();
     loop_run_fiber("questions", run_all, NULL);
     dns_fini();
     offload_fini();
