@@ -1,8 +1,10 @@
 """The outbound queue of a running server against other servers made here: deferral, hold, release, reroute, deletion, reports,
 dead servers beside live ones, and nothing lost whatever is killed."""
 
+import os
 import random
 import re
+import signal
 import socket
 import socketserver
 import subprocess

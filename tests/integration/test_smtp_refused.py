@@ -45,7 +45,7 @@ class RefusedTest(ServerTest):
         self.assertTrue(answer.startswith("554 5.6.0 dmarc-reports@example.test takes"), answer)
         self.assertIn("no report can be read here", self.traced("r0@far.test"))
         answers = self.send("r1@far.test", text, ["dmarc-reports@example.test", "alice@example.test"], "lmtp")
-        self.assertEqual([a[:9] for a in answers], ["554 5.6.0"] * 2)
+        self.assertEqual([a[:9] for a in answers], ["550 5.7.1", "250 2.0.0"])
         (answer,) = self.send("r2@far.test", text, ["postmaster@example.test"])
         self.assertTrue(answer.startswith("250 "), answer)
 
