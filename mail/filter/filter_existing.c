@@ -7,6 +7,7 @@
 #include "mail/filter/filter_describe.h"
 #include "mail/filter/filter_hooks.h"
 #include "mail/mime/header.h"
+#include "mail/sieve/sieve_aside.h"
 #include "mail/store/sieve_store.h"
 #include "server/base/date.h"
 #include "server/run/config.h"
@@ -525,7 +526,7 @@ int filter_existing_script(struct arena *a, int64_t account_id, struct str name,
         return -1;
     if (sieve_store_get(a, account_id, name, &content, err) < 0)
         return -1;
-    if (sieve_compile(content, out, a, &fault) == 0)
+    if (sieve_compile_aside(content, out, a, &fault) == 0)
         return 0;
     return fail(err, ERR_SYNTAX, "%.*s:%u:%u: %.*s", STR_ARG(str_head(name, 100)), fault.line,
                 fault.column, STR_ARG(str_head(fault.text, 300)));

@@ -8,17 +8,16 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "mail/sieve/sieve_aside.h"
 #include "mail/store/sieve_store.h"
 #include "server/base/list.h"
 #include "server/base/log.h"
 #include "server/base/map.h"
 #include "server/base/memory.h"
 #include "server/pg/notify.h"
-#include "server/run/offload.h"
 
-#define SETS_MAX         20000
-#define SETS_SIZE_MAX    ((size_t)64 << 20)
-#define OFFLOAD_SIZE_MIN ((size_t)16 << 10)
+#define SETS_MAX      20000
+#define SETS_SIZE_MAX ((size_t)64 << 20)
 
 /* A script that others include. */
 struct included {
@@ -127,40 +126,14 @@ static void keep(struct set *s)
 
 /* ---- compiling ------------------------------------------------------------------------------- */
 
-struct compilation {
-    struct str text;
-    struct arena *arena;
-    struct sieve_script *script;
-    struct sieve_fault *fault;
-    int status;
-};
-
-static void compile_now(void *arg)
-{
-    struct compilation *c = arg;
-
-    c->status = sieve_compile(c->text, &c->script, c->arena, c->fault);
-}
-
-static struct sieve_script *compile(struct arena *a, struct str text, struct sieve_fault *fault)
-{
-    struct compilation c = {.text = text, .arena = a, .fault = fault};
-
-    if (text.n >= OFFLOAD_SIZE_MIN)
-        offload(compile_now, &c);
-    else
-        compile_now(&c);
-    return c.status == 0 ? c.script : NULL;
-}
-
 static void add_script(struct set *s, struct arena *a, const struct sieve_running *r)
 {
     struct sieve_fault fault = {0};
-    struct sieve_script *script = compile(a, r->content, &fault);
+    struct sieve_script *script;
     struct str name =
         r->turn == SIEVE_TURN_OWN ? r->name : arena_printf(a, "domain: %.*s", STR_ARG(r->name));
 
-    if (script == NULL) {
+    if (sieve_compile_aside(r->content, &script, a, &fault) < 0) {
         log_warn(NULL, "script_left_out", KV("account", (int64_t)s->account_id), KV("script", name),
                  KV("line", fault.line), KV("error", fault.text));
         return;
@@ -266,9 +239,10 @@ int filter_scripts_include(const struct filter_scripts *held, enum sieve_locatio
         return cause.kind == ERR_NOT_FOUND || cause.kind == ERR_SYNTAX
                    ? 0
                    : fail(err, cause.kind, "%s", cause.text);
-    *out = compile(a, content, fault);
-    if (*out == NULL)
+    if (sieve_compile_aside(content, out, a, fault) < 0) {
+        *out = NULL;
         return 1;
+    }
     remember_included(s, location, name, *out);
     return 0;
 }

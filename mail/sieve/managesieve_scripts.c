@@ -1,47 +1,28 @@
 /* managesieve_scripts.c - the commands that keep scripts. What does not compile is never stored. */
 #include "mail/sieve/managesieve_internal.h"
-#include "mail/sieve/sieve.h"
+#include "mail/sieve/sieve_aside.h"
 #include "mail/store/sieve_store.h"
-#include "server/run/offload.h"
-
-#define OFFLOAD_SIZE_MIN ((size_t)16 << 10)
 
 /* ---- checking -------------------------------------------------------------------------------- */
 
-struct compilation {
-    struct arena *arena;
-    struct str text;
+static int check(struct str text, struct error *err)
+{
+    struct arena *a;
     struct sieve_script *script;
     struct sieve_fault fault;
     int status;
-};
 
-static void compile(void *arg)
-{
-    struct compilation *c = arg;
-
-    c->status = sieve_compile(c->text, &c->script, c->arena, &c->fault);
-}
-
-static int check(struct managesieve_session *s, struct str text, struct error *err)
-{
-    struct compilation c = {.arena = arena_new(), .text = text};
-
-    if (text.n > SIEVE_SIZE_MAX) {
-        arena_free(&c.arena);
+    if (text.n > SIEVE_SIZE_MAX)
         return fail(err, ERR_TOO_BIG, "a script has at most %d bytes", SIEVE_SIZE_MAX);
-    }
-    if (text.n >= OFFLOAD_SIZE_MIN)
-        offload(compile, &c);
+    a = arena_new();
+    status = sieve_compile_aside(text, &script, a, &fault);
+    if (status < 0)
+        fail(err, ERR_UNSUPPORTED, "line %u, column %u: %.*s", fault.line, fault.column,
+             STR_ARG(str_head(fault.text, 300)));
     else
-        compile(&c);
-    if (c.status < 0)
-        fail(err, ERR_UNSUPPORTED, "line %u, column %u: %.*s", c.fault.line, c.fault.column,
-             STR_ARG(str_head(c.fault.text, 300)));
-    else
-        sieve_script_free(&c.script);
-    arena_free(&c.arena);
-    return c.status;
+        sieve_script_free(&script);
+    arena_free(&a);
+    return status;
 }
 
 /* A script that is wrong is no misuse of the protocol. */
@@ -57,7 +38,7 @@ int managesieve_cmd_checkscript(struct managesieve_session *s, const struct mana
 {
     struct error fault = {0};
 
-    if (check(s, c->v[0].text, &fault) < 0)
+    if (check(c->v[0].text, &fault) < 0)
         return refuse_script(s, &fault);
     managesieve_ok(s, "the script is good");
     return 0;
@@ -68,7 +49,7 @@ int managesieve_cmd_putscript(struct managesieve_session *s, const struct manage
 {
     struct error fault = {0};
 
-    if (check(s, c->v[1].text, &fault) < 0)
+    if (check(c->v[1].text, &fault) < 0)
         return refuse_script(s, &fault);
     if (sieve_store_put(s->account_id, c->v[0].text, c->v[1].text, err) < 0)
         return -1;

@@ -99,10 +99,23 @@ static void add_capability(struct buf *out, const char *name, struct str value)
     buf_adds(out, "\r\n");
 }
 
+/* The language knows these, but nothing runs scripts on IMAP events, and there are no calendars and no address books: who
+ * offered them would be believed. */
+static bool is_unserved(const char *extension)
+{
+    static const char *const unserved[] = {"imapsieve", "processcalendar", "extlists"};
+
+    for (size_t i = 0; i < sizeof unserved / sizeof *unserved; i++)
+        if (strcmp(extension, unserved[i]) == 0)
+            return true;
+    return false;
+}
+
 static void add_words(struct buf *out, const char *const *words)
 {
     for (; *words != NULL; words++)
-        buf_addf(out, "%s%s", out->n > 0 ? " " : "", *words);
+        if (!is_unserved(*words))
+            buf_addf(out, "%s%s", out->n > 0 ? " " : "", *words);
 }
 
 static void add_list(struct buf *out, const char *name, const char *const *words)

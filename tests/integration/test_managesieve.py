@@ -39,8 +39,10 @@ class SessionTest(ManageSieveTest):
         self.assertEqual(said["NOTIFY"], "mailto")
         self.assertIn("STARTTLS", said)
         self.assertIn("PLAIN", said["SASL"].split())
-        for name in ("fileinto", "vacation", "imap4flags", "regex", "include", "mime", "imapsieve"):
+        for name in ("fileinto", "vacation", "imap4flags", "regex", "include", "mime"):
             self.assertIn(name, said["SIEVE"].split())
+        for name in ("imapsieve", "processcalendar", "extlists"):
+            self.assertNotIn(name, said["SIEVE"].split())
         self.assertNotIn("OWNER", said)
         self.assertEqual(said, m.capabilities())
 
