@@ -177,6 +177,22 @@ static void bury(pid_t postmaster)
 }
 
 /* The postmaster is asked to end in good order; without one its children have nothing to finish. */
+static bool end_leftovers(pid_t postmaster, const char *real_dir)
+{
+    log_warn(NULL, "cluster_leftover", KV("dir", real_dir), KV("pid", postmaster));
+    if (postmaster > 1 && works_in(postmaster, real_dir)) {
+        kill(postmaster, SIGINT);
+        if (leftovers_end(real_dir, LEFTOVER_STOP_MAX_MS))
+            return true;
+    }
+    signal_leftovers(real_dir, SIGQUIT);
+    if (leftovers_end(real_dir, QUIT_MAX_MS))
+        return true;
+    signal_leftovers(real_dir, SIGKILL);
+    return leftovers_end(real_dir, QUIT_MAX_MS);
+}
+
+/* A postmaster that was killed may be dying still when its last child is gone, so it is buried in any case. */
 static int stop_leftovers(struct error *err)
 {
     char dir[CLUSTER_PATH_MAX];
@@ -184,23 +200,12 @@ static int stop_leftovers(struct error *err)
     pid_t postmaster = postmaster_pid();
 
     cluster_path(dir, "pg");
-    if (realpath(dir, real_dir) == NULL || signal_leftovers(real_dir, 0) == 0) {
-        bury(postmaster);
-        return 0;
-    }
-    log_warn(NULL, "cluster_leftover", KV("dir", real_dir), KV("pid", postmaster));
-    if (postmaster > 1 && works_in(postmaster, real_dir)) {
-        kill(postmaster, SIGINT);
-        if (leftovers_end(real_dir, LEFTOVER_STOP_MAX_MS))
-            return 0;
-    }
-    signal_leftovers(real_dir, SIGQUIT);
-    if (leftovers_end(real_dir, QUIT_MAX_MS))
-        return 0;
-    signal_leftovers(real_dir, SIGKILL);
-    if (leftovers_end(real_dir, QUIT_MAX_MS))
-        return 0;
-    return fail(err, ERR_INTERNAL, "another PostgreSQL works in %s and does not end: stop it", dir);
+    if (realpath(dir, real_dir) != NULL && signal_leftovers(real_dir, 0) > 0 &&
+        !end_leftovers(postmaster, real_dir))
+        return fail(err, ERR_INTERNAL, "another PostgreSQL works in %s and does not end: stop it",
+                    dir);
+    bury(postmaster);
+    return 0;
 }
 
 /* ---- starting -------------------------------------------------------------------------------------------- */
