@@ -1,446 +1,20 @@
-/* dns.c - libunbound with its thread behind us and its pipe on our loop.
- *
- * The context is made at the first lookup. A query is started and its fiber parks; libunbound's
- * callback runs on the loop and wakes it. A query whose fiber gave up is cancelled, and libunbound
- * then never calls back, so the query may live on the fiber's stack.
- *
- * DNSSEC: what fails its check is no answer. But many resolvers strip signatures, and then nothing that is signed would
- * have an answer. So with the system's key of the root the first question is whether the root itself validates. If it does
- * not, answers are taken as they are, nothing is secure, a warning says so, and we ask again from time to time: once that
- * the root has validated, the check is strict and stays so, or a forger could turn it off. Who sets dns_trust_anchor wants
- * it strict from the start. */
+/* dns.c - lookups: names as libunbound takes them, the cache, and what records hold. dns_resolver.c asks. */
 #include "server/run/dns.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unbound.h>
-#include <unistd.h>
 
-#include "server/base/log.h"
-#include "server/base/memory.h"
 #include "server/base/net.h"
-#include "server/run/channel.h"
 #include "server/run/config.h"
 #include "server/run/dns_cache.h"
+#include "server/run/dns_resolver.h"
 #include "server/run/loop.h"
-#include "server/run/offload.h"
 
 #define NAME_MAX_SIZE  253
 #define LABEL_MAX_SIZE 63
 #define PTR_NAMES_MAX  10 /* RFC 8601, 2.7.3: a limit is wise */
 #define RCODE_NXDOMAIN 3
-
-static const char *const root_keys[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
-
-#define PROBE_MS       5000
-#define PROBE_AGAIN_MS 600000
-
-/* libunbound with one way to trust; it goes when it was replaced and its last query is done. */
-struct resolver {
-    struct ub_ctx *context;
-    struct loop_fd io;
-    unsigned pending; /* queries */
-    bool is_retired;
-};
-
-static struct {
-    struct resolver *resolver;
-    bool is_opening, is_forgiving;
-    bool is_serving;  /* the log hears of what is wrong */
-    int64_t probe_ms; /* forgiving: when to see whether it needs to be */
-    struct wait_queue opened;
-} dns;
-
-struct query {
-    struct fiber *waiter;
-    struct resolver *resolver;
-    int id;
-    bool is_known; /* nobody needs to be asked */
-    bool is_done;
-    int status; /* libunbound's; 0: there is a result */
-    struct ub_result *result;
-};
-
-/* ---- the context --------------------------------------------------------------------------- */
-
-static void set_option(struct ub_ctx *context, const char *name, const char *value)
-{
-    int status = ub_ctx_set_option(context, name, value);
-
-    if (status != 0)
-        log_warn(NULL, "dns_option_refused", KV("option", name), KV("reason", ub_strerror(status)));
-}
-
-/* "192.0.2.1", "192.0.2.1:5353", "[2001:db8::1]:5353", "2001:db8::1" as libunbound writes them, with @. */
-static bool forward_text(struct str server, char *out, size_t size)
-{
-    struct str host = server, port = STR_NULL;
-    char address[INET6_ADDRSTRLEN];
-    unsigned char binary[16];
-    uint32_t number;
-
-    if (str_starts(server, STR("["))) {
-        if (!str_cut(str_from(server, 1), ']', &host, &port) ||
-            (port.n > 0 && !str_skip_prefix(&port, STR(":"))))
-            return false;
-    } else if (str_index(server, ':') == str_rindex(server, ':')) {
-        str_cut(server, ':', &host, &port);
-    }
-    if (host.n == 0 || host.n >= sizeof address)
-        return false;
-    memcpy(address, host.p, host.n);
-    address[host.n] = '\0';
-    if (inet_pton(AF_INET, address, binary) != 1 && inet_pton(AF_INET6, address, binary) != 1)
-        return false;
-    if (port.n == 0)
-        port = STR("53");
-    if (!str_to_u32(port, &number) || number == 0 || number > 65535)
-        return false;
-    snprintf(out, size, "%s@%u", address, number);
-    return true;
-}
-
-static void choose_servers(struct ub_ctx *context)
-{
-    char forward[INET6_ADDRSTRLEN + 8];
-
-    if (config.dns_server[0] == '\0')
-        ub_ctx_resolvconf(context, NULL); /* without nameservers there: from the root */
-    else if (forward_text(str_c(config.dns_server), forward, sizeof forward))
-        ub_ctx_set_fwd(context, forward);
-}
-
-/* NULL: nothing is known of the root's key. */
-static const char *root_key(void)
-{
-    if (config.dns_root_key[0] != '\0')
-        return access(config.dns_root_key, R_OK) == 0 ? config.dns_root_key : NULL;
-    for (size_t i = 0; i < sizeof root_keys / sizeof root_keys[0]; i++)
-        if (access(root_keys[i], R_OK) == 0)
-            return root_keys[i];
-    return NULL;
-}
-
-static const char *trust_file(void)
-{
-    return config.dns_trust_anchor[0] != '\0' ? config.dns_trust_anchor : root_key();
-}
-
-static void choose_trust(struct ub_ctx *context, bool is_forgiving)
-{
-    if (!is_forgiving && trust_file() != NULL)
-        ub_ctx_add_ta_file(context, trust_file());
-}
-
-/* The next record of dns_override; false at the end. */
-static bool next_override(struct str *rest, struct str *record)
-{
-    while (rest->n > 0) {
-        str_cut(*rest, ';', record, rest);
-        *record = str_trim(*record);
-        if (record->n > 0)
-            return true;
-    }
-    return false;
-}
-
-static int add_override(struct ub_ctx *context, struct str record, struct error *err)
-{
-    char *text = memory_copy_str(record);
-    int status = ub_ctx_data_add(context, text);
-
-    free(text);
-    if (status == 0)
-        return 0;
-    return fail(err, ERR_SYNTAX,
-                "dns_override: \"%.*s\" is not a record; write \"mx.test. A 127.0.0.1\"",
-                (int)(record.n < 80 ? record.n : 80), record.p);
-}
-
-/* libunbound answers for a few names by itself ("localhost", "test", 127.in-addr.arpa). A name that
- * is overridden loses what it had there, and the zone around it gives way to the resolver. */
-static void clear_builtin(struct ub_ctx *context, struct str record)
-{
-    struct str name, ignored;
-    char *text;
-
-    str_cut(record, ' ', &name, &ignored);
-    text = memory_copy_str(name);
-    ub_ctx_data_remove(context, text);
-    free(text);
-}
-
-static int add_overrides(struct ub_ctx *context, struct error *err)
-{
-    struct str rest = str_c(config.dns_override), record;
-
-    /* The first call that needs the whole context: it reads the trust anchors. */
-    if (ub_ctx_zone_add(context, "test.", "transparent") != 0)
-        return fail(err, ERR_SYNTAX,
-                    "%s: \"%.120s\" does not hold DS or DNSKEY records; name a file such as "
-                    "/usr/share/dns/root.key",
-                    config.dns_trust_anchor[0] != '\0' ? "dns_trust_anchor" : "dns_root_key",
-                    trust_file() == NULL ? "" : trust_file());
-    ub_ctx_zone_add(context, "invalid.", "transparent");
-    while (next_override(&rest, &record))
-        clear_builtin(context, record);
-    rest = str_c(config.dns_override);
-    while (next_override(&rest, &record))
-        if (add_override(context, record, err) < 0)
-            return -1;
-    return 0;
-}
-
-static struct ub_ctx *context_new(bool is_forgiving)
-{
-    struct ub_ctx *context = ub_ctx_create();
-
-    if (context == NULL)
-        return NULL;
-    ub_ctx_debugout(context, NULL); /* what it would say on standard error is no log line of ours */
-    ub_ctx_async(context, 1);       /* a thread: our loop waits for nothing but its pipe */
-    set_option(context, "do-not-query-localhost:", "no");
-    set_option(context, "unblock-lan-zones:", "yes");
-    set_option(context, "infra-keep-probing:", "yes");
-    if (!config.dns_cache) {
-        set_option(context, "cache-max-ttl:", "0");
-        set_option(context, "cache-max-negative-ttl:", "0");
-    }
-    choose_servers(context);
-    choose_trust(context, is_forgiving);
-    return context;
-}
-
-static void answers_came(struct loop_fd *lfd, uint32_t events)
-{
-    ub_process(CONTAINER_OF(lfd, struct resolver, io)->context);
-}
-
-/* libunbound parses records in buffers larger than a fiber's stack, so a helper thread makes the context. */
-struct opening {
-    bool is_forgiving;
-    struct ub_ctx *context;
-    struct error err; /* of dns_override */
-};
-
-static void opening_run(void *arg)
-{
-    struct opening *opening = arg;
-
-    opening->context = context_new(opening->is_forgiving);
-    if (opening->context != NULL)
-        add_overrides(opening->context, &opening->err);
-}
-
-static void resolver_free(struct resolver *r)
-{
-    loop_fd_set(&r->io, 0);
-    ub_ctx_delete(r->context);
-    free(r);
-}
-
-static void query_answered(void *arg, int status, struct ub_result *result)
-{
-    struct query *q = arg;
-
-    q->is_done = true;
-    q->status = status;
-    q->result = result;
-    fiber_wake(q->waiter);
-}
-
-/* Every one that was asked is waited for. */
-static int ask(struct query *q, struct resolver *r, const char *name, enum dns_type type,
-               struct error *err)
-{
-    int status = ub_resolve_async(r->context, name, (int)type, 1, q, query_answered, &q->id);
-
-    if (status != 0) {
-        log_warn(NULL, "dns_failed", KV("reason", ub_strerror(status)));
-        return fail(err, ERR_TRY_LATER, "names cannot be looked up now");
-    }
-    q->resolver = r;
-    r->pending++;
-    return 0;
-}
-
-/* Not while libunbound calls back: whoever waited is a fiber of its own. */
-static void query_leave(struct query *q)
-{
-    struct resolver *r = q->resolver;
-
-    if (!q->is_done)
-        ub_cancel(r->context, q->id);
-    if (--r->pending == 0 && r->is_retired)
-        resolver_free(r);
-}
-
-static int query_wait(struct query *q, int64_t deadline_ms, struct error *err)
-{
-    enum wake wake = WAKE_READY;
-
-    while (!q->is_done && wake == WAKE_READY)
-        wake = fiber_park(deadline_ms);
-    query_leave(q);
-    if (!q->is_done)
-        return wake == WAKE_CANCELLED ? fiber_wake_error(wake, err)
-                                      : fail(err, ERR_TRY_LATER, "DNS did not answer in time");
-    if (q->status != 0)
-        return fail(err, ERR_TRY_LATER, "DNS could not answer");
-    return 0;
-}
-
-static struct resolver *resolver_open(bool is_forgiving, struct error *err)
-{
-    struct opening opening = {.is_forgiving = is_forgiving};
-    struct resolver *r;
-
-    offload(opening_run, &opening);
-    if (opening.context == NULL) {
-        fail(err, ERR_TRY_LATER, "names cannot be looked up now");
-        return NULL;
-    }
-    if (opening.err.kind != ERR_NONE)
-        log_error(NULL, "dns_override_refused", KV_ERR(&opening.err));
-    r = memory_alloc(sizeof *r);
-    *r = (struct resolver){.context = opening.context,
-                           .io = {.fd = ub_fd(opening.context), .ready = answers_came}};
-    loop_fd_set(&r->io, EPOLLIN);
-    return r;
-}
-
-/* Does the root validate, that is: do signatures come through? */
-static bool probe(struct resolver *r)
-{
-    int64_t time_ms = config.dns_timeout < PROBE_MS ? config.dns_timeout : PROBE_MS;
-    struct query q = {.waiter = fiber_self()};
-    bool is_secure;
-
-    if (ask(&q, r, ".", DNS_SOA, NULL) < 0 || query_wait(&q, loop_deadline(time_ms), NULL) < 0)
-        return false;
-    is_secure = q.result->secure;
-    ub_resolve_free(q.result);
-    return is_secure;
-}
-
-/* Who serves is told in the log; a command that asks once has other things to say. */
-static void tell_unusable(const char *why)
-{
-    if (dns.is_serving)
-        log_warn(NULL, "dnssec_unusable", KV("reason", why));
-}
-
-/* A resolver that checks and can; else one that does not check. */
-static struct resolver *choose_resolver(struct error *err)
-{
-    struct resolver *strict = resolver_open(false, err);
-
-    dns.probe_ms = loop_deadline(PROBE_AGAIN_MS);
-    if (strict == NULL)
-        return dns.resolver;
-    if (trust_file() == NULL)
-        tell_unusable("the key of DNS's root is not here: DANE is off until the package "
-                      "dns-root-data is installed or dns_root_key is set");
-    if (config.dns_trust_anchor[0] != '\0' || trust_file() == NULL || probe(strict)) {
-        dns.is_forgiving = false;
-        return strict;
-    }
-    resolver_free(strict);
-    if (!dns.is_forgiving)
-        tell_unusable("the resolver does not pass DNSSEC signatures on, or does not answer: DANE "
-                      "is off until it does");
-    dns.is_forgiving = true;
-    return dns.resolver != NULL ? dns.resolver : resolver_open(true, err);
-}
-
-static int resolver_start(struct error *err)
-{
-    struct resolver *old = dns.resolver, *chosen;
-
-    dns.is_opening = true;
-    chosen = choose_resolver(err);
-    dns.is_opening = false;
-    wait_queue_wake_all(&dns.opened);
-    if (chosen == NULL)
-        return -1;
-    dns.resolver = chosen;
-    if (old == NULL || old == chosen)
-        return 0;
-    log_info(NULL, "dnssec_usable");
-    dns_cache_clear(); /* nothing in it is secure */
-    old->is_retired = true;
-    if (old->pending == 0)
-        resolver_free(old);
-    return 0;
-}
-
-/* Who comes while the first one is being made waits for it. */
-static int resolver_need(int64_t deadline_ms, struct error *err)
-{
-    bool is_time;
-
-    if (dns.opened.waiters.next == NULL)
-        wait_queue_init(&dns.opened);
-    while (dns.resolver == NULL && dns.is_opening)
-        if (fiber_wake_error(wait_queue_wait(&dns.opened, deadline_ms), err) < 0)
-            return -1;
-    is_time = dns.is_forgiving && !dns.is_opening && loop_now_ms() >= dns.probe_ms;
-    return dns.resolver != NULL && !is_time ? 0 : resolver_start(err);
-}
-
-static bool server_is_bad(void)
-{
-    char forward[INET6_ADDRSTRLEN + 8];
-
-    return config.dns_server[0] != '\0' &&
-           !forward_text(str_c(config.dns_server), forward, sizeof forward);
-}
-
-static int check_key_file(const char *option, const char *path, struct error *err)
-{
-    if (path[0] == '\0' || access(path, R_OK) == 0)
-        return 0;
-    return fail(err, ERR_NOT_FOUND,
-                "%s: \"%.120s\" cannot be read; name a file with DS or DNSKEY records, such as "
-                "/usr/share/dns/root.key",
-                option, path);
-}
-
-int dns_check_settings(struct error *err)
-{
-    struct opening opening = {0};
-
-    if (server_is_bad())
-        return fail(err, ERR_SYNTAX,
-                    "dns_server: \"%.80s\" is not an address; write 192.0.2.53 or "
-                    "[2001:db8::53]:5353",
-                    config.dns_server);
-    if (check_key_file("dns_trust_anchor", config.dns_trust_anchor, err) < 0 ||
-        check_key_file("dns_root_key", config.dns_root_key, err) < 0)
-        return -1;
-    if (config.dns_override[0] == '\0' && config.dns_trust_anchor[0] == '\0' &&
-        config.dns_root_key[0] == '\0')
-        return 0;
-    offload(opening_run, &opening);
-    if (opening.context == NULL)
-        return fail(err, ERR_INTERNAL, "libunbound does not start");
-    ub_ctx_delete(opening.context);
-    if (opening.err.kind != ERR_NONE)
-        return fail(err, opening.err.kind, "%s", opening.err.text);
-    return 0;
-}
-
-void dns_fini(void)
-{
-    dns_cache_clear();
-    if (dns.resolver == NULL)
-        return;
-    resolver_free(dns.resolver);
-    dns.resolver = NULL;
-    dns.is_forgiving = false;
-}
 
 /* ---- a query ------------------------------------------------------------------------------- */
 
@@ -477,19 +51,16 @@ static bool name_is_possible(struct str name)
     return label_size > 0;
 }
 
-static int query_start(struct query *q, struct str name, enum dns_type type, int64_t deadline_ms,
+static int query_start(struct resolver_query *q, struct str name, enum dns_type type,
                        struct error *err)
 {
     char text[4 * NAME_MAX_SIZE + 2]; /* every byte as \DDD */
 
-    *q = (struct query){.waiter = fiber_self()};
     if (!name_is_possible(name))
         return fail(err, ERR_SYNTAX, "this is no domain name");
     memcpy(text, name.p, name.n);
     text[name.n] = '\0';
-    if (resolver_need(deadline_ms, err) < 0)
-        return -1;
-    return ask(q, dns.resolver, text, type, err);
+    return resolver_query_start(q, text, type, err);
 }
 
 static void copy_rdata(struct arena *a, const struct ub_result *result, struct dns_answer *out)
@@ -503,7 +74,8 @@ static void copy_rdata(struct arena *a, const struct ub_result *result, struct d
 }
 
 /* Takes the result; the answer lives in the arena. */
-static int query_finish(struct arena *a, struct query *q, struct dns_answer *out, struct error *err)
+static int query_finish(struct arena *a, struct resolver_query *q, struct dns_answer *out,
+                        struct error *err)
 {
     struct ub_result *result = q->result;
     int status = 0;
@@ -533,13 +105,13 @@ static bool find_known(struct arena *a, struct str name, enum dns_type type, str
     return config.dns_cache && dns_cache_find(a, name, type, out);
 }
 
-/* The answer, which is remembered. */
-static int query_take(struct arena *a, struct query *q, struct str name, enum dns_type type,
-                      struct dns_answer *out, struct error *err)
+/* The answer, which is remembered unless a checked one may follow. */
+static int query_take(struct arena *a, struct resolver_query *q, struct str name,
+                      enum dns_type type, struct dns_answer *out, struct error *err)
 {
     if (query_finish(a, q, out, err) < 0)
         return -1;
-    if (config.dns_cache)
+    if (config.dns_cache && !q->is_provisional)
         dns_cache_add(name, type, out);
     return 0;
 }
@@ -547,36 +119,50 @@ static int query_take(struct arena *a, struct query *q, struct str name, enum dn
 PARKS int dns_lookup(struct arena *a, struct str name, enum dns_type type, struct dns_answer *out,
                      struct error *err)
 {
-    int64_t deadline_ms = loop_deadline(config.dns_timeout);
-    struct query q;
+    struct resolver_query q;
 
     if (find_known(a, name, type, out))
         return 0;
     *out = (struct dns_answer){.status = DNS_NO_DATA};
-    if (query_start(&q, name, type, deadline_ms, err) < 0 || query_wait(&q, deadline_ms, err) < 0)
+    if (resolver_need(err) < 0 || query_start(&q, name, type, err) < 0 ||
+        resolver_query_wait(&q, loop_deadline(config.dns_timeout), err) < 0)
         return -1;
     return query_take(a, &q, name, type, out, err);
 }
 
-PARKS void dns_lookup_all(struct arena *a, struct dns_question *v, size_t count, int64_t timeout_ms)
+/* Answers that are known are taken, the other questions started. */
+static void start_all(struct arena *a, struct dns_question *v, size_t count,
+                      struct resolver_query *queries)
 {
-    int64_t deadline_ms = loop_deadline(timeout_ms);
-    struct query *queries = ARENA_ARRAY(a, count, struct query);
-
     for (size_t i = 0; i < count; i++) {
         v[i].err.kind = ERR_NONE;
-        queries[i].is_known = find_known(a, v[i].name, v[i].type, &v[i].answer);
-        if (queries[i].is_known)
+        queries[i].waiter = NULL;
+        if (find_known(a, v[i].name, v[i].type, &v[i].answer))
             continue;
         v[i].answer = (struct dns_answer){.status = DNS_NO_DATA};
-        query_start(&queries[i], v[i].name, v[i].type, deadline_ms, &v[i].err);
+        if (resolver_need(&v[i].err) == 0)
+            query_start(&queries[i], v[i].name, v[i].type, &v[i].err);
     }
+}
+
+static bool is_asked(const struct dns_question *v, const struct resolver_query *q)
+{
+    return v->err.kind == ERR_NONE && q->waiter != NULL;
+}
+
+PARKS void dns_lookup_all(struct arena *a, struct dns_question *v, size_t count, int64_t timeout_ms)
+{
+    struct resolver_query *queries = ARENA_ARRAY(a, count, struct resolver_query);
+    int64_t deadline_ms;
+
+    start_all(a, v, count, queries);
+    deadline_ms = loop_deadline(timeout_ms);
     /* Each is waited for or cancelled, whatever became of the others: libunbound knows where they are. */
     for (size_t i = 0; i < count; i++)
-        if (v[i].err.kind == ERR_NONE && !queries[i].is_known)
-            query_wait(&queries[i], deadline_ms, &v[i].err);
+        if (is_asked(&v[i], &queries[i]))
+            resolver_query_wait(&queries[i], deadline_ms, &v[i].err);
     for (size_t i = 0; i < count; i++)
-        if (v[i].err.kind == ERR_NONE && !queries[i].is_known)
+        if (is_asked(&v[i], &queries[i]))
             query_take(a, &queries[i], v[i].name, v[i].type, &v[i].answer, &v[i].err);
 }
 
@@ -866,9 +452,4 @@ PARKS int dns_confirmed_name(struct arena *a, const struct sockaddr_storage *add
     if (reverse.count > 0)
         *out = reverse.names[0];
     return 0;
-}
-
-void dns_serve(void)
-{
-    dns.is_serving = true;
 }

@@ -228,7 +228,7 @@ class OurSignaturesTest(DkimTest):
         self.assertEqual(tool.results(self.sign_both(tool)), ["temperror", "pass"])
 
     def test_a_name_is_asked_for_once(self):
-        tool = self.keys()
+        tool = self.keys(settings={"dns_root_key": "/nonexistent"})     # or the first names are asked for by two ways
         fields = self.sign_both(tool)[:-len(MESSAGE)]
         self.dns.queries.clear()
         self.assertEqual(tool.results(fields * 2000 + MESSAGE)[:1], ["permerror"])      # the header is too large

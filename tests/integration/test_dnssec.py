@@ -58,6 +58,14 @@ class Dnssec(unittest.TestCase):
                          [["found", "insecure", "1"], ["no name", "insecure", "0"]])
         self.assertIn("dnssec_unusable", tool.log)
 
+    def test_a_root_that_never_answers_makes_no_lookup_fail(self):
+        plain = DnsServer(self.records, {".": "timeout"}).start()
+        self.addCleanup(plain.stop)
+        tool = AuthTool(plain, "1s", dns_root_key=self.dns.trust_anchor)
+        self.assertEqual(tool.ask([("dns", "mx.example.org", A), ("dns", "nobody.example.org", A), ("dns", "example.org", MX)]),
+                         [["found", "insecure", "1"], ["no name", "insecure", "0"], ["found", "insecure", "1"]])
+        self.assertIn(("", "DNSKEY"), plain.queries)
+
     def test_a_forged_answer_is_no_answer(self):
         self.dns.set_behaviour("mx.example.org", forge)
         try:
