@@ -140,7 +140,8 @@ void smtp_trace_received(struct smtp_session *s, struct str message);
 /* That nobody gets it: with what is known of it, or when that was told before. */
 void smtp_trace_refused(struct smtp_session *s, struct str message, struct str why);
 void smtp_trace_recipients_refused(struct smtp_session *s, struct str why);
-/* A recipient was not taken at RCPT. Bounded for the session and for the worker: beyond, they are counted. */
+/* The transaction's sender was not taken at MAIL, a recipient not at RCPT. Bounded for the session and for the worker: beyond, they are counted. */
+void smtp_trace_sender_refused(struct smtp_session *s, struct str why);
 void smtp_trace_rcpt_refused(struct smtp_session *s, struct str rcpt, struct str why);
 /* The transaction ends. When nothing came of it but refusals, they still have one timeline. */
 void smtp_trace_end(struct smtp_session *s);

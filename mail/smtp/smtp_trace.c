@@ -130,7 +130,7 @@ void smtp_trace_recipients_refused(struct smtp_session *s, struct str why)
         trace_event(s->tx.trace_id, TRACE_REFUSED, s->tx.rcpts[i].path, why);
 }
 
-/* ---- refused at RCPT ------------------------------------------------------------------------------- */
+/* ---- refused at MAIL and RCPT ---------------------------------------------------------------------- */
 
 static bool may_tell_refusal(struct smtp_session *s)
 {
@@ -148,6 +148,17 @@ static bool may_tell_refusal(struct smtp_session *s)
     told++;
     s->refusals_traced++;
     return true;
+}
+
+void smtp_trace_sender_refused(struct smtp_session *s, struct str why)
+{
+    if (!may_tell_refusal(s)) {
+        metric_inc(METRIC_smtp_refusals_untraced);
+        return;
+    }
+    smtp_trace_name(&s->tx);
+    tell_origin(s, STR_NULL, NULL, 0);
+    trace_event(s->tx.trace_id, TRACE_REFUSED, STR_NULL, why);
 }
 
 void smtp_trace_rcpt_refused(struct smtp_session *s, struct str rcpt, struct str why)

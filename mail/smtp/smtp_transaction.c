@@ -86,36 +86,49 @@ static int check_submitter(struct smtp_session *s, const struct smtp_path *path,
     return 0;
 }
 
-int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
+static int take_mail(struct smtp_session *s, struct str args, struct smtp_path *path,
+                     struct error *err)
 {
     struct smtp_params params;
-    struct smtp_path path;
     int status;
 
-    if (s->role == SMTP_SUBMISSION && !s->is_logged_in)
-        return smtp_reply(s, 530, "5.7.0", "log in first");
-    smtp_tx_reset(s);
-    /* What is remembered of it must outlive the line. */
-    args = arena_str(s->tx_arena, args);
-    if (smtp_parse_path(s->tx_arena, args, STR("FROM:"), &path, &params, err) < 0)
-        return path.is_bad ? smtp_reply(s, 501, "5.1.7", "%s", err->text) : -1;
+    if (smtp_parse_path(s->tx_arena, args, STR("FROM:"), path, &params, err) < 0)
+        return path->is_bad ? smtp_reply(s, 501, "5.1.7", "%s", err->text) : -1;
+    s->tx.sender = address_path_of(s->tx_arena, path->local, path->domain);
     if (!s->is_esmtp && params.n > 0)
         return smtp_reply(s, 555, "5.5.4", "parameters need EHLO");
     if ((status = mail_params(s, &params, err)) != 0)
         return status < 0 ? -1 : 0;
-    if (path.is_utf8 && !s->tx.is_utf8)
+    if (path->is_utf8 && !s->tx.is_utf8)
         return smtp_reply(s, 553, "5.6.7", "this address needs the parameter SMTPUTF8");
-    if (s->is_logged_in && check_submitter(s, &path, err) < 0)
+    if (s->is_logged_in && check_submitter(s, path, err) < 0)
         return -1;
-    if ((status = smtp_policy_mail(s, &path, err)) != 0)
+    if ((status = smtp_policy_mail(s, path, err)) != 0)
         return status < 0 ? -1 : 0;
-    s->tx.sender = address_path_of(s->tx_arena, path.local, path.domain);
     if (smtp_milter_mail(s, args) != 0)
         return 0;
     s->phase = SMTP_MAIL;
     if (s->tx.params.is_priority_lowered) /* RFC 6710, 4.1: the new one comes first */
         return smtp_reply(s, 250, "2.3.6", "0 is the priority of this message; sender ok");
     return smtp_reply(s, 250, "2.1.0", "sender ok");
+}
+
+int smtp_cmd_mail(struct smtp_session *s, struct str args, struct error *err)
+{
+    struct smtp_path path = {0};
+    struct str why;
+    int status;
+
+    if (s->role == SMTP_SUBMISSION && !s->is_logged_in)
+        return smtp_reply(s, 530, "5.7.0", "log in first");
+    smtp_tx_reset(s);
+    s->refusal[0] = '\0';
+    /* What is remembered of it must outlive the line. */
+    status = take_mail(s, arena_str(s->tx_arena, args), &path, err);
+    why = status < 0 ? str_c(err->text) : str_c(s->refusal);
+    if (!str_empty(path.local) && !str_empty(why))
+        smtp_trace_sender_refused(s, why);
+    return status;
 }
 
 /* ---- RCPT ------------------------------------------------------------------------------------- */

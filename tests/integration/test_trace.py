@@ -137,6 +137,28 @@ class TraceTest(ServerTest):
         (found,) = self.trace("--sender", "guesser@refused.test")
         self.assertEqual([e["text"] for e in found["events"]][10:], ["9 more recipients"])
 
+    def test_a_sender_refused_at_once_has_a_timeline(self):
+        rows = (("too.large@refused.test", " SIZE=99999999999", "larger than"), ("odd@refused.test", " COLOUR=RED", "555 5.5.4"),
+                ("n\u00f6@refused.test", "", "553 5.6.7"))
+        with self.server.raw("smtp") as s:
+            s.reply()
+            for line in ("EHLO client.test", *(f"MAIL FROM:<{sender}>{more}" for sender, more, _ in rows)):
+                s.send(line.encode() + b"\r\n")
+                s.reply()
+        for sender, _, answer in rows:
+            with self.subTest(sender):
+                (found,) = self.trace("--sender", sender)
+                self.assertEqual(([e["kind"] for e in found["events"]], found["helo"]), (["refused"], "client.test"))
+                self.assertIn(answer, found["events"][0]["text"])
+
+    def test_who_tries_out_senders_does_not_fill_the_trace(self):
+        with self.server.raw("smtp") as s:
+            s.reply()
+            for line in ("EHLO client.test", *(f"MAIL FROM:<s{n}@flood.test> COLOUR=RED" for n in range(19))):
+                s.send(line + "\r\n")
+                s.reply()
+        self.assertEqual(len(self.trace("--sender", "flood.test")), 10)
+
     def test_mistakes_are_told_in_a_sentence(self):
         for question, says in ((["--id", "xyz"], "no trace id"),
                                (["--since", "yesterday"], "no time"),
