@@ -25,7 +25,7 @@
 #define RENEW_INTERVAL_MS (OUTBOUND_LEASE_MS / 3)
 #define LEASE_SLACK_MS    5000
 #define LATE_INTERVAL_MS  10000
-#define SWEEP_INTERVAL_MS 60000
+#define SWEEP_INTERVAL_MS 15000
 #define CLAIM_HOPS        50
 #define CLAIM_RCPTS       500
 #define PROBE_MS          900000 /* longer than any attempt */

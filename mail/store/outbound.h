@@ -103,7 +103,7 @@ PARKS int outbound_worker_begin(int64_t host, int slot, int64_t *worker_id, stru
 /* is_alive false: too late, its claims are others' by now; begin anew. */
 PARKS int outbound_worker_renew(int64_t worker_id, bool *is_alive, struct error *err);
 PARKS int outbound_worker_end(int64_t worker_id, struct error *err);   /* releases what it still holds */
-/* What a crash left anywhere. Every worker may do it at any time; once a minute somebody should. */
+/* What a crash left anywhere. Every worker may do it at any time; every few seconds somebody should. */
 PARKS int outbound_sweep(struct error *err);
 
 /* --- claims ------------------------------------------------------------------------------------ */

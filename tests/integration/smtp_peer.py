@@ -137,6 +137,7 @@ def polite(extensions=("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 10000000", "D
         return None
 
     def message(peer, wire, text, accepted):
+        wire.message = text
         peer.messages.append(text)
         for _ in range(accepted if lmtp else 1):
             if scripted(peer, wire, "."):

@@ -1,16 +1,19 @@
-"""A PostgreSQL server of the operator's own, and two hosts that serve one database."""
+"""A PostgreSQL server of the operator's own, and two hosts that serve one database, also when one of them is lost."""
 
 import glob
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import unittest
 
 from harness import PASSWORD, Server, eventually
+from smtp_peer import Peer, polite
 
 
 def bin_dir():
@@ -62,15 +65,37 @@ class Postgres:
         shutil.rmtree(self.base, ignore_errors=True)
 
 
+class Sink:
+    """A mail server that may be slow: it reads messages and keeps its answers, and then takes none of those."""
+
+    def __init__(self):
+        self.is_quick = threading.Event()
+        self.is_quick.set()
+        self.taken, self.waiting = [], 0
+        self.peer = Peer(polite(answers={r"\.$": self.end}))
+        self.port, self.close = self.peer.port, self.peer.close
+
+    def end(self, peer, wire, command):
+        if self.is_quick.is_set():
+            self.taken.append(int(re.search(rb"^Subject: (\d+)\r$", wire.message, re.M)[1]))
+            return wire.send("250 2.0.0 taken\r\n")
+        self.waiting += 1
+        self.is_quick.wait(60)
+        wire.send("451 4.3.0 too slow\r\n")
+
+
 @unittest.skipIf(bin_dir() is None, "PostgreSQL's programs are not here")
 class ExternalDatabaseTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.postgres = Postgres()
-        cls.hosts = []
+        cls.hosts, cls.sink = [], Sink()
+        queue = {"delivery_routes": f"remote.test=127.0.0.1:{cls.sink.port}", "smtp_trusted_networks": "127.0.0.0/8",
+                 "queue_backoff_min": "1s", "queue_backoff_max": "1s", "queue_retry_min": "1s", "queue_retry_max": "1s",
+                 "queue_poll_interval": "50ms"}
         try:
             for name in ("one", "two"):
-                host = Server({"database": cls.postgres.uri(), "hostname": f"{name}.example.test"}, workers=1)
+                host = Server({"database": cls.postgres.uri(), "hostname": f"{name}.example.test", **queue}, workers=1)
                 cls.hosts.append(host)
                 host.start()
             cls.hosts[0].cli("domain", "add", "example.test")
@@ -87,6 +112,7 @@ class ExternalDatabaseTest(unittest.TestCase):
         for host in cls.hosts:
             host.remove()
         cls.postgres.remove()
+        cls.sink.close()
         if any(statuses):
             raise AssertionError(f"the servers ended with {statuses}")
 
@@ -108,6 +134,29 @@ class ExternalDatabaseTest(unittest.TestCase):
         with two.imap("alice") as client:
             client.select("INBOX", readonly=True)
             self.assertIn(b"across hosts", client.fetch("1", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1][0][1])
+
+    def submit(self, host, numbers):
+        with host.smtp() as client:
+            for n in numbers:
+                client.sendmail("alice@example.test", ["friend@remote.test"], f"Subject: {n}\r\n\r\nhello\r\n")
+
+    def is_queue_empty(self):
+        return self.hosts[1].cli_json("queue", "list") == []
+
+    def test_what_a_killed_host_had_in_hand_goes_out_through_the_other(self):
+        one = self.hosts[0]
+        self.submit(one, range(5))
+        self.assertTrue(eventually(self.is_queue_empty))
+        self.sink.is_quick.clear()
+        self.submit(one, range(5, 35))
+        self.assertTrue(eventually(lambda: self.sink.waiting >= 1))
+        one.kill()
+        self.sink.is_quick.set()
+        try:
+            self.assertTrue(eventually(self.is_queue_empty, timeout=120), self.hosts[1].log()[-3000:])
+            self.assertEqual(sorted(self.sink.taken), list(range(35)))
+        finally:
+            one.start()
 
     def test_a_password_in_the_setting_stays_out_of_the_log(self):
         self.assertNotIn("s3cret", self.hosts[0].log())
