@@ -450,6 +450,17 @@ class EximTest(NeighbourTests, ServerTest):
     dkim_result = r"dkim=pass .*header\.d=neighbour\.test"
     envid_out, orcpt_out = "QQ+2B1", "Old+2BName@x.test"       # it reports them in xtext
 
+    def test_we_send_ahead_where_it_offers_that_and_only_there(self):
+        """Its log says L of a message that came by PIPELINING, L- when that was offered and not used; a dot behind it tells
+        of another extension."""
+        for to, fields in ((FRIEND, ("L", "L.")), ("friend@old.test", (None,))):
+            subject = f"ahead to {to.partition('@')[2]}"
+            self.submit(to, subject)
+            self.there_is(subject)
+            line = re.search(rf"<= {ALICE} .* P=\S+ (?:(L\S*) )?.* id={re.sub(r'[^a-z]', '.', subject)}@.*", self.there.log())
+            self.assertTrue(line, self.there.log())
+            self.assertIn(line[1], fields, line[0])
+
     def test_it_sends_us_chunks(self):
         self.inject(ALICE, "in chunks", DOTS)
         self.assertEqual(self.here_is("in chunks").partition(b"\r\n\r\n")[2], DOTS)

@@ -113,6 +113,20 @@ class TwoServersTest(unittest.TestCase):
         self.assertRegex(report, rb"Action: delivered\r\n")
         self.assertRegex(report, rb"Reporting-MTA: dns; ?mail\.two\.test\r\n")
 
+    def test_binary_goes_by_chunks_as_the_same_bytes(self):
+        body = bytes(range(1, 256)) * 3 + b"\r\nbare \n and \r.\r\n.\r\n"
+        message = (b"From: <alice@one.test>\r\nTo: <bob@two.test>\r\nSubject: bytes\r\nMIME-Version: 1.0\r\n"
+                   b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n" + body)
+        with self.one.smtp("submission") as c:
+            c.login("alice@one.test", PASSWORD)
+            c.mail("alice@one.test", ["BODY=BINARYMIME"])
+            c.rcpt("bob@two.test")
+            c.send(b"BDAT %d LAST\r\n" % len(message) + message)
+            self.assertEqual(c.getreply()[0], 250)
+        got = self.wait_for(self.two, "bob@two.test", "SUBJECT", "bytes")
+        self.assertEqual(got.partition(b"\r\n\r\n")[2], body)
+        self.assertIn(b"Content-Transfer-Encoding: binary\r\n", got)
+
     def test_another_key_in_dns_keeps_mail_back_until_it_is_right(self):
         records = self.records()
         name = f"_{self.two.port('smtp')}._tcp.mail.two.test"
