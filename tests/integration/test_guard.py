@@ -4,9 +4,11 @@ purges it."""
 import os
 import pathlib
 import tempfile
+import smtplib
 import time
 
 import mmdb
+from faults import Killer
 from harness import PASSWORD, ServerTest, eventually
 from test_queue import Sink, closed_port
 
@@ -174,6 +176,80 @@ class Guard(ServerTest):
             self.server.deliver("joko@example.test", "Subject: x\r\n\r\nHello.\r\n")
         self.assertIsNone(self.held("joko"))
         self.assertEqual(self.inbox("joko", "Hello."), 25)
+
+
+class GuardAtKills(ServerTest):
+    """Workers and the supervisor die while an account is held, released and purged."""
+    accounts = ("alice", "carol", "dewi")
+    expects_losses = True
+
+    @classmethod
+    def setUpClass(cls):
+        cls.sink = Sink()
+        cls.settings = {"delivery_routes": f"live.test=127.0.0.1:{cls.sink.port}", "guard_recipients_away": "20",
+                        "queue_poll_interval": "50ms", "queue_backoff_min": "1s", "queue_backoff_max": "1s",
+                        "queue_retry_min": "1s", "queue_retry_max": "1s"}
+        super().setUpClass()
+        cls.server.cli("account", "admin", "carol@example.test", "yes")
+        cls.killer = Killer(cls.server, 7)
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.sink.close()
+
+    held, waiting, reached, inbox = Guard.held, Guard.waiting, Guard.reached, Guard.inbox
+
+    def send_until_held(self, who, kinds):
+        """Whom the server said that it would write to."""
+        taken, kinds = [], list(kinds)
+        for n in range(600):
+            try:
+                with self.server.smtp("submission", timeout=30) as s:
+                    s.login(f"{who}@example.test", PASSWORD)
+                    for k in range(3):
+                        rcpt = f"{who}{n}-{k}@live.test"
+                        s.sendmail(f"{who}@example.test", [rcpt], LETTER.format(who))
+                        taken.append(rcpt)
+            except (OSError, smtplib.SMTPException):
+                time.sleep(0.05)
+            if n % 3 != 2:
+                continue
+            if kinds:
+                self.killer.kill(kinds.pop())
+            elif len(taken) > 30 and self.is_held(who):
+                return taken
+        self.fail(f"{who} is not held\n{self.server.log()[-3000:]}")
+
+    def is_held(self, who):
+        done = self.server.cli("account", "held", "--json", check=False)
+        return done.returncode == 0 and f"{who}@example.test" in done.stdout
+
+    def command(self, *args):
+        return eventually(lambda: self.server.cli(*args, check=False).returncode == 0)
+
+    def test_a_hold_and_its_release_survive_kills_and_people_are_told_once(self):
+        taken = self.send_until_held("alice", ["worker", "supervisor", "worker", "worker"])
+        self.assertTrue(eventually(lambda: len(self.waiting("alice")) == len(self.waiting("alice", "--held")) > 0))
+        before = self.reached("alice")
+        self.assertLess(len(before), len(taken))
+        self.killer.kill("supervisor")
+        self.assertTrue(self.command("account", "release", "alice@example.test"))
+        self.killer.kill("worker")
+        self.assertTrue(eventually(lambda: set(self.reached("alice")) >= set(taken)), self.server.log()[-3000:])
+        for who in ("alice", "carol"):
+            self.assertEqual(self.inbox(who, "merpati account release alice@example.test"), 1, who)
+
+    def test_what_is_purged_at_kills_reaches_nobody(self):
+        taken = self.send_until_held("dewi", ["worker", "worker"])
+        self.killer.kill("worker")
+        self.assertTrue(self.command("account", "purge", "dewi@example.test"))
+        before = self.reached("dewi")
+        self.killer.kill("worker")
+        self.assertTrue(eventually(lambda: self.waiting("dewi") == []))
+        self.assertTrue(self.command("account", "release", "dewi@example.test"))
+        self.assertLess(len(before), len(taken))
+        self.assertEqual(self.reached("dewi"), before)
 
 
 if __name__ == "__main__":
