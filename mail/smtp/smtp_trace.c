@@ -8,7 +8,8 @@
 #include "server/run/metrics.h"
 
 #define REFUSALS_PER_SESSION 10
-#define REFUSALS_PER_SECOND  20 /* of this worker: whoever tries out names must not fill the trace */
+#define REFUSALS_AT_ONCE     200 /* of this worker: whoever tries out names must not fill the trace */
+#define REFUSAL_INTERVAL_MS  200 /* and so often for ever: 432,000 a day */
 
 void smtp_trace_name(struct smtp_tx *tx)
 {
@@ -134,18 +135,15 @@ void smtp_trace_recipients_refused(struct smtp_session *s, struct str why)
 
 static bool may_tell_refusal(struct smtp_session *s)
 {
-    static int64_t second;
-    static unsigned told;
+    static int64_t due_ms; /* when all that was told would have been told at the steady pace */
+    int64_t now_ms = loop_now_ms();
 
-    if (s->refusals_traced >= REFUSALS_PER_SESSION)
+    if (due_ms < now_ms)
+        due_ms = now_ms;
+    if (s->refusals_traced >= REFUSALS_PER_SESSION ||
+        due_ms - now_ms >= REFUSALS_AT_ONCE * REFUSAL_INTERVAL_MS)
         return false;
-    if (loop_now_ms() / 1000 != second) {
-        second = loop_now_ms() / 1000;
-        told = 0;
-    }
-    if (told >= REFUSALS_PER_SECOND)
-        return false;
-    told++;
+    due_ms += REFUSAL_INTERVAL_MS;
     s->refusals_traced++;
     return true;
 }
