@@ -133,6 +133,7 @@ void smtp_trace_recipients_refused(struct smtp_session *s, struct str why)
 
 /* ---- refused at MAIL and RCPT ---------------------------------------------------------------------- */
 
+/* One that may not is counted. */
 static bool may_tell_refusal(struct smtp_session *s)
 {
     static int64_t due_ms; /* when all that was told would have been told at the steady pace */
@@ -141,8 +142,10 @@ static bool may_tell_refusal(struct smtp_session *s)
     if (due_ms < now_ms)
         due_ms = now_ms;
     if (s->refusals_traced >= REFUSALS_PER_SESSION ||
-        due_ms - now_ms >= REFUSALS_AT_ONCE * REFUSAL_INTERVAL_MS)
+        due_ms - now_ms >= REFUSALS_AT_ONCE * REFUSAL_INTERVAL_MS) {
+        metric_inc(METRIC_smtp_refusals_untraced);
         return false;
+    }
     due_ms += REFUSAL_INTERVAL_MS;
     s->refusals_traced++;
     return true;
@@ -150,10 +153,8 @@ static bool may_tell_refusal(struct smtp_session *s)
 
 void smtp_trace_sender_refused(struct smtp_session *s, struct str why)
 {
-    if (!may_tell_refusal(s)) {
-        metric_inc(METRIC_smtp_refusals_untraced);
+    if (!may_tell_refusal(s))
         return;
-    }
     smtp_trace_name(&s->tx);
     tell_origin(s, STR_NULL, NULL, 0);
     trace_event(s->tx.trace_id, TRACE_REFUSED, STR_NULL, why);
@@ -164,7 +165,6 @@ void smtp_trace_rcpt_refused(struct smtp_session *s, struct str rcpt, struct str
     struct smtp_tx *tx = &s->tx;
 
     if (!may_tell_refusal(s)) {
-        metric_inc(METRIC_smtp_refusals_untraced);
         s->refusals_untraced++;
         return;
     }
