@@ -26,6 +26,7 @@
 #define LEASE_SLACK_MS    5000
 #define LATE_INTERVAL_MS  10000
 #define SWEEP_INTERVAL_MS 15000
+#define COUNT_INTERVAL_MS 60000
 #define CLAIM_HOPS        50
 #define CLAIM_RCPTS       500
 #define PROBE_MS          900000 /* longer than any attempt */
@@ -292,19 +293,6 @@ static bool has_room(void)
 
 static int64_t sweep_ms; /* when next */
 
-static void count_queue(void)
-{
-    static struct outbound_counts told;
-    struct outbound_counts now;
-
-    if (outbound_count(&now, NULL) < 0)
-        return;
-    metric_add(METRIC_queue_messages, now.messages - told.messages);
-    metric_add(METRIC_queue_recipients, now.recipients - told.recipients);
-    metric_add(METRIC_queue_recipients_held, now.held - told.held);
-    told = now;
-}
-
 static int keep_house(struct error *err)
 {
     int64_t now_ms = loop_now_ms();
@@ -313,10 +301,7 @@ static int keep_house(struct error *err)
         return 0;
     sweep_ms = now_ms + SWEEP_INTERVAL_MS;
     hops_trim(false);
-    if (queue.options.worker != 0)
-        return 0;
-    count_queue();
-    return outbound_sweep(err);
+    return queue.options.worker == 0 ? outbound_sweep(err) : 0;
 }
 
 static int turn(struct error *err)
@@ -355,11 +340,27 @@ static void scheduler_run(void *arg)
 
 /* ---- what is late ------------------------------------------------------------------------------------ */
 
-/* A fiber of its own: thousands of messages that expire together must keep neither the lease nor the others waiting. */
+/* A fiber of its own: thousands of messages that expire together must keep neither the lease nor the others waiting. Nor must
+ * counting a large queue. */
 static struct {
     struct fiber *fiber;
     bool is_waiting;
+    int64_t count_ms; /* when next */
 } late;
+
+static void count_queue(void)
+{
+    static struct outbound_counts told;
+    struct outbound_counts now;
+
+    if (loop_now_ms() < late.count_ms || outbound_count(&now, NULL) < 0)
+        return;
+    late.count_ms = loop_deadline(COUNT_INTERVAL_MS);
+    metric_add(METRIC_queue_messages, now.messages - told.messages);
+    metric_add(METRIC_queue_recipients, now.recipients - told.recipients);
+    metric_add(METRIC_queue_recipients_held, now.held - told.held);
+    told = now;
+}
 
 static void late_run(void *arg)
 {
@@ -368,6 +369,7 @@ static void late_run(void *arg)
 
         if (queue_lease_is_good() && late_look(&err) < 0 && err.kind != ERR_CANCELLED)
             log_warn(NULL, "queue_late_stalled", KV_ERR(&err));
+        count_queue();
         if (queue.is_stopping)
             break;
         late.is_waiting = true;
@@ -533,7 +535,7 @@ void queue_start(const struct queue_options *options)
     wait_queue_init(&queue.ended);
     commit_start();
     bus_subscribe(&subscription, OUTBOUND_TOPIC, on_notice);
-    sweep_ms = 0;
+    sweep_ms = late.count_ms = 0;
     queue.scheduler = fiber_start("queue", scheduler_run, NULL);
     if (options->worker == 0)
         late.fiber = fiber_start("queue_late", late_run, NULL);
