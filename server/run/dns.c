@@ -14,7 +14,6 @@
 #define NAME_MAX_SIZE  253
 #define LABEL_MAX_SIZE 63
 #define PTR_NAMES_MAX  10 /* RFC 8601, 2.7.3: a limit is wise */
-#define RCODE_NXDOMAIN 3
 
 /* ---- a query ------------------------------------------------------------------------------- */
 

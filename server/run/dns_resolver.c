@@ -30,7 +30,6 @@
 #include "server/run/loop.h"
 #include "server/run/offload.h"
 
-#define RCODE_NXDOMAIN 3
 #define TYPE_DNSKEY    48
 #define PROBE_MS       2000 /* then names are taken as they come; the probe goes on */
 #define PROBE_AGAIN_MS 600000

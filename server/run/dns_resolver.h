@@ -7,6 +7,8 @@
 #include "server/base/list.h"
 #include "server/run/dns.h"
 
+#define RCODE_NXDOMAIN 3                                /* RFC 1035, 4.1.1 */
+
 struct resolver;
 
 struct resolver_leg {                                   /* the question to one context */
