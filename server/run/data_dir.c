@@ -9,9 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "server/run/config.h"
+
+#define LOCK_POLL_MS    50
+#define COMMAND_WAIT_MS 30000 /* a command is done by then, or its user hears of it */
 
 struct passwd *data_dir_owner(struct error *err)
 {
@@ -99,27 +103,79 @@ int data_dir_check_reachable(struct error *err)
                 strerror(EACCES));
 }
 
-int data_dir_lock(struct error *err)
+/* ---- locks --------------------------------------------------------------------------------- */
+
+/* Of DIR/lock: who uses the directory has its first byte, a server the second one too. */
+enum { BYTE_IN_USE, BYTE_SERVER };
+
+static int open_lock(int *fd, struct error *err)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char path[4096], pid_text[32];
-    int fd, n;
+    char path[PATH_MAX];
 
     snprintf(path, sizeof path, "%s/lock", config.data_dir);
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0)
         return fail(err, ERR_DENIED, "cannot open %s: %s", path, strerror(errno));
-    if (fcntl(fd, F_SETLK, &lock) < 0) {
-        struct flock held = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-        fcntl(fd, F_GETLK, &held);
-        close(fd);
-        return fail(err, ERR_EXISTS,
-                    "the data directory %s is in use by process %d: stop that one first, or choose "
-                    "another directory with --data",
-                    config.data_dir, (int)held.l_pid);
+    return 0;
+}
+
+static int lock_byte(int fd, int byte, struct error *err)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    struct flock held = lock;
+
+    if (fcntl(fd, F_SETLK, &lock) == 0)
+        return 0;
+    fcntl(fd, F_GETLK, &held);
+    return fail(err, ERR_EXISTS,
+                "the data directory %s is in use by process %d: stop that one first, or choose "
+                "another directory with --data",
+                config.data_dir, (int)held.l_pid);
+}
+
+static int lock_byte_soon(int fd, int byte, int wait_ms, struct error *err)
+{
+    for (int waited_ms = 0; lock_byte(fd, byte, err) < 0; waited_ms += LOCK_POLL_MS) {
+        if (waited_ms >= wait_ms)
+            return -1;
+        error_clear(err);
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_POLL_MS * 1000000L}, NULL);
     }
-    n = snprintf(pid_text, sizeof pid_text, "%d\n", (int)getpid());
-    if (ftruncate(fd, 0) < 0 || write(fd, pid_text, (size_t)n) != n)
-        return fail(err, ERR_TRY_LATER, "cannot write %s: %s", path, strerror(errno));
-    return 0; /* the descriptor stays open: closing it would unlock */
+    return 0;
+}
+
+static int write_pid(int fd, struct error *err)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%d\n", (int)getpid());
+
+    if (ftruncate(fd, 0) == 0 && write(fd, text, (size_t)n) == n)
+        return 0;
+    return fail(err, ERR_TRY_LATER, "cannot write %s/lock: %s", config.data_dir, strerror(errno));
+}
+
+/* The descriptor stays open: closing it would unlock. */
+int data_dir_lock(struct error *err)
+{
+    int fd;
+
+    if (open_lock(&fd, err) < 0)
+        return -1;
+    if (lock_byte(fd, BYTE_IN_USE, err) == 0)
+        return write_pid(fd, err);
+    close(fd);
+    return -1;
+}
+
+int data_dir_lock_to_serve(struct error *err)
+{
+    int fd;
+
+    if (open_lock(&fd, err) < 0)
+        return -1;
+    if (lock_byte(fd, BYTE_SERVER, err) == 0 &&
+        lock_byte_soon(fd, BYTE_IN_USE, COMMAND_WAIT_MS, err) == 0)
+        return write_pid(fd, err);
+    close(fd);
+    return -1;
 }

@@ -12,5 +12,8 @@ int data_dir_prepare(struct error *err);
 /* After privileges were dropped: can we get there at all? The sentence names the directory that is closed. */
 int data_dir_check_reachable(struct error *err);
 
-/* One process per data directory: an fcntl lock on DIR/lock that dies with its holder. ERR_EXISTS names the holder's pid. */
+/* One process per data directory: fcntl locks on DIR/lock that die with their holder. ERR_EXISTS names the holder's pid. */
 int data_dir_lock(struct error *err);
+/* For a server: one that starts anew by itself must not give up because a command is using the directory just then. So it
+ * waits half a minute for a command, and not at all for another server. */
+int data_dir_lock_to_serve(struct error *err);

@@ -295,7 +295,7 @@ static int supervisor_start(struct error *err)
     if (supervisor_drop_privileges(err) < 0)
         return -1;
     end_with(sup.guard); /* again: setuid cleared it */
-    if (data_dir_lock(err) < 0)
+    if (data_dir_lock_to_serve(err) < 0)
         return -1;
     if (sup.plan->companion != NULL &&
         (companion_spawn(err) < 0 || sup.plan->companion->wait_ready(sup.companion.pid, err) < 0))

@@ -1,5 +1,6 @@
 """Starting, draining, stopping, dying: what an operator and a client see of it."""
 
+import fcntl
 import http.client
 import os
 import pathlib
@@ -201,6 +202,26 @@ class StopTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertRegex(result.stderr, r"data directory .* is in use by process \d+")
         self.assertEqual(self.subjects(), [])
+
+    def test_a_server_that_starts_waits_for_a_command_on_the_directory(self):
+        """As one does that mends itself while an administrator asks something."""
+        self.server.stop()
+        starting = threading.Thread(target=self.server.start)
+        with open(self.server.data / "lock", "r+b") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX, 1, 0)              # what a command holds
+            starting.start()
+            self.assertTrue(eventually(lambda: self.is_locked(lock, 1)))
+        starting.join(120)
+        self.assertEqual(self.subjects(), [])
+
+    @staticmethod
+    def is_locked(file, byte):
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError:
+            return True
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)
+        return False
 
     def test_taken_port_is_named(self):
         other = Server()
