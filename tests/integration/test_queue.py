@@ -427,6 +427,7 @@ class Untold(QueueTest):
 
     def test_rerouted_to_mx_it_leaves_the_relay(self):
         self.put("x@dead.test")
+        self.server.cli("queue", "hold", "--recipient", "x@dead.test")      # so that it is still there
         self.server.cli("queue", "reroute", "--recipient", "x@dead.test", "--to", "mx")
         entry, = self.waiting()
         shown = self.server.cli_json("queue", "show", str(entry["id"]))
