@@ -228,7 +228,14 @@ static void what_an_extension_brings_needs_its_require(void **state)
         check_refusal(&rows[i], compile(str_c(rows[i].text)), rows[i].line);
 }
 
-static void wrong_arguments_are_refused_where_they_stand(void **state)
+/* All extensions are required in a line before. */
+static void check_refusals(const struct refusal *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        check_refusal(&rows[i], compile_all(rows[i].text), rows[i].line + 1);
+}
+
+static void wrong_structure_and_tests_are_refused_where_they_stand(void **state)
 {
     static const struct refusal rows[] = {
         {"foo;", 1, 1, "no command \"foo\""},
@@ -282,6 +289,14 @@ static void wrong_arguments_are_refused_where_they_stand(void **state)
         {"if date :zone \"+0760\" \"date\" \"year\" \"b\" {}", 1, 15, "no time zone"},
         {"if metadata \"INBOX\" \"comment\" \"b\" {}", 1, 21, "annotation"},
         {"if duplicate :header \"a\" :uniqueid \"b\" {}", 1, 26, "exclude each other"},
+    };
+
+    check_refusals(rows, sizeof rows / sizeof *rows);
+}
+
+static void wrong_actions_are_refused_where_they_stand(void **state)
+{
+    static const struct refusal rows[] = {
         {"redirect \"a\";", 1, 10, "no address"},
         {"redirect \"a b@c\";", 1, 10, "no address"},
         {"redirect \"a@b, c@d\";", 1, 10, "no address"},
@@ -327,8 +342,7 @@ static void wrong_arguments_are_refused_where_they_stand(void **state)
         {"keep :flags;", 1, 6, "needs a string or a list of strings behind it"},
     };
 
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        check_refusal(&rows[i], compile_all(rows[i].text), rows[i].line + 1);
+    check_refusals(rows, sizeof rows / sizeof *rows);
 }
 
 static void what_a_fault_shows_is_short_and_clean(void **state)
@@ -742,7 +756,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_command_and_test_compiles, setup, teardown),
         cmocka_unit_test_setup_teardown(what_an_extension_brings_needs_its_require, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(wrong_arguments_are_refused_where_they_stand, setup,
+        cmocka_unit_test_setup_teardown(wrong_structure_and_tests_are_refused_where_they_stand,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(wrong_actions_are_refused_where_they_stand, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(what_a_fault_shows_is_short_and_clean, setup, teardown),
         cmocka_unit_test_setup_teardown(strings_know_their_variables, setup, teardown),
