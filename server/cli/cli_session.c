@@ -23,7 +23,7 @@
 #include "server/run/supervisor.h"
 
 #define CONNECTIONS      2
-#define STARTING_WAIT_MS 15000 /* a server that holds the directory and is about to answer */
+#define STARTING_WAIT_MS 60000 /* a server that is about to answer; after a crash that takes long */
 #define POLL_MS          100
 
 struct session {

@@ -14,6 +14,6 @@ int data_dir_check_reachable(struct error *err);
 
 /* One process per data directory: fcntl locks on DIR/lock that die with their holder. ERR_EXISTS names the holder's pid. */
 int data_dir_lock(struct error *err);
-/* For a server: one that starts anew by itself must not give up because a command is using the directory just then. So it
+/* For a server, which should not fail to start because a command is using the directory just then. So it
  * waits half a minute for a command, and not at all for another server. */
 int data_dir_lock_to_serve(struct error *err);

@@ -204,7 +204,7 @@ class StopTest(unittest.TestCase):
         self.assertEqual(self.subjects(), [])
 
     def test_a_server_that_starts_waits_for_a_command_on_the_directory(self):
-        """As one does that mends itself while an administrator asks something."""
+        """An administrator may ask something just when it starts."""
         self.server.stop()
         starting = threading.Thread(target=self.server.start)
         with open(self.server.data / "lock", "r+b") as lock:
